@@ -1,0 +1,49 @@
+# Every target does its own set-up. It takes Python 3.11 or newer with pip, and make.
+
+VENV ?= .venv
+WORKERS ?= 2
+
+PYTHON := $(VENV)/bin/python
+CODE := $(wildcard backend migrations tests bench)
+FAST := not slow and not browser and not node
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check fmt migrate lock secrets clean environment
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+run: environment ## Start DocuTalk; it says where to go. Ctrl-C stops it.
+	@$(PYTHON) -m backend.cli serve
+
+test: environment ## Run the tests that take seconds: under five minutes on two cores.
+	$(PYTHON) -m pytest -n $(WORKERS) -m "$(FAST)"
+
+test-all: environment ## Run what `make test` leaves out: slow, Chromium, Node, the other databases.
+	@sh scripts/test_all.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)"
+
+check: environment ## Check formatting, lint and types.
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy $(CODE)
+
+fmt: environment ## Format the code and mend what the linter can.
+	$(PYTHON) -m ruff check --fix-only --quiet .
+	$(PYTHON) -m ruff format .
+
+migrate: environment ## Bring the database's schema up to date.
+	@$(PYTHON) -m backend.cli migrate
+
+lock: ## Compile requirements.txt anew (needs uv); with UPGRADE=--upgrade, to the newest that resolve.
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements.txt
+
+secrets: ## Make the files in secrets/ that docker-compose.yml reads; those that exist stay.
+	@sh scripts/secrets.sh
+
+clean: ## Remove the environment and what the tools left behind; data stays.
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis docutalk.egg-info
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment:
+	@sh scripts/setup.sh "$(VENV)"
