@@ -1,0 +1,114 @@
+/** Calls to the server, as the guest that this browser remembers. */
+
+const STORED = "docutalk.session";
+
+/**
+ * @typedef {object} Session
+ * @property {string} token
+ * @property {{id: string, name: string, kind: string, time_zone: string}} user
+ * @property {string | null} expires_at
+ */
+
+/** A refusal or a failure, with a sentence for people. Status 0: no answer came at all. */
+export class ApiError extends Error {
+  /** @param {number} status @param {string} sentence @param {string} code */
+  constructor(status, sentence, code = "") {
+    super(sentence);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** Whether the same call may succeed in a moment. */
+  get passing() {
+    return [0, 408, 429, 502, 503, 504].includes(this.status);
+  }
+}
+
+/** @type {Session | null} */
+let current = load();
+/** @type {Promise<Session> | null} */
+let starting = null;
+
+/** The remembered session, or null before the first action. */
+export function session() {
+  return current;
+}
+
+/** Return the session, making a guest where there is none. @returns {Promise<Session>} */
+export async function ensureSession() {
+  if (current) return current;
+  const time_zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  starting ??= post("/api/auth/guest", { time_zone }).finally(() => (starting = null));
+  const made = await starting;
+  remember(made);
+  return made;
+}
+
+/** Drop the session from this browser. */
+export function forgetSession() {
+  remember(null);
+}
+
+/** Run `listener` when another tab starts or forgets the session. @param {() => void} listener */
+export function onSessionChangedElsewhere(listener) {
+  window.addEventListener("storage", (event) => {
+    if (event.key === STORED || event.key === null) listener();
+  });
+}
+
+/**
+ * Send one request and return the answer, or throw an ApiError.
+ * @param {string} path
+ * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} options
+ */
+export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
+  const sent = new Headers({ Accept: "application/json", ...headers });
+  if (current) sent.set("Authorization", `Bearer ${current.token}`);
+  if (body !== undefined) sent.set("Content-Type", "application/json");
+  let response;
+  try {
+    response = await fetch(path, { method, headers: sent, body: JSON.stringify(body), signal, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "The server cannot be reached. Check the connection and try again.", "unreachable");
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+/** @param {string} path @param {AbortSignal} [signal] */
+export async function get(path, signal) {
+  return (await call(path, { signal })).json();
+}
+
+/** @param {string} path @param {unknown} [body] */
+export async function post(path, body) {
+  return (await call(path, { method: "POST", body })).json();
+}
+
+/** @param {Response} response */
+async function refusal(response) {
+  const problem = await response.json().catch(() => ({}));
+  const sentence = problem.detail || problem.title || `The server failed with status ${response.status}.`;
+  return new ApiError(response.status, String(sentence), problem.code);
+}
+
+/** @returns {Session | null} */
+function load() {
+  try {
+    return JSON.parse(localStorage.getItem(STORED) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Session | null} made */
+function remember(made) {
+  current = made;
+  try {
+    if (made) localStorage.setItem(STORED, JSON.stringify(made));
+    else localStorage.removeItem(STORED);
+  } catch {
+    // A browser that refuses to store keeps the session for as long as the page is open.
+  }
+}

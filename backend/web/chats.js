@@ -1,0 +1,86 @@
+/** The list of conversations. */
+
+import { get } from "./api.js";
+import { byId, el, failure } from "./dom.js";
+
+/** The address of a conversation within the page. @param {string | number} id */
+export function chatHash(id) {
+  return `#c/${encodeURIComponent(id)}`;
+}
+
+/** The conversation that the address names, or null. */
+export function chatInAddress() {
+  const match = /^#c\/(.+)$/.exec(location.hash);
+  return match ? decodeURIComponent(match[1]) : null;
+}
+
+/** @param {{onError: (error: any, retry: () => void) => void}} on */
+export function createChatList({ onError }) {
+  const list = byId("chat-list");
+  const titles = new Map();
+  /** @type {string | null} */
+  let current = null;
+  let round = 0;
+
+  async function refresh() {
+    await fill(++round);
+  }
+
+  /** @param {number} mine */
+  async function fill(mine, cursor = "") {
+    try {
+      const query = cursor ? `?${new URLSearchParams({ cursor })}` : "";
+      const page = await get(`/api/conversations${query}`);
+      if (mine !== round) return;
+      list.querySelector(".more")?.remove();
+      if (!cursor) list.replaceChildren();
+      list.append(...page.conversations.map(row));
+      if (page.next_cursor) {
+        const more = () => fill(mine, page.next_cursor);
+        list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
+      }
+      mark(current);
+    } catch (error) {
+      if (mine !== round) return;
+      if (cursor || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      list.replaceChildren(el("li", {}, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
+    }
+  }
+
+  /** @param {any} chat */
+  function row({ id, title, updated_at }) {
+    const name = title || "New chat";
+    titles.set(String(id), name);
+    const when = new Date(updated_at).toLocaleDateString("en", { month: "short", day: "numeric" });
+    const link = el("a", { href: chatHash(id), "data-testid": "conversation" }, el("span", {}, name), el("time", { datetime: updated_at }, when));
+    return el("li", { "data-conversation-id": id }, link);
+  }
+
+  /** Show which one is open. @param {string | null} id */
+  function mark(id) {
+    current = id;
+    for (const item of list.children) {
+      const link = item.querySelector("a");
+      if (item.dataset.conversationId === id) link?.setAttribute("aria-current", "page");
+      else link?.removeAttribute("aria-current");
+    }
+    const title = (id !== null && titles.get(id)) || "New chat";
+    byId("chat-title").textContent = title;
+    document.title = id === null ? "DocuTalk" : `${title} · DocuTalk`;
+  }
+
+  return {
+    refresh,
+    mark,
+    /** A title that came with the conversation itself. @param {string} id @param {string} title */
+    name(id, title) {
+      if (title) titles.set(id, title);
+    },
+    clear() {
+      round += 1;
+      titles.clear();
+      list.replaceChildren();
+      mark(null);
+    },
+  };
+}

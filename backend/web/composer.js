@@ -1,0 +1,140 @@
+/** The message box: what is typed there is lost only when the server has it. */
+
+import { byId } from "./dom.js";
+
+const STORED = "docutalk.draft";
+const MAX_LENGTH = 16_000;
+const COUNT_FROM = 15_000;
+
+/**
+ * @param {object} on
+ * @param {(text: string) => void} on.send
+ * @param {() => void} on.stop
+ */
+export function createComposer({ send, stop }) {
+  const box = byId("message");
+  const sendButton = byId("send");
+  const stopButton = byId("stop");
+  const counter = byId("counter");
+  let held = "";
+  let busy = false;
+  /** The idempotency key of the message that was sent last and is not known to be accepted. */
+  let attempt = { body: "", key: "" };
+
+  const stored = read();
+  attempt = stored.attempt ?? attempt;
+  box.value = stored.text ?? "";
+
+  const unsent = () => [held, box.value].filter(Boolean).join("\n\n");
+  const save = () => write({ text: unsent(), attempt });
+
+  function show() {
+    const length = Array.from(box.value).length;
+    const tooLong = length > MAX_LENGTH;
+    counter.hidden = length < COUNT_FROM;
+    counter.textContent = `${length.toLocaleString("en")} of ${MAX_LENGTH.toLocaleString("en")} characters`;
+    counter.dataset.over = String(tooLong);
+    box.setAttribute("aria-invalid", String(tooLong));
+    sendButton.disabled = busy || tooLong || box.value.trim() === "";
+    sendButton.hidden = busy;
+    stopButton.hidden = !busy;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight}px`;
+  }
+
+  function submit() {
+    show();
+    if (!sendButton.disabled) send(box.value);
+  }
+
+  box.addEventListener("input", () => (show(), save()));
+  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    submit();
+  });
+  byId("composer").addEventListener("submit", (/** @type {Event} */ event) => (event.preventDefault(), submit()));
+  stopButton.addEventListener("click", stop);
+  window.addEventListener("resize", show);
+  show();
+
+  return {
+    /** Take a message out of the box while it travels. @param {string} text */
+    hold(text) {
+      held = text;
+      if (box.value === text) box.value = "";
+      show();
+      save();
+    },
+    /** The server has the message. */
+    accepted() {
+      held = "";
+      attempt = { body: "", key: "" };
+      save();
+    },
+    /** The message did not arrive: back into the box, before what was typed since. */
+    restore() {
+      if (!held) return;
+      box.value = unsent();
+      held = "";
+      show();
+      save();
+    },
+    /** One key for one message, however often it is tried. @param {unknown} body */
+    keyFor(body) {
+      const text = JSON.stringify(body);
+      if (attempt.body !== text) attempt = { body: text, key: uuid() };
+      save();
+      return attempt.key;
+    },
+    /** While an answer comes, Stop stands where Send was. @param {boolean} now */
+    setBusy(now) {
+      busy = now;
+      stopButton.disabled = true;
+      show();
+    },
+    /** @param {boolean} now */
+    allowStop(now) {
+      stopButton.disabled = !now;
+    },
+    isEmpty() {
+      return box.value.trim() === "";
+    },
+    focus() {
+      box.focus();
+    },
+    /** Drop everything that was typed. */
+    clear() {
+      held = "";
+      box.value = "";
+      show();
+      save();
+    },
+  };
+}
+
+/** crypto.randomUUID is missing on plain HTTP to any host but localhost. */
+function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+function read() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORED) ?? "{}");
+  } catch {
+    return {};
+  }
+}
+
+/** @param {unknown} value */
+function write(value) {
+  try {
+    sessionStorage.setItem(STORED, JSON.stringify(value));
+  } catch {
+    // Without storage a draft lives as long as the page.
+  }
+}

@@ -1,0 +1,44 @@
+/** The side panels: columns where there is room, drawers where there is not. */
+
+import { byId } from "./dom.js";
+
+/**
+ * @param {Record<string, string>} narrow for each panel's id, the media query under which it is a drawer
+ * @returns {() => void} closes the open drawer, if any
+ */
+export function createPanels(narrow) {
+  const queries = Object.entries(narrow).map(([id, query]) => ({ id, query: window.matchMedia(query) }));
+  /** @type {string | null} */
+  let open = null;
+
+  /** @param {string | null} id */
+  function show(id) {
+    const before = open;
+    open = id;
+    for (const { id: panel, query } of queries) {
+      byId(panel).dataset.open = String(open === panel);
+      byId(`${panel}-opener`).setAttribute("aria-expanded", String(open === panel));
+      // What lies under an open drawer is out of the keyboard's reach, and so is a closed drawer.
+      byId(panel).inert = open === null ? query.matches : open !== panel;
+    }
+    byId("main").inert = open !== null;
+    byId("backdrop").hidden = open === null;
+    if (open) byId(`${open}-closer`).focus();
+    else if (before) byId(`${before}-opener`).focus();
+  }
+
+  const close = () => {
+    if (open) show(null);
+  };
+  for (const { id, query } of queries) {
+    byId(`${id}-opener`).addEventListener("click", () => show(id));
+    byId(`${id}-closer`).addEventListener("click", close);
+    query.addEventListener("change", () => show(null));
+  }
+  byId("backdrop").addEventListener("click", close);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
+  });
+  show(null);
+  return close;
+}

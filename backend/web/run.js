@@ -1,0 +1,73 @@
+/** One run: start it, tell its events to an answer, stop it. */
+
+import { call } from "./api.js";
+import { announce, clearNotice, showNotice } from "./notices.js";
+import { followRun } from "./stream.js";
+
+/**
+ * Let an answer grow with its run, to the end, over as many connections as it takes.
+ * @param {import("./turn.js").Answer} answer
+ * @param {object} how
+ * @param {string} [how.runId] the run, where it exists already
+ * @param {() => Promise<Response>} [how.start] starts it, where it does not
+ * @param {AbortSignal} how.signal ends the following; the run itself goes on
+ * @param {(run: any) => void} how.onRun hears that the server has the run
+ * @param {() => void} how.retry what the button under a failed answer does
+ */
+export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
+  let wrong = "The answer failed. Your message is kept.";
+  const open = async (/** @type {string | null} */ id, /** @type {number} */ lastId) => {
+    const response = id === null && start ? await start() : await resume(String(id), lastId, signal);
+    clearNotice("connection");
+    return response;
+  };
+  for await (const { name, data } of followRun(open, { runId, signal, wait: (delay) => reconnecting(delay, signal) })) {
+    if (signal.aborted) return;
+    if (name === "run") onRun(data);
+    else if (name === "text") answer.add(data.delta, data.offset);
+    else if (name === "tool_call") answer.toolCall(data);
+    else if (name === "tool_result") answer.toolResult(data);
+    else if (name === "reset") answer.reset(data.offset);
+    else if (name === "approval") answer.note("Waiting for an approval.");
+    else if (name === "error") wrong = data.detail || wrong;
+    else if (name === "done") {
+      if (data.status === "failed") answer.fail(wrong, retry);
+      else answer.end(data.status, data.response);
+      announce(data.status === "failed" ? wrong : answer.text || "Stopped.");
+    }
+  }
+}
+
+/** @param {unknown} body @param {string} key the same for every attempt at one message @param {AbortSignal} signal */
+export function startRun(body, key, signal) {
+  return call("/api/chat", { method: "POST", body, signal, headers: { Accept: "text/event-stream", "Idempotency-Key": key } });
+}
+
+/** @param {string} runId */
+export function cancelRun(runId) {
+  return call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST" });
+}
+
+/** @param {string} runId @param {number} lastId @param {AbortSignal} signal */
+function resume(runId, lastId, signal) {
+  const headers = { Accept: "text/event-stream", ...(lastId ? { "Last-Event-ID": String(lastId) } : {}) };
+  return call(`/api/runs/${encodeURIComponent(runId)}/events`, { headers, signal });
+}
+
+/** Wait for the next attempt, and say so; being online again or a click ends the wait. @param {number} delay @param {AbortSignal} signal */
+function reconnecting(delay, signal) {
+  /** @type {Promise<void>} */
+  const waited = new Promise((resolve) => {
+    const go = () => {
+      clearTimeout(timer);
+      window.removeEventListener("online", go);
+      signal.removeEventListener("abort", go);
+      resolve();
+    };
+    const timer = setTimeout(go, delay);
+    window.addEventListener("online", go);
+    signal.addEventListener("abort", go);
+    showNotice("connection", "The connection was lost. The answer goes on at the server, and this page is reconnecting.", "Reconnect now", go);
+  });
+  return waited;
+}

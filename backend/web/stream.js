@@ -1,0 +1,116 @@
+/** Follow the events of a run over a connection that may break. Knows nothing of the page. */
+
+import { ApiError } from "./api.js";
+
+const FIRST_DELAY = 500;
+const LONGEST_DELAY = 15_000;
+// Heartbeats come far more often: a connection this quiet is dead without knowing it.
+const LONGEST_SILENCE = 60_000;
+
+/**
+ * @typedef {object} RunEvent
+ * @property {number | null} id sequence number of a stored event, null for one that is only live
+ * @property {string} name
+ * @property {any} data
+ */
+
+/**
+ * Yield a run's events, each stored one once, until it is done; reconnect in between.
+ * @param {(runId: string | null, lastId: number) => Promise<Response>} open connects; without a run it starts one
+ * @param {object} options
+ * @param {string | null} [options.runId] the run, where it exists already
+ * @param {AbortSignal} options.signal ends the following
+ * @param {(milliseconds: number) => Promise<void>} options.wait returns when the next attempt is due
+ * @returns {AsyncGenerator<RunEvent>}
+ */
+export async function* followRun(open, { runId = null, signal, wait }) {
+  let lastId = 0;
+  let failures = 0;
+  for (;;) {
+    try {
+      const response = await open(runId, lastId);
+      for await (const event of readEvents(response.body)) {
+        if (event.name === "reconnect") break;
+        failures = 0;
+        if (event.id !== null) {
+          if (event.id <= lastId) continue;
+          lastId = event.id;
+        }
+        if (event.name === "run") runId = event.data.run_id;
+        yield event;
+        if (event.name === "done") return;
+      }
+    } catch (error) {
+      if (signal.aborted || (error instanceof ApiError && !error.passing)) throw error;
+      if (runId === null) {
+        if (error instanceof ApiError) throw error;
+        throw new ApiError(0, "The connection broke before the message was accepted.", "unreachable");
+      }
+    }
+    const delay = Math.min(FIRST_DELAY * 2 ** failures, LONGEST_DELAY);
+    failures += 1;
+    await wait(delay * (0.75 + Math.random() / 2));
+    signal.throwIfAborted();
+  }
+}
+
+/**
+ * Yield the server-sent events of a body.
+ * @param {ReadableStream<any> | null} body none is a stream without events
+ * @returns {AsyncGenerator<RunEvent>}
+ */
+export async function* readEvents(body) {
+  let rest = "";
+  let block = emptyBlock();
+  for await (const text of readText(body)) {
+    // A carriage return at the very end may be half of a CRLF: it waits for what follows.
+    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line === "") {
+        if (block.data.length) yield { id: block.id, name: block.name, data: JSON.parse(block.data.join("\n")) };
+        block = emptyBlock();
+      } else {
+        readLine(line, block);
+      }
+    }
+  }
+}
+
+/** @returns {{id: number | null, name: string, data: string[]}} */
+function emptyBlock() {
+  return { id: null, name: "message", data: [] };
+}
+
+/** @param {string} line @param {ReturnType<typeof emptyBlock>} block */
+function readLine(line, block) {
+  const colon = line.indexOf(":");
+  const field = colon < 0 ? line : line.slice(0, colon);
+  const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+  if (field === "data") block.data.push(value);
+  else if (field === "event") block.name = value;
+  else if (field === "id") block.id = Number(value);
+}
+
+/** @param {ReadableStream<any> | null} body */
+async function* readText(body) {
+  if (body === null) return;
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { value, done } = await inTime(reader.read());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** @template T @param {Promise<T>} read @returns {Promise<T>} */
+function inTime(read) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("The stream fell silent.")), LONGEST_SILENCE);
+    read.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}

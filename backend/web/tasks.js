@@ -1,0 +1,119 @@
+/** The task list at the side: open tasks first, finished ones on demand. */
+
+import { call, get } from "./api.js";
+import { byId, el, failure } from "./dom.js";
+
+const DAY = 86_400_000;
+
+/** @param {{onError: (error: any, retry: () => void) => void}} on */
+export function createTaskPanel({ onError }) {
+  const open = byId("open-tasks");
+  const done = byId("done-tasks");
+  const doneSection = byId("done-section");
+  const count = byId("task-count");
+  const empty = byId("tasks-empty");
+  let round = 0;
+
+  /** Read the lists again. An answer that a newer request overtook is dropped. */
+  async function refresh() {
+    const mine = ++round;
+    const lists = doneSection.open ? [[open, "pending"], [done, "completed"]] : [[open, "pending"]];
+    await Promise.all(lists.map(([list, status]) => fill(list, status, mine)));
+  }
+
+  /** @param {any} list @param {string} status @param {number} mine */
+  async function fill(list, status, mine, cursor = "") {
+    try {
+      const query = new URLSearchParams(cursor ? { status, cursor } : { status });
+      const page = await get(`/api/tasks?${query}`);
+      if (mine !== round) return;
+      list.querySelector(".more")?.remove();
+      if (!cursor) list.replaceChildren();
+      list.append(...page.tasks.map(row));
+      if (page.next_cursor) {
+        const more = () => fill(list, status, mine, page.next_cursor);
+        list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
+      }
+      tell();
+    } catch (error) {
+      if (mine !== round) return;
+      if (cursor || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      list.replaceChildren(el("li", {}, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
+      tell();
+    }
+  }
+
+  function tell() {
+    const pending = open.querySelectorAll(".task:not([data-completed=true])").length;
+    const more = open.querySelector(".more") ? "+" : "";
+    count.textContent = pending ? `${pending}${more}` : "";
+    byId("task-count-small").textContent = count.textContent;
+    empty.hidden = open.childElementCount > 0;
+  }
+
+  /** @param {any} task */
+  function row(task) {
+    const box = el("input", { type: "checkbox", "data-testid": "task-checkbox", checked: task.completed });
+    const title = el("span", { class: "task-title", "data-testid": "task-title" }, task.title);
+    const item = el("li", { class: "task", "data-testid": "task", "data-task-id": task.id }, el("label", {}, box, title), facts(task));
+    item.dataset.completed = task.completed;
+    box.addEventListener("change", async () => {
+      const completed = box.checked;
+      box.disabled = true;
+      try {
+        await call(`/api/tasks/${task.id}`, { method: "PATCH", body: { completed } });
+        // The row stays where it is until the next refresh, so that a slip can be taken back.
+        item.dataset.completed = String(completed);
+        tell();
+      } catch (error) {
+        box.checked = !completed;
+        onError(error, () => box.click());
+      }
+      box.disabled = false;
+      box.focus();
+    });
+    return item;
+  }
+
+  doneSection.addEventListener("toggle", () => doneSection.open && refresh());
+
+  return {
+    refresh,
+    clear() {
+      round += 1;
+      doneSection.open = false;
+      open.replaceChildren();
+      done.replaceChildren();
+      tell();
+    },
+  };
+}
+
+/** @param {any} task */
+function facts(task) {
+  const line = el("p", { class: "task-facts" });
+  line.append(el("span", { class: "task-number" }, `#${task.id}`));
+  if (task.due) {
+    const late = !task.completed && new Date(task.due).getTime() < Date.now();
+    line.append(el("time", { datetime: task.due, "data-late": late }, (late ? "Overdue, " : "") + dueText(task.due)));
+  }
+  if (task.priority && task.priority !== "none") line.append(el("span", { class: "priority", "data-priority": task.priority }, `${task.priority} priority`));
+  for (const tag of task.tags ?? []) line.append(el("span", { class: "tag" }, tag));
+  return line;
+}
+
+/** @param {string} due */
+function dueText(due) {
+  const at = new Date(due);
+  const days = Math.round((midnight(at) - midnight(new Date())) / DAY);
+  const near = { "-1": "yesterday", 0: "today", 1: "tomorrow" }[days];
+  const sameYear = at.getFullYear() === new Date().getFullYear();
+  const day = near ?? at.toLocaleDateString("en", { weekday: "short", month: "short", day: "numeric", year: sameYear ? undefined : "numeric" });
+  const wholeDay = ["00:00", "23:59"].includes(at.toTimeString().slice(0, 5));
+  return wholeDay ? day : `${day}, ${at.toLocaleTimeString("en", { hour: "numeric", minute: "2-digit" })}`;
+}
+
+/** @param {Date} date */
+function midnight(date) {
+  return new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+}

@@ -1,0 +1,136 @@
+/** One question and its answer, as they stand in the thread. */
+
+import { el, failure } from "./dom.js";
+
+const LONGEST_SHOWN = 20_000;
+const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
+
+/** @param {string} text */
+export function question(text) {
+  return el("div", { class: "question", "data-testid": "user-message" }, el("span", { class: "visually-hidden" }, "You: "), text);
+}
+
+/** The assistant's side of a turn: tool calls first, then the text. */
+export class Answer {
+  #text = document.createTextNode("");
+  // Offsets on the wire count code points; the length of a string counts UTF-16 units.
+  #points = 0;
+  #rows = new Map();
+  #body = el("div", { class: "answer-text", "data-testid": "answer-text" });
+  #tools = el("div", { class: "tools", hidden: true });
+  #end = el("div", { class: "answer-end" });
+
+  constructor() {
+    this.#body.append(this.#text);
+    this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, this.#tools, this.#body, this.#end);
+    this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
+  }
+
+  /** An answer that is already complete. @param {any} message */
+  static stored(message) {
+    const answer = new Answer();
+    (message.tool_calls ?? []).forEach((/** @type {any} */ tool, /** @type {number} */ index) => {
+      answer.toolCall({ call_id: index, ...tool });
+      answer.toolResult({ call_id: index, ...tool });
+    });
+    answer.end("completed", message.content);
+    return answer;
+  }
+
+  get text() {
+    return this.#text.data;
+  }
+
+  begin() {
+    this.element.dataset.state = "streaming";
+  }
+
+  /** Add streamed text, less what is here already. @param {string} delta @param {number} [offset] */
+  add(delta, offset = this.#points) {
+    const fresh = Array.from(delta).slice(Math.max(0, this.#points - offset));
+    this.#text.appendData(fresh.join(""));
+    this.#points += fresh.length;
+  }
+
+  /** Void the streamed text from `offset` on. @param {number} offset */
+  reset(offset = 0) {
+    this.#set(Array.from(this.text).slice(0, offset).join(""));
+  }
+
+  /** @param {any} tool */
+  toolCall({ call_id, name, arguments: given }) {
+    if (this.#rows.has(call_id)) return;
+    const state = el("span", { class: "visually-hidden" });
+    const result = el("pre", { "data-testid": "tool-result", tabindex: "0" });
+    const summary = el("summary", {}, el("span", { class: "mark", "aria-hidden": "true" }), el("code", { "data-testid": "tool-name" }, name));
+    summary.append(el("span", { class: "gist" }, gist(given)), state);
+    const request = el("div", {}, el("p", { class: "label" }, "Arguments"), el("pre", { "data-testid": "tool-arguments", tabindex: "0" }, shown(given)));
+    const outcome = el("div", { hidden: true }, el("p", { class: "label" }, "Result"), result);
+    const inside = el("div", { class: "tool-inside" }, request, outcome);
+    const row = el("details", { class: "tool", "data-testid": "tool-call" }, summary, inside);
+    this.#rows.set(call_id, { row, state, result, outcome });
+    this.#mark(call_id, "running");
+    this.#tools.hidden = false;
+    this.#tools.append(row);
+  }
+
+  /** @param {any} tool */
+  toolResult({ call_id, result, is_error }) {
+    const parts = this.#rows.get(call_id);
+    if (!parts) return;
+    parts.result.textContent = shown(result);
+    parts.outcome.hidden = false;
+    this.#mark(call_id, is_error ? "error" : "done");
+  }
+
+  /** Say what the run is waiting for. @param {string} sentence */
+  note(sentence) {
+    this.#end.replaceChildren(el("p", { class: "note", "data-testid": "answer-note" }, sentence));
+  }
+
+  /**
+   * Close the answer.
+   * @param {string} status completed, failed or cancelled
+   * @param {string | null} [response] the whole text, which outranks what was streamed
+   */
+  end(status, response) {
+    this.element.dataset.state = status;
+    if (response && response !== this.text) this.#set(response);
+    this.#end.replaceChildren();
+    for (const [id, { row }] of this.#rows) if (row.dataset.state === "running") this.#mark(id, "stopped");
+    if (status === "cancelled") this.note("Stopped.");
+  }
+
+  /** Close the answer with what went wrong. @param {string} sentence @param {() => void} [retry] */
+  fail(sentence, retry) {
+    this.end("failed");
+    this.#end.replaceChildren(failure(sentence, "Try again", retry));
+  }
+
+  /** @param {string} text */
+  #set(text) {
+    this.#text.data = text;
+    this.#points = Array.from(text).length;
+  }
+
+  /** @param {string} id @param {keyof typeof STATES} state */
+  #mark(id, state) {
+    const parts = this.#rows.get(id);
+    parts.row.dataset.state = state;
+    parts.state.textContent = `, ${STATES[state]}`;
+  }
+}
+
+/** The one argument that tells most: the first short text, else the first number. @param {any} given */
+function gist(given) {
+  const values = given && typeof given === "object" ? Object.values(given) : [given];
+  const text = values.find((value) => typeof value === "string") ?? values.find((value) => typeof value === "number");
+  return text === undefined ? "" : String(text).slice(0, 120);
+}
+
+/** @param {any} value */
+function shown(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value ?? null, null, 2);
+  const more = text.length - LONGEST_SHOWN;
+  return more > 0 ? `${text.slice(0, LONGEST_SHOWN)}\n… and ${more.toLocaleString("en")} more characters.` : text;
+}
