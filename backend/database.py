@@ -1,0 +1,251 @@
+"""The only engine, session and commit of the service. A transaction belongs to one user, or to nobody."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session
+
+from backend.errors import DatabaseUnavailable, NotReady
+
+log = structlog.get_logger()
+
+APP_ROLE = "docutalk_app"
+OWNER_ROLE = "docutalk_owner"
+OLDEST_POSTGRES = 16
+
+_ENTER = text(
+    "select set_config('role', :role, true), set_config('app.user_id', :user_id, true), "
+    "set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
+)
+_BECOME = text("select set_config('app.user_id', :user_id, true)")
+
+
+Clock = Callable[[], datetime]
+"""Returns the present moment, aware."""
+
+
+def now_utc() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One user's view of the database inside one open transaction."""
+
+    session: Session
+    user_id: str
+    now: datetime
+    """The moment at which the transaction began, aware, UTC."""
+    zone: ZoneInfo
+    """The user's time zone."""
+
+
+def driver_url(url: str) -> str:
+    """Return the psycopg2 form of a Postgres URL in any of the spellings that hosts hand out.
+
+    Takes `postgres://`, `postgresql://`, `+psycopg2` and `+asyncpg`; `ssl=true` and `ssl=require`, asyncpg's way,
+    become `sslmode=require`. Raises ValueError for anything else.
+    """
+    parts = urlsplit(url.strip())
+    scheme, _, driver = parts.scheme.partition("+")
+    if scheme not in ("postgres", "postgresql") or driver not in ("", "psycopg2", "psycopg", "asyncpg"):
+        raise ValueError("DATABASE_URL must start with postgresql:// or postgres://.")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if (ssl := query.pop("ssl", None)) is not None:
+        query.setdefault("sslmode", {"true": "require", "false": "disable"}.get(ssl, ssl))
+    rest = urlunsplit(("", parts.netloc, parts.path, urlencode(query), ""))
+    return f"postgresql+psycopg2:{rest if rest.startswith('//') else '//' + rest}"
+
+
+def make_engine(url: str, **options: Any) -> Engine:
+    """Return an engine for a Postgres URL in any spelling."""
+    options.setdefault("connect_args", {"connect_timeout": 10, "application_name": "docutalk"})
+    return create_engine(driver_url(url), hide_parameters=True, **options)
+
+
+class Database:
+    """Transactions in which the effective role is `docutalk_app` and the tenant is one user.
+
+    One statement at the start of each transaction drops the role and sets the tenant until it ends, so that any
+    login will do, a superuser's too, and nothing outlives the transaction in a pooler's session.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool_size: int = 20,
+        max_overflow: int = 0,
+        pool_recycle: int = 3600,
+        pool_pre_ping: bool = True,
+        pool_timeout: float = 10.0,
+        clock: Clock = now_utc,
+    ) -> None:
+        self.now = clock
+        self._revive: Callable[[], None] | None = None
+        self._engine: Engine | None = None
+        self._options = {
+            "pool_size": pool_size,
+            "max_overflow": max_overflow,
+            "pool_recycle": pool_recycle,
+            "pool_pre_ping": pool_pre_ping,
+            "pool_timeout": pool_timeout,
+        }
+
+    def open(self, url: str, *, revive: Callable[[], None] | None = None) -> None:
+        """Use the database at a URL from now on; until then every transaction is refused as unavailable.
+
+        `revive` is called when a connection cannot be made, and the connection is tried once more.
+        """
+        self._revive = revive
+        self._engine = make_engine(url, **self._options)
+
+    @contextmanager
+    def scope(self, user_id: str, zone: ZoneInfo) -> Iterator[Scope]:
+        """Open a transaction as a user for repositories, and commit it at the end; raises as `transaction` does."""
+        with self.transaction(user_id) as session:
+            yield Scope(session, user_id, self.now(), zone)
+
+    @contextmanager
+    def transaction(
+        self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = 5
+    ) -> Iterator[Session]:
+        """Open a transaction as one user, or as nobody (no row of anybody is visible), and commit it at the end.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer, has no free connection, or was too slow.
+        """
+        try:
+            connection = self._connect()
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            log.warning("database_unavailable", reason=type(error).__name__)
+            raise DatabaseUnavailable from error
+        with connection, Session(connection) as session:
+            try:
+                session.execute(
+                    _ENTER,
+                    {
+                        "role": APP_ROLE,
+                        "user_id": user_id or "",
+                        "statement": f"{statement_seconds}s",
+                        "lock": f"{lock_seconds}s",
+                    },
+                )
+                yield session
+                session.commit()
+            except (OperationalError, InterfaceError) as error:
+                log.warning("database_unavailable", reason=_reason(error))
+                raise DatabaseUnavailable from error
+
+    def _connect(self) -> Connection:
+        if self._engine is None:
+            raise DatabaseUnavailable
+        try:
+            return self._engine.connect()
+        except OperationalError:
+            if self._revive is None:
+                raise
+            self._revive()
+            return self._engine.connect()
+
+    def is_reachable(self) -> bool:
+        """Tell whether the database answers now."""
+        try:
+            with self._connect() as connection:
+                connection.execute(text("select 1"))
+        except (DBAPIError, PoolTimeout, DatabaseUnavailable):
+            return False
+        return True
+
+    def pool_status(self) -> dict[str, int]:
+        """Return the pool's size, the connections in use, and those beyond the size."""
+        if self._engine is None:
+            return {"size": 0, "checked_out": 0, "overflow": 0}
+        pool: Any = self._engine.pool
+        return {"size": pool.size(), "checked_out": pool.checkedout(), "overflow": max(pool.overflow(), 0)}
+
+    def on_statement(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` with every statement before it is sent, and with "COMMIT" before each commit."""
+        if self._engine is None:
+            raise DatabaseUnavailable
+        event.listen(self._engine, "before_cursor_execute", lambda *args: heard(args[2]))
+        event.listen(self._engine, "commit", lambda _connection: heard("COMMIT"))
+
+    def check(self, *, expected_revision: str) -> None:
+        """Raise NotReady with what to do, unless schema and effective role are as the service needs them."""
+        try:
+            with self.transaction(None) as session:
+                row = session.execute(_GUARD, {"role": APP_ROLE}).mappings().one()
+                revision = None
+                if row["has_revision"]:
+                    revision = session.execute(text("select version_num from alembic_version")).scalar_one_or_none()
+        except DBAPIError as error:
+            raise NotReady(_entering_failed(error)) from error
+        if row["version"] < OLDEST_POSTGRES * 10000:
+            raise NotReady(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is older. Upgrade it.")
+        if revision != expected_revision:
+            raise NotReady(
+                f"The database's schema is at {revision or 'nothing'} and this version needs {expected_revision}. "
+                "Run `docutalk migrate` with the database owner's URL."
+            )
+        if row["passes"]:
+            raise NotReady(
+                f"The effective role {row['role']} passes row-level security. Run `docutalk migrate`, and make sure "
+                f"that nobody gave {APP_ROLE} SUPERUSER, BYPASSRLS or the ownership of a table."
+            )
+        if row["open_tables"]:
+            raise NotReady(
+                f"Row-level security is not forced on: {', '.join(row['open_tables'])}. Run `docutalk migrate`; if "
+                "that does not help, somebody changed the tables by hand."
+            )
+
+    def close(self) -> None:
+        """Close the connections and refuse every transaction as unavailable, until `open` is called again."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+
+def become(session: Session, user_id: str) -> None:
+    """Make a transaction that began as nobody go on as a user, for a lookup that found out who that is."""
+    session.execute(_BECOME, {"user_id": user_id})
+
+
+_GUARD = text(
+    """
+    select current_setting('server_version_num')::int as version,
+           current_user::text as role,
+           (select rolsuper or rolbypassrls from pg_catalog.pg_roles where rolname = current_user)
+             or current_user::text <> :role
+             or exists (select from pg_catalog.pg_class where relowner = current_user::regrole
+                        and relnamespace = 'public'::regnamespace) as passes,
+           to_regclass('public.alembic_version') is not null
+             and has_table_privilege('public.alembic_version', 'select') as has_revision,
+           array(select c.relname::text from pg_catalog.pg_class c
+                 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'user_id' and not a.attisdropped
+                 where c.relkind in ('r', 'p') and c.relnamespace = 'public'::regnamespace
+                   and has_table_privilege(c.oid, 'select')
+                   and not (c.relrowsecurity and c.relforcerowsecurity)
+                 order by 1) as open_tables
+    """
+)
+
+
+def _reason(error: DBAPIError) -> str:
+    return getattr(error.orig, "pgcode", None) or type(error.orig).__name__
+
+
+def _entering_failed(error: DBAPIError) -> str:
+    return (
+        f"This login may not become the role {APP_ROLE} ({_reason(error)}). Run `docutalk migrate` with the owner's "
+        f"URL in MIGRATION_DATABASE_URL and this login's in DATABASE_URL: it creates the role and grants it."
+    )

@@ -1,0 +1,78 @@
+"""Tables of identity."""
+
+from datetime import date, datetime
+
+from sqlalchemy import Index, Integer, String, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field, SQLModel
+
+from backend.repository import Owned, belongs_to_user, timestamp
+
+
+class User(Owned, table=True):
+    """A person, or a guest who has not said who they are."""
+
+    __tablename__ = "users"
+
+    kind: str = Field(sa_type=Text, description="guest, or person")
+    name: str = Field(sa_type=Text)
+    issuer: str | None = Field(default=None, sa_type=Text, description="Who vouches for an outside identity.")
+    subject: str | None = Field(default=None, sa_type=Text, description="The identity's name at its issuer.")
+    time_zone: str = Field(default="UTC", sa_type=Text, sa_column_kwargs={"server_default": "UTC"})
+    created_at: datetime = timestamp(default_now=True)
+    updated_at: datetime = timestamp(default_now=True)
+    expires_at: datetime | None = timestamp()
+
+    __table_args__ = (Index("ix_users_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),)
+
+
+class LoginSession(Owned, table=True):
+    """A guest's (later: a browser's) way back in; only the hash of its token is kept."""
+
+    __tablename__ = "sessions"
+
+    id: str = Field(primary_key=True, sa_type=String(32))
+    token_hash: str = Field(sa_type=Text, unique=True)
+    created_at: datetime = timestamp(default_now=True)
+    expires_at: datetime = timestamp(default_now=True)
+
+    __table_args__ = (belongs_to_user(),)
+
+
+class ApiToken(Owned, table=True):
+    """A personal access token; only its hash is kept."""
+
+    __tablename__ = "api_tokens"
+
+    id: int = Field(primary_key=True, sa_type=Integer)
+    name: str = Field(sa_type=Text)
+    scopes: list[str] = Field(sa_type=ARRAY(Text))
+    token_hash: str = Field(sa_type=Text, unique=True)
+    created_at: datetime = timestamp(default_now=True)
+    expires_at: datetime | None = timestamp()
+    last_used_at: datetime | None = timestamp()
+
+    __table_args__ = (belongs_to_user(),)
+
+
+class Usage(Owned, table=True):
+    """What a user used on one day, UTC; outlives the conversations, so that deleting them resets no limit."""
+
+    __tablename__ = "usage"
+
+    day: date = Field(primary_key=True)
+    turns: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+    input_tokens: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+    output_tokens: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+
+    __table_args__ = (belongs_to_user(),)
+
+
+class Arrival(SQLModel, table=True):
+    """How many guests an address brought in one hour. It has no user; the app's role cannot read it."""
+
+    __tablename__ = "arrivals"
+
+    address_hash: str = Field(primary_key=True, sa_type=Text)
+    hour: datetime = timestamp(default_now=True, primary_key=True)
+    guests: int = Field(sa_type=Integer)

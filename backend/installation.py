@@ -1,0 +1,101 @@
+"""Make the database usable, beside the event loop, and keep trying while it is not."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import structlog
+from anyio.to_thread import run_sync
+
+from backend.database import Database
+from backend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from backend.errors import DatabaseUnavailable, NotReady
+from backend.schema import head, migrate
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A PostgreSQL to use: one of somebody's, or the embedded one, which this process has joined."""
+
+    url: str
+    migration_url: str
+    revive: Callable[[], None] | None = None
+    stop: Callable[[], None] = lambda: None
+
+    @classmethod
+    def at(cls, *, url: str | None, migration_url: str | None, data_dir: Path) -> Self:
+        """Return the database at a URL, or start or join the embedded one when there is none.
+
+        Raises:
+            EmbeddedPostgresError: The embedded one cannot be used; the text says why.
+        """
+        if url is not None:
+            return cls(url, migration_url or url)
+        embedded = EmbeddedPostgres.start(data_dir / "postgres")
+        return cls(embedded.url, embedded.url, embedded.ensure_running, embedded.stop)
+
+
+class Installation:
+    """The database behind a running service: opened, migrated and checked in the background."""
+
+    def __init__(self, database: Database, find: Callable[[], Postgres], *, migrate_on_start: bool) -> None:
+        self._database = database
+        self._find = find
+        self._migrate_on_start = migrate_on_start
+        self._postgres: Postgres | None = None
+        self._checked = False
+        self.reason: str = "The database is being opened."
+        """Why the database cannot be used yet, for the owner."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database was opened and found to be in order."""
+        return self._checked
+
+    async def open(self) -> None:
+        """Open the database; try again for as long as it takes, and log each new reason why not."""
+        while True:
+            try:
+                await run_sync(self.open_now)
+                return
+            except (NotReady, DatabaseUnavailable, EmbeddedPostgresError) as error:
+                if str(error) != self.reason:
+                    self.reason = str(error)
+                    log.error("not_ready", reason=self.reason)
+            except Exception:
+                # A defect must not end the attempts: nobody would hear of a task that died.
+                self.reason = "The database could not be opened; the log says why."
+                log.exception("database_not_opened")
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Close the connections, and leave the embedded database."""
+        self._database.close()
+        if self._postgres is not None:
+            self._postgres.stop()
+
+    def open_now(self) -> None:
+        """Open, migrate and check the database, or raise why that cannot be done now."""
+        postgres = self._postgres = self._postgres or self._find()
+        self._database.open(postgres.url, revive=postgres.revive)
+        try:
+            expected = head()
+            try:
+                self._database.check(expected_revision=expected)
+            except NotReady:
+                if not self._migrate_on_start:
+                    raise
+                migrate(postgres.migration_url, service_url=postgres.url)
+                self._database.check(expected_revision=expected)
+        except BaseException:
+            # Nothing is served from a database that is not in order.
+            self._database.close()
+            raise
+        self._checked = True
+        log.info("database_ready", embedded=postgres.revive is not None)

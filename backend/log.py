@@ -1,0 +1,63 @@
+"""JSON logs on one stream: events with fields, never message text, titles, file contents, tokens or keys."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
+    """Send our events, and warnings of the libraries, as one JSON object a line to `stream`.
+
+    The names request_id, user_id, conversation_id, run_id and tool_name are bound as context variables
+    where they are known, so every event inside carries them.
+    """
+    stamps: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _traceback_without_values,
+    ]
+    structlog.configure(
+        processors=[*stamps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *stamps],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS[level])
+    for name in ("httpx", "httpx2", "httpcore", "mcp", "openai", "LiteLLM", "alembic", "uvicorn.access", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # The SDK and LiteLLM put prompts and tool data into their own records below WARNING, some at ERROR.
+    logging.getLogger("openai.agents").setLevel(logging.CRITICAL)
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+
+
+def _traceback_without_values(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Replace exc_info by type and places: exception texts of drivers quote the data they choked on."""
+    info = event.pop("exc_info", None)
+    if info:
+        error = info if isinstance(info, BaseException) else sys.exc_info()[1] if info is True else info[1]
+        if error is not None:
+            places, trace = [], error.__traceback__
+            while trace is not None:
+                code = trace.tb_frame.f_code
+                places.append(f"{code.co_filename.rsplit('site-packages/', 1)[-1]}:{trace.tb_lineno} {code.co_name}")
+                trace = trace.tb_next
+            event["exception"] = type(error).__name__
+            event["trace"] = places[-12:]
+    return event

@@ -1,0 +1,53 @@
+"""The ledger's table."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, text
+from sqlmodel import Field
+
+from backend.repository import Owned, belongs_to_user, timestamp
+
+
+class Operation(Owned, table=True):
+    """One call of one tool, through whichever door it came, and how it ended."""
+
+    __tablename__ = "operations"
+
+    id: int = Field(primary_key=True, sa_type=Integer)
+    door: str = Field(sa_type=Text, description="chat, mcp, or rest")
+    client: str | None = Field(default=None, sa_type=Text, description="The client's own name for itself, if any.")
+    run_id: str | None = Field(default=None, sa_type=String(32))
+    call_id: str | None = Field(default=None, sa_type=Text)
+    idempotency_key: str | None = Field(default=None, sa_type=Text)
+    request_hash: str | None = Field(default=None, sa_type=Text, description="SHA-256 of the arguments, with a key.")
+    tool: str = Field(sa_type=Text)
+    arguments: dict[str, Any] = Field(sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    outcome: str = Field(sa_type=Text, description="ok, failed (our sentence stands in result), or denied")
+    milliseconds: int = Field(default=0, sa_type=Integer)
+    undone_by: int | None = Field(default=None, sa_type=Integer)
+    created_at: datetime = timestamp(default_now=True)
+
+    __table_args__ = (
+        belongs_to_user(),
+        CheckConstraint("door in ('chat', 'mcp', 'rest')", name="door"),
+        CheckConstraint("outcome in ('ok', 'failed', 'denied')", name="outcome"),
+        Index(
+            "uq_operations_call",
+            "user_id",
+            "run_id",
+            "call_id",
+            unique=True,
+            postgresql_where=text("call_id is not null"),
+        ),
+        Index(
+            "uq_operations_idempotency_key",
+            "user_id",
+            "tool",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key is not null"),
+        ),
+        Index("ix_operations_user_id_created_at", "user_id", "created_at"),
+    )

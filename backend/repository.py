@@ -1,0 +1,92 @@
+"""What every repository is made of: a scope that names one user, and statements that start with "mine"."""
+
+from typing import Any, ClassVar, Generic, TypeVar
+
+import structlog
+from sqlalchemy import DateTime, ForeignKeyConstraint, Integer, String, text
+from sqlmodel import Field, SQLModel, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from backend.database import Scope
+
+log = structlog.get_logger()
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+
+
+def timestamp(*, default_now: bool = False, **options: Any) -> Any:
+    """Declare a column of time with zone; `default_now` lets the server fill it in."""
+    kwargs: dict[str, Any] = {"server_default": text("now()")} if default_now else {}
+    kwargs["nullable"] = not default_now
+    return Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        sa_column_kwargs=kwargs,
+        **options,
+    )
+
+
+class Owned(SQLModel):
+    """A row that belongs to one user; `user_id` leads its primary key."""
+
+    user_id: str = Field(primary_key=True, max_length=128, sa_type=String(128))
+
+
+def belongs_to_user() -> ForeignKeyConstraint:
+    """Return the key by which a row goes when its user goes."""
+    return ForeignKeyConstraint(["user_id"], ["users.user_id"], ondelete="CASCADE")
+
+
+class Counter(Owned, table=True):
+    """The last small integer given to one of the user's nouns; never reused."""
+
+    __tablename__ = "counters"
+
+    noun: str = Field(primary_key=True, max_length=32, sa_type=String(32))
+    last: int = Field(sa_type=Integer)
+
+    __table_args__ = (belongs_to_user(),)
+
+
+Row = TypeVar("Row", bound=Owned)
+
+
+class UserRepository(Generic[Row]):
+    """The rows of one table that belong to the user of a scope. It cannot be made without a user."""
+
+    model: ClassVar[type[Any]]
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._session = scope.session
+
+    def _mine(self) -> SelectOfScalar[Row]:
+        return select(self.model).where(self.model.user_id == self._scope.user_id)
+
+    def _next(self, noun: str) -> int:
+        """Return the next small integer for a noun of this user, from 1.
+
+        The counter's row stays locked until the transaction ends, so two writers never get the same number.
+        """
+        return int(
+            self._session.execute(
+                text(
+                    "insert into counters (user_id, noun, last) values (:user_id, :noun, 1) "
+                    "on conflict (user_id, noun) do update set last = counters.last + 1 returning last"
+                ),
+                {"user_id": self._scope.user_id, "noun": noun},
+            ).scalar_one()
+        )
+
+    def _written(self, outcome: str, **fields: Any) -> None:
+        """Log a write by its table and outcome; ids only, never content."""
+        log.info(
+            "repository_write", table=self.model.__tablename__, user_id=self._scope.user_id, outcome=outcome, **fields
+        )

@@ -1,0 +1,90 @@
+"""Tables of the durable turn."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Text, false, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field
+
+from backend.repository import Owned, timestamp
+
+
+def _of_run() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["user_id", "run_id"], ["runs.user_id", "runs.id"], ondelete="CASCADE")
+
+
+class Run(Owned, table=True):
+    """The answering of one message: what it works on, who works on it, and how far it is."""
+
+    __tablename__ = "runs"
+
+    id: str = Field(primary_key=True, sa_type=String(32))
+    conversation_id: int = Field(sa_type=Integer)
+    message_id: int = Field(sa_type=Integer, description="The user's message.")
+    answer_id: int | None = Field(default=None, sa_type=Integer, description="The assistant's message.")
+    status: str = Field(sa_type=Text)
+    model: str = Field(sa_type=Text)
+    door: str = Field(default="chat", sa_type=Text, sa_column_kwargs={"server_default": "chat"})
+    client: str | None = Field(default=None, sa_type=Text)
+    scopes: list[str] = Field(sa_type=ARRAY(Text), description="What the caller may do.")
+    input: dict[str, Any] | None = Field(
+        default=None, sa_type=JSON, description="Instructions, items and tools; fixed when the run is first claimed."
+    )
+    idempotency_key: str | None = Field(default=None, sa_type=Text)
+    request_hash: str | None = Field(default=None, sa_type=Text)
+    last_seq: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+    attempt: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+    lease_owner: str | None = Field(default=None, sa_type=Text)
+    lease_until: datetime | None = timestamp()
+    cancel_requested: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    error: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    usage: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    created_at: datetime = timestamp(default_now=True)
+    started_at: datetime | None = timestamp()
+    ended_at: datetime | None = timestamp()
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
+        ),
+        CheckConstraint(
+            "status in ('queued', 'running', 'waiting', 'completed', 'failed', 'cancelled')", name="status"
+        ),
+        Index("ix_runs_user_id_conversation_id", "user_id", "conversation_id", "created_at"),
+        Index(
+            "uq_runs_idempotency_key",
+            "user_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key is not null"),
+        ),
+    )
+
+
+class RunResponse(Owned, table=True):
+    """A model's response as it was committed before any of its tools ran."""
+
+    __tablename__ = "run_responses"
+
+    run_id: str = Field(primary_key=True, sa_type=String(32))
+    number: int = Field(primary_key=True, sa_type=Integer)
+    attempt: int = Field(sa_type=Integer)
+    response: dict[str, Any] = Field(sa_type=JSON, description="The output items and the usage, with our call ids.")
+    created_at: datetime = timestamp(default_now=True)
+
+    __table_args__ = (_of_run(),)
+
+
+class RunEvent(Owned, table=True):
+    """One thing that a follower of the run is told; `seq` is gapless from 1."""
+
+    __tablename__ = "run_events"
+
+    run_id: str = Field(primary_key=True, sa_type=String(32))
+    seq: int = Field(primary_key=True, sa_type=Integer)
+    kind: str = Field(sa_type=Text)
+    data: dict[str, Any] = Field(sa_type=JSON)
+    created_at: datetime = timestamp(default_now=True)
+
+    __table_args__ = (_of_run(),)

@@ -1,0 +1,100 @@
+"""Bring a database's schema to the revision that this version of the code needs."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from backend.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine
+from backend.errors import NotReady
+
+ROOT = Path(__file__).parent.parent
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration, independent of the working directory."""
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    return config
+
+
+def head() -> str:
+    """Return the revision that this version of the code needs."""
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    if revision is None:
+        raise NotReady("The migrations are missing from this installation. Install it again.")
+    return revision
+
+
+def migrate(url: str, *, revision: str = "head", service_url: str | None = None) -> None:
+    """Upgrade the schema to a revision, once, however many processes ask for it at the same time.
+
+    `service_url` is the login that the service will use where it is another one: it is granted the app's role.
+
+    Raises:
+        NotReady: The server is too old, has no pgvector, or the login lacks a right; the sentence says which.
+    """
+    config = alembic_config()
+    engine = make_engine(url)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            if revision == "base":
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+                _grant_to_service(connection, url, service_url)
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None)
+        raise NotReady(
+            f"The migration failed ({code or type(error.orig).__name__}): {_first_line(error)} Nothing was changed."
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def prepare_roles(connection: Connection) -> None:
+    """Make what belongs to the whole cluster, or needs the login's own rights, before the schema is touched.
+
+    Two roles that nobody can log in as: the owner of every table, and the app's, which owns nothing and may only
+    read and write rows. The login may become either; it inherits neither. Then go on as the owner.
+    """
+    if connection.dialect.server_version_info < (OLDEST_POSTGRES,):  # type: ignore[operator]
+        raise NotReady(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is older. Upgrade it.")
+    # One migration at a time in this database, and one creation of roles at a time in the cluster.
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('docutalk migrate'))"))
+    if not connection.execute(text("select count(*) from pg_available_extensions where name = 'vector'")).scalar():
+        raise NotReady("This PostgreSQL has no pgvector. Use an image such as pgvector/pgvector:pg16, or install it.")
+    connection.execute(text("create extension if not exists vector"))
+    for role in (OWNER_ROLE, APP_ROLE):
+        connection.execute(
+            text(
+                f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then "
+                f"create role {role} nologin; end if; "
+                f"exception when duplicate_object or unique_violation then null; end $$"
+            )
+        )
+        connection.execute(
+            text(
+                f"do $$ begin if not pg_has_role('{role}', 'SET') then "
+                f"grant {role} to current_user with set true, inherit false; end if; end $$"
+            )
+        )
+    connection.execute(text(f"grant usage, create on schema public to {OWNER_ROLE}"))
+    connection.execute(text(f"grant usage on schema public to {APP_ROLE}"))
+    connection.execute(text(f"set local role {OWNER_ROLE}"))
+
+
+def _grant_to_service(connection: Connection, url: str, service_url: str | None) -> None:
+    service = make_url(driver_url(service_url)).username if service_url else None
+    if service and service != make_url(driver_url(url)).username:
+        connection.execute(text("reset role"))
+        quoted = connection.dialect.identifier_preparer.quote(service)
+        connection.execute(text(f"grant {APP_ROLE} to {quoted} with set true, inherit false"))
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0].rstrip(".") + "."

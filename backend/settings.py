@@ -1,0 +1,232 @@
+"""Every setting of the service, read once at start. Only `app.py` and `cli.py` import this."""
+
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SECRETS_DIR = Path("/run/secrets")
+LOCAL_ORIGINS = [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
+PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
+"""Where the proxies of hosts that run containers are; trusted only when such a host told us our address."""
+DEFAULT_MODELS = (
+    ("openai_api_key", "openai/gpt-5-mini"),
+    ("gemini_api_key", "gemini/gemini-2.5-flash"),
+    ("anthropic_api_key", "anthropic/claude-haiku-4-5"),
+)
+"""The model that a key alone chooses, in order of preference."""
+
+CommaSeparated = Annotated[list[str], NoDecode]
+
+
+class InvalidSettings(Exception):
+    """The settings cannot be used; the text has one line for each, with its name and what to do."""
+
+
+class Settings(BaseSettings):
+    """The service's settings.
+
+    Each can be given in the environment, in `.env` and `.env.{ENVIRONMENT}`, and, when it is a secret, as `NAME_FILE`
+    or as a file in `/run/secrets`; the environment always wins.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    environment: Literal["development", "test", "production"] = "development"
+    debug: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    data_dir: Path = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "docutalk"
+
+    host: str = Field("127.0.0.1", validation_alias=AliasChoices("HOST", "API_HOST"))
+    port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("PORT", "API_PORT"))
+    mcp_host: str | None = None
+    mcp_port: int | None = Field(None, ge=0, le=65535)
+    public_url: str | None = None
+    trusted_proxies: CommaSeparated = []
+    cors_origins: CommaSeparated = LOCAL_ORIGINS
+
+    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "NEON_DATABASE_URL"))
+    migration_database_url: SecretStr | None = None
+    migrate_on_start: bool = True
+    db_pool_size: int = Field(20, ge=1, le=1000)
+    db_max_overflow: int = Field(0, ge=0, le=1000)
+    db_pool_recycle: int = Field(3600, ge=-1)
+    db_pool_pre_ping: bool = True
+
+    secret_key: SecretStr | None = None
+    better_auth_secret: SecretStr | None = None
+    better_auth_issuer: str | None = None
+    better_auth_audience: str | None = None
+
+    model: str | None = None
+    model_streaming: bool = True
+    model_timeout_seconds: int = Field(120, ge=1, le=3600)
+    openai_api_key: SecretStr | None = None
+    openai_base_url: str | None = None
+    gemini_api_key: SecretStr | None = None
+    anthropic_api_key: SecretStr | None = None
+
+    guests: Literal["on", "offline", "off"] | None = None
+    guest_turns_per_day: int = Field(30, ge=0)
+    guests_per_hour: int = Field(10, ge=0)
+    guest_days: int = Field(30, ge=1, le=3650)
+    chat_wait_seconds: int = Field(60, ge=1, le=600)
+    max_concurrent_runs: int = Field(16, ge=1, le=1000)
+    max_steps: int = Field(12, ge=1, le=100)
+    history_messages: int = Field(40, ge=0, le=1000)
+    history_characters: int = Field(60_000, ge=0, le=2_000_000)
+    metrics_token: SecretStr | None = None
+
+    @classmethod
+    def load(cls, directory: Path = Path()) -> Self:
+        """Read the settings, `.env` from `directory`; raise InvalidSettings with a line for each that is wrong."""
+        environment = os.environ.get("ENVIRONMENT") or "development"
+        given = _secret_files(cls)
+        try:
+            return cls(
+                _env_file=(directory / ".env", directory / f".env.{environment}"),
+                _secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
+                **given,
+            )
+        except ValidationError as error:
+            raise InvalidSettings(_explained(error)) from None
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: list[str]) -> list[str]:
+        for item in value:
+            ipaddress.ip_network(item, strict=False)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: list[str]) -> list[str]:
+        for item in value:
+            parts = urlsplit(item)
+            if item == "*":
+                raise ValueError("'*' would let every site act for your users; name the origins")
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ValueError(f"{item!r} is no origin; write it as https://app.example.com")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("better_auth_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("a secret of fewer than 32 bytes can be guessed; make one with `openssl rand -hex 32`")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
+            raise ValueError("write it as https://docutalk.example.com, without a path")
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        if self.public_url is None and (guessed := _guessed_public_url()) is not None:
+            self.public_url = guessed
+            if "trusted_proxies" not in self.model_fields_set:
+                self.trusted_proxies = PRIVATE_NETWORKS
+        if self.environment == "production":
+            missing = [name for name in ("secret_key", "public_url") if getattr(self, name) is None]
+            if missing:
+                names = " and ".join(name.upper() for name in missing)
+                raise ValueError(f"ENVIRONMENT=production needs {names}")
+        return self
+
+    @property
+    def chosen_model(self) -> str:
+        """The LiteLLM name of the model that answers, or `offline`."""
+        if self.model:
+            return self.model
+        return next((model for key, model in DEFAULT_MODELS if getattr(self, key) is not None), "offline")
+
+    @property
+    def listens_publicly(self) -> bool:
+        """Whether the service binds to every address."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+    @property
+    def guests_get(self) -> Literal["on", "offline", "off"]:
+        """What a guest gets: the chosen model, the offline one, or no account at all."""
+        if self.guests is not None:
+            return self.guests
+        return "offline" if self.environment == "production" and self.chosen_model != "offline" else "on"
+
+    def secret(self) -> str:
+        """Return SECRET_KEY; in development it is made at first run and kept under DATA_DIR."""
+        if self.secret_key is not None:
+            return self.secret_key.get_secret_value()
+        path = self.data_dir / "secret_key"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            # Linked into place whole, so that two processes that start at once agree on one key.
+            draft = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_text(secrets.token_hex(32))
+            try:
+                os.link(draft, path)
+            finally:
+                draft.unlink()
+        except FileExistsError:
+            pass
+        return path.read_text().strip()
+
+
+def _secret_files(settings: type[BaseSettings]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        alias = field.validation_alias
+        names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name.upper()]
+        for variable in names:
+            path = os.environ.get(f"{variable}_FILE")
+            if path and not any(os.environ.get(other) for other in names):
+                try:
+                    if content := Path(path).read_text().strip():
+                        given[name] = content
+                except OSError as error:
+                    raise InvalidSettings(f"{variable}_FILE: {path} cannot be read: {error.strerror}.") from None
+    return given
+
+
+def _guessed_public_url() -> str | None:
+    """Return the public address that Render, Railway, Fly or Spaces tell their containers, if any."""
+    if url := os.environ.get("RENDER_EXTERNAL_URL"):
+        return url.rstrip("/")
+    for variable, pattern in (
+        ("RAILWAY_PUBLIC_DOMAIN", "https://{}"),
+        ("FLY_APP_NAME", "https://{}.fly.dev"),
+        ("SPACE_HOST", "https://{}"),
+    ):
+        if value := os.environ.get(variable):
+            return pattern.format(value)
+    return None
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else "Settings"
+        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}.")
+    return "\n".join(lines)

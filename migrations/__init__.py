@@ -1,0 +1,1 @@
+"""The schema's history, one concern each, every step reversible."""
