@@ -1,0 +1,127 @@
+"""Repositories of conversations and messages."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import tuple_
+from sqlmodel import col
+
+from backend.conversations.models import Conversation, Message
+from backend.errors import NotFound
+from backend.repository import UserRepository
+
+TITLE_LENGTH = 80
+
+
+class ConversationNotFound(NotFound):
+    """The user has no such conversation."""
+
+    def __init__(self, conversation_id: int) -> None:
+        super().__init__(
+            f"Conversation {conversation_id} does not exist. Leave conversation_id out to start a new one."
+        )
+
+
+class ConversationRepository(UserRepository[Conversation]):
+    """The user's conversations."""
+
+    model = Conversation
+
+    def get(self, conversation_id: int, *, lock: bool = False) -> Conversation:
+        """Return a conversation; locked, until the transaction ends, for one who means to change it."""
+        statement = self._mine().where(Conversation.id == conversation_id)
+        found = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
+        if found is None:
+            raise ConversationNotFound(conversation_id)
+        return found
+
+    def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
+        """List at most `limit` conversations, the last changed first, from the one after (updated_at, id) `before`."""
+        statement = self._mine()
+        if query:
+            statement = statement.where(col(Conversation.title).icontains(query, autoescape=True))
+        place = tuple_(col(Conversation.updated_at), col(Conversation.id))
+        if before is not None:
+            statement = statement.where(place < before)
+        ordered = statement.order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc())
+        return list(self._session.exec(ordered.limit(limit)))
+
+    def add(self, *, first_message: str) -> Conversation:
+        """Begin a conversation, titled by the beginning of its first message."""
+        words = " ".join(first_message.split())
+        title = words if len(words) <= TITLE_LENGTH else words[: TITLE_LENGTH - 1].rstrip() + "…"
+        now = self._scope.now
+        conversation = Conversation(
+            user_id=self._scope.user_id, id=self._next("conversation"), title=title, created_at=now, updated_at=now
+        )
+        return self._keep(conversation, "added")
+
+    def touch(self, conversation: Conversation) -> None:
+        """Note that something was said."""
+        conversation.updated_at = self._scope.now
+        self._session.add(conversation)
+
+    def rename(self, conversation_id: int, title: str) -> Conversation:
+        """Give a conversation another title."""
+        conversation = self.get(conversation_id, lock=True)
+        conversation.title = title
+        return self._keep(conversation, "updated")
+
+    def delete(self, conversation_id: int) -> None:
+        """Delete a conversation with its messages and runs."""
+        self._session.delete(self.get(conversation_id, lock=True))
+        self._session.flush()
+        self._written("deleted", conversation_id=conversation_id)
+
+    def _keep(self, conversation: Conversation, outcome: str) -> Conversation:
+        self._session.add(conversation)
+        self._session.flush()
+        self._written(outcome, conversation_id=conversation.id)
+        return conversation
+
+
+class MessageRepository(UserRepository[Message]):
+    """The messages of the user's conversations."""
+
+    model = Message
+
+    def add(
+        self,
+        *,
+        conversation_id: int,
+        role: Literal["user", "assistant"],
+        content: str,
+        run_id: str,
+        tool_calls: list[dict[str, Any]] | None = None,
+    ) -> Message:
+        """Keep a message under the user's next number."""
+        message = Message(
+            user_id=self._scope.user_id,
+            id=self._next("message"),
+            conversation_id=conversation_id,
+            role=role,
+            content=content,
+            run_id=run_id,
+            tool_calls=tool_calls or [],
+            created_at=self._scope.now,
+        )
+        self._session.add(message)
+        self._session.flush()
+        self._written("added", conversation_id=conversation_id, message_id=message.id)
+        return message
+
+    def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
+        """List the last messages of a conversation, oldest first, each answer right after what it answers.
+
+        An answer has a later number than a message that waited behind it, hence the order by run. `up_to` leaves out
+        what the user said after the message of that number.
+        """
+        statement = self._mine().where(Message.conversation_id == conversation_id)
+        if up_to is not None:
+            statement = statement.where((col(Message.id) <= up_to) | (col(Message.role) == "assistant"))
+        newest = self._session.exec(statement.order_by(col(Message.id).desc()).limit(last))
+        messages = sorted(newest, key=lambda message: message.id)
+        first: dict[str | None, int] = {}
+        for message in messages:
+            first.setdefault(message.run_id, message.id)
+        return sorted(messages, key=lambda message: (first[message.run_id], message.id))

@@ -1,0 +1,77 @@
+"""Routes of conversations."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+
+from backend.conversations.repository import ConversationRepository, MessageRepository
+from backend.conversations.schemas import (
+    ConversationChange,
+    ConversationId,
+    ConversationSeen,
+    ConversationsListed,
+    ConversationWithMessages,
+    MessageSeen,
+    cursor_after,
+    place_of,
+)
+from backend.database import Database
+from backend.identity.caller import Caller
+from backend.plain_text import LineOfText
+
+MOST_MESSAGES = 500
+
+
+def conversation_routes(database: Database, signed_in: Callable[..., Any]) -> APIRouter:
+    """Return the routes under `/api/conversations`."""
+    router = APIRouter(prefix="/api/conversations", tags=["conversations"])
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+    ConversationInPath = Annotated[ConversationId, Path()]
+
+    @router.get("", summary="List conversations, the last changed first")
+    def list_conversations(
+        caller: SignedInCaller,
+        query: Annotated[LineOfText | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> ConversationsListed:
+        before = place_of(cursor)
+        with database.scope(caller.user_id, caller.zone) as scope:
+            found = ConversationRepository(scope).all(query=query, before=before, limit=limit + 1)
+            page = found[:limit]
+            return ConversationsListed(
+                conversations=[ConversationSeen.of(conversation) for conversation in page],
+                next_cursor=cursor_after(page[-1]) if len(found) > limit else None,
+            )
+
+    @router.get("/{conversation_id}", summary="Show a conversation with its messages")
+    def show_conversation(
+        conversation_id: ConversationInPath,
+        caller: SignedInCaller,
+        last: Annotated[int, Query(ge=1, le=MOST_MESSAGES, description="How many messages, from the end.")] = 200,
+    ) -> ConversationWithMessages:
+        with database.scope(caller.user_id, caller.zone) as scope:
+            conversation = ConversationRepository(scope).get(conversation_id)
+            messages = MessageRepository(scope).all(conversation_id, last=last)
+            return ConversationWithMessages(
+                **ConversationSeen.of(conversation).model_dump(),
+                messages=[MessageSeen.of(message) for message in messages],
+            )
+
+    @router.patch("/{conversation_id}", summary="Rename a conversation")
+    def rename_conversation(
+        conversation_id: ConversationInPath, change: ConversationChange, caller: SignedInCaller
+    ) -> ConversationSeen:
+        caller.require("write")
+        with database.scope(caller.user_id, caller.zone) as scope:
+            return ConversationSeen.of(ConversationRepository(scope).rename(conversation_id, change.title))
+
+    @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation with its messages")
+    def delete_conversation(conversation_id: ConversationInPath, caller: SignedInCaller) -> Response:
+        caller.require("write")
+        with database.scope(caller.user_id, caller.zone) as scope:
+            ConversationRepository(scope).delete(conversation_id)
+        return Response(status_code=204)
+
+    return router

@@ -1,0 +1,101 @@
+"""Conversations as they cross HTTP."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from backend.conversations.models import Conversation, Message
+from backend.errors import InvalidInput
+from backend.plain_text import LineOfText
+
+ConversationId = Annotated[int, Field(ge=1, le=2_147_483_647)]
+ConversationTitle = Annotated[LineOfText, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class ToolCallSeen(BaseModel):
+    """A call that the assistant made."""
+
+    name: str | None
+    arguments: dict[str, Any] | None
+    result: Any
+    is_error: bool | None
+    operation_id: int | None
+
+
+class MessageSeen(BaseModel):
+    """A message."""
+
+    id: int
+    role: Literal["user", "assistant"]
+    content: str
+    run_id: str | None
+    tool_calls: list[ToolCallSeen]
+    citations: list[dict[str, Any]]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, message: Message) -> "MessageSeen":
+        """Show a message."""
+        calls = [{name: call.get(name) for name in ToolCallSeen.model_fields} for call in message.tool_calls]
+        return cls.model_validate({**message.model_dump(), "tool_calls": calls}, extra="ignore")
+
+
+class ConversationSeen(BaseModel):
+    """A conversation."""
+
+    id: int
+    title: str
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> "ConversationSeen":
+        """Show a conversation."""
+        return cls.model_validate(conversation.model_dump(), extra="ignore")
+
+
+class ConversationWithMessages(ConversationSeen):
+    """A conversation with its last messages, oldest first."""
+
+    messages: list[MessageSeen]
+
+
+class ConversationsListed(BaseModel):
+    """One page of conversations, the last changed first."""
+
+    conversations: list[ConversationSeen]
+    next_cursor: str | None
+
+
+class ConversationChange(BaseModel):
+    """What changes in a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: ConversationTitle
+
+
+def cursor_after(conversation: Conversation) -> str:
+    """Return where the page after this conversation begins."""
+    return base64.urlsafe_b64encode(f"{conversation.updated_at.isoformat()} {conversation.id}".encode()).decode()
+
+
+def place_of(cursor: str | None) -> tuple[datetime, int] | None:
+    """Return the place that a cursor stands for.
+
+    Raises:
+        InvalidInput: It is none of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        moment, number = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").rsplit(" ", 1)
+        place = datetime.fromisoformat(moment), int(number)
+    except (ValueError, binascii.Error):
+        place = None
+    if place is None or place[0].tzinfo is None or not 0 < place[1] < 2**31:
+        raise InvalidInput("cursor: Use next_cursor of the page before as it is.")
+    return place

@@ -1,0 +1,228 @@
+"""Repositories of users and of what proves that somebody is one."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+from sqlmodel import Session, col
+
+from backend.errors import NotFound
+from backend.identity.caller import AccessScope
+from backend.identity.models import ApiToken, LoginSession, Usage, User
+from backend.repository import UserRepository
+
+SESSION_PREFIX = "dts_"
+TOKEN_PREFIX = "dtp_"  # noqa: S105  # a prefix, no token
+
+
+class TokenNotFound(NotFound):
+    """The user has no such personal access token."""
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(f"Token {token_id} does not exist. List your tokens with GET /api/tokens.")
+
+
+class AccountRepository(UserRepository[User]):
+    """The user's own row."""
+
+    model = User
+
+    def find(self) -> User | None:
+        """Return the user's row, or None when the account is gone or has expired."""
+        user = self._session.exec(self._mine()).one_or_none()
+        return None if user is None or (user.expires_at and user.expires_at <= self._scope.now) else user
+
+    def add_guest(self, *, days: int) -> User:
+        """Keep a new guest, who is forgotten after `days`."""
+        return self._keep(
+            User(
+                user_id=self._scope.user_id,
+                kind="guest",
+                name="Guest",
+                time_zone=self._scope.zone.key,
+                expires_at=self._scope.now + timedelta(days=days),
+            )
+        )
+
+    def add_person(self, *, name: str, issuer: str, subject: str) -> User:
+        """Keep a person whom an issuer vouches for, or return the one that is there."""
+        self._session.execute(
+            text(
+                "insert into users (user_id, kind, name, issuer, subject, time_zone) "
+                "values (:user_id, 'person', :name, :issuer, :subject, :zone) on conflict (user_id) do nothing"
+            ),
+            {
+                "user_id": self._scope.user_id,
+                "name": name,
+                "issuer": issuer,
+                "subject": subject,
+                "zone": self._scope.zone.key,
+            },
+        )
+        self._written("added")
+        return self._session.exec(self._mine()).one()
+
+    def change(self, user: User, *, name: str | None, zone: ZoneInfo | None) -> User:
+        """Change what is given."""
+        user.name = name if name is not None else user.name
+        user.time_zone = zone.key if zone is not None else user.time_zone
+        user.updated_at = self._scope.now
+        return self._keep(user, outcome="updated")
+
+    def delete(self) -> None:
+        """Forget the user and everything of theirs."""
+        self._session.execute(text("delete from users where user_id = :user_id"), {"user_id": self._scope.user_id})
+        self._written("deleted")
+
+    def _keep(self, user: User, *, outcome: str = "added") -> User:
+        self._session.add(user)
+        self._session.flush()
+        self._written(outcome)
+        return user
+
+
+class SessionRepository(UserRepository[LoginSession]):
+    """The user's sessions."""
+
+    model = LoginSession
+
+    def add(self, *, expires_at: datetime) -> str:
+        """Open a session and return its token, which is kept nowhere."""
+        token = SESSION_PREFIX + secrets.token_urlsafe(32)
+        self._session.add(
+            LoginSession(
+                user_id=self._scope.user_id, id=secrets.token_hex(16), token_hash=hashed(token), expires_at=expires_at
+            )
+        )
+        self._session.flush()
+        self._written("added")
+        return token
+
+    def find(self, session_id: str) -> LoginSession | None:
+        """Return a session that has not expired."""
+        return self._session.exec(
+            self._mine().where(LoginSession.id == session_id, col(LoginSession.expires_at) > self._scope.now)
+        ).one_or_none()
+
+    def remove(self, token: str) -> None:
+        """Close the session of a token."""
+        self._session.execute(
+            text("delete from sessions where user_id = :user_id and token_hash = :hash"),
+            {"user_id": self._scope.user_id, "hash": hashed(token)},
+        )
+        self._written("deleted")
+
+
+class TokenRepository(UserRepository[ApiToken]):
+    """The user's personal access tokens."""
+
+    model = ApiToken
+
+    def add(self, *, name: str, scopes: list[AccessScope], expires_at: datetime | None) -> tuple[ApiToken, str]:
+        """Keep a token by its hash, and return it with the secret, which is shown this once."""
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        token = ApiToken(
+            user_id=self._scope.user_id,
+            id=self._next("token"),
+            name=name,
+            scopes=sorted(scopes),
+            token_hash=hashed(secret),
+            expires_at=expires_at,
+            created_at=self._scope.now,
+        )
+        self._session.add(token)
+        self._session.flush()
+        self._written("added", token_id=token.id)
+        return token, secret
+
+    def all(self) -> list[ApiToken]:
+        """List the tokens, oldest first."""
+        return list(self._session.exec(self._mine().order_by(col(ApiToken.id))))
+
+    def find(self, token_id: int) -> ApiToken | None:
+        """Return a token that has not expired, and note once an hour that it was used."""
+        token = self._session.exec(self._mine().where(ApiToken.id == token_id)).one_or_none()
+        now = self._scope.now
+        if token is None or (token.expires_at is not None and token.expires_at <= now):
+            return None
+        if token.last_used_at is None or now - token.last_used_at > timedelta(hours=1):
+            token.last_used_at = now
+            self._session.add(token)
+        return token
+
+    def revoke(self, token_id: int) -> None:
+        """Delete a token; it stops working at once."""
+        token = self._session.exec(self._mine().where(ApiToken.id == token_id)).one_or_none()
+        if token is None:
+            raise TokenNotFound(token_id)
+        self._session.delete(token)
+        self._session.flush()
+        self._written("deleted", token_id=token_id)
+
+
+class UsageRepository(UserRepository[Usage]):
+    """What the user used, by day in UTC."""
+
+    model = Usage
+
+    def count_turn(self) -> int:
+        """Count one more turn today and return how many that makes."""
+        return int(
+            self._session.execute(
+                text(
+                    "insert into usage (user_id, day, turns) values (:user_id, :day, 1) "
+                    "on conflict (user_id, day) do update set turns = usage.turns + 1 returning turns"
+                ),
+                {"user_id": self._scope.user_id, "day": self._scope.now.date()},
+            ).scalar_one()
+        )
+
+    def count_tokens(self, *, input_tokens: int, output_tokens: int) -> None:
+        """Add a run's tokens to today's."""
+        self._session.execute(
+            text(
+                "insert into usage (user_id, day, input_tokens, output_tokens) "
+                "values (:user_id, :day, :input, :output) "
+                "on conflict (user_id, day) do update set input_tokens = usage.input_tokens + :input, "
+                "output_tokens = usage.output_tokens + :output"
+            ),
+            {
+                "user_id": self._scope.user_id,
+                "day": self._scope.now.date(),
+                "input": input_tokens,
+                "output": output_tokens,
+            },
+        )
+
+
+def hashed(token: str) -> str:
+    """Return the SHA-256 of a token, in hex: tokens have 256 random bits, so a slow hash would add nothing."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def owner_of_session(session: Session, token: str) -> tuple[str, str] | None:
+    """Return (user_id, session id) of a session's token, whoever it belongs to."""
+    row = session.execute(text("select user_id, id from find_session(:hash)"), {"hash": hashed(token)}).one_or_none()
+    return None if row is None else (row.user_id, row.id)
+
+
+def owner_of_api_token(session: Session, token: str) -> tuple[str, int] | None:
+    """Return (user_id, token id) of a personal access token, whoever it belongs to."""
+    row = session.execute(text("select user_id, id from find_api_token(:hash)"), {"hash": hashed(token)}).one_or_none()
+    return None if row is None else (row.user_id, row.id)
+
+
+def expired_users(session: Session, most: int) -> list[str]:
+    """Return the ids of at most `most` users who have expired, the longest expired first."""
+    return [row.user_id for row in session.execute(text("select user_id from expired_users(:most)"), {"most": most})]
+
+
+def guest_is_admitted(session: Session, *, address_hash: str, most: int) -> bool:
+    """Count one more guest of an address in this hour, and tell whether that is within `most`."""
+    return bool(
+        session.execute(
+            text("select admit_guest(:address, :most)"), {"address": address_hash, "most": most}
+        ).scalar_one()
+    )

@@ -1,0 +1,204 @@
+"""Turn a bearer token into the caller it stands for, and admit guests."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import jwt
+
+from backend.database import Database, Scope, become
+from backend.errors import Forbidden, TooManyRequests, Unauthorized
+from backend.identity.accounts import (
+    SESSION_PREFIX,
+    TOKEN_PREFIX,
+    AccountRepository,
+    SessionRepository,
+    TokenRepository,
+    expired_users,
+    guest_is_admitted,
+    owner_of_api_token,
+    owner_of_session,
+)
+from backend.identity.caller import ALL_SCOPES, AccessScope, Caller
+from backend.identity.models import User
+from backend.plain_text import storable
+
+UTC = ZoneInfo("UTC")
+MOST_TOKEN_LENGTH = 8192
+_REFUSED = "The token is not valid: it is unknown, expired or revoked. Sign in again or start a new guest session."
+
+
+@dataclass(frozen=True, slots=True)
+class BetterAuth:
+    """How a Better Auth server's HS256 tokens are checked."""
+
+    secret: str
+    issuer: str | None = None
+    audience: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRules:
+    """What guests get, and how many an address may bring."""
+
+    get: Literal["on", "offline", "off"] = "on"
+    per_hour: int = 10
+    """Guests of one address in an hour; 0 means no limit."""
+    days: int = 30
+    """Days until a guest is forgotten."""
+
+
+class Authenticator:
+    """Knows every kind of credential: guests' sessions, personal access tokens, and Better Auth's tokens."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        secret: Callable[[], str],
+        guests: GuestRules,
+        better_auth: BetterAuth | None = None,
+    ) -> None:
+        self._database = database
+        self._secret = secret
+        self._guests = guests
+        self._better_auth = better_auth
+
+    def caller(self, token: str) -> Caller:
+        """Return whom a token stands for.
+
+        Raises:
+            Unauthorized: The token is unknown, expired, revoked or malformed.
+        """
+        if not token or len(token) > MOST_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
+            raise Unauthorized(_REFUSED)
+        if token.startswith(SESSION_PREFIX):
+            return self._of_session(token)
+        if token.startswith(TOKEN_PREFIX):
+            return self._of_api_token(token)
+        if token.count(".") == 2 and self._better_auth is not None:
+            return self._of_better_auth(token, self._better_auth)
+        raise Unauthorized(_REFUSED)
+
+    def welcome_guest(self, *, address: str, zone: ZoneInfo) -> tuple[User, str]:
+        """Make a guest and return it with its session's token.
+
+        Raises:
+            Forbidden: This installation takes no guests.
+            TooManyRequests: The address brought too many within the hour.
+        """
+        if self._guests.get == "off":
+            raise Forbidden("This installation takes no guests. Ask its owner for an account or a token.")
+        if self._guests.per_hour:
+            digest = hmac.new(self._secret().encode(), address.encode(), hashlib.sha256).hexdigest()
+            with self._database.transaction(None) as session:
+                admitted = guest_is_admitted(session, address_hash=digest, most=self._guests.per_hour)
+            if not admitted:
+                raise TooManyRequests(
+                    f"Your network address started {self._guests.per_hour} guest sessions within this hour, "
+                    "which is the limit. Go on with one of them, or try again in an hour.",
+                    retry_after=3600,
+                )
+        user_id = "guest_" + secrets.token_hex(16)
+        with self._database.scope(user_id, zone) as scope:
+            user = AccountRepository(scope).add_guest(days=self._guests.days)
+            token = SessionRepository(scope).add(expires_at=user.expires_at or scope.now)
+            scope.session.refresh(user)
+            scope.session.expunge(user)
+        self.forget_expired()
+        return user, token
+
+    def forget_expired(self, most: int = 20) -> int:
+        """Delete at most `most` users who have expired, with everything of theirs, and return how many."""
+        with self._database.transaction(None) as session:
+            gone = expired_users(session, most)
+        for user_id in gone:
+            with self._database.scope(user_id, UTC) as scope:
+                AccountRepository(scope).delete()
+        return len(gone)
+
+    def _of_session(self, token: str) -> Caller:
+        with self._database.transaction(None) as session:
+            owner = owner_of_session(session, token)
+            if owner is None:
+                raise Unauthorized(_REFUSED)
+            scope = self._enter(session, owner[0])
+            if SessionRepository(scope).find(owner[1]) is None:
+                raise Unauthorized(_REFUSED)
+            return _caller_of(AccountRepository(scope).find(), ALL_SCOPES)
+
+    def _of_api_token(self, token: str) -> Caller:
+        with self._database.transaction(None) as session:
+            owner = owner_of_api_token(session, token)
+            if owner is None:
+                raise Unauthorized(_REFUSED)
+            scope = self._enter(session, owner[0])
+            found = TokenRepository(scope).find(owner[1])
+            if found is None:
+                raise Unauthorized(_REFUSED)
+            scopes = [name for name in ALL_SCOPES if name in found.scopes]
+            return _caller_of(AccountRepository(scope).find(), scopes, by_token=True)
+
+    def _of_better_auth(self, token: str, trusted: BetterAuth) -> Caller:
+        claims = _claims(token, trusted)
+        subject = next((claims[name] for name in ("sub", "id", "userId") if claims.get(name)), None)
+        if not isinstance(subject, str | int) or isinstance(subject, bool) or len(str(subject)) > 512:
+            raise Unauthorized("The token names nobody: it needs a `sub`, `id` or `userId`.")
+        issuer = trusted.issuer or "better-auth"
+        user_id = user_id_of(issuer, str(subject))
+        with self._database.scope(user_id, UTC) as scope:
+            accounts = AccountRepository(scope)
+            user = accounts.find()
+            if user is None:
+                name = storable(str(claims.get("name") or "You"))[:200]
+                user = accounts.add_person(name=name, issuer=issuer, subject=storable(str(subject)))
+            return _caller_of(user, ALL_SCOPES)
+
+    def _enter(self, session: Any, user_id: str) -> Scope:
+        become(session, user_id)
+        return Scope(session, user_id, self._database.now(), UTC)
+
+
+def user_id_of(issuer: str, subject: str) -> str:
+    """Return our id of an outside identity: the same for the same (issuer, subject), and no other."""
+    digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode(errors="surrogatepass")).hexdigest()
+    return f"user_{digest[:40]}"
+
+
+def _claims(token: str, trusted: BetterAuth) -> dict[str, Any]:
+    required = ["exp"] + (["iss"] if trusted.issuer else []) + (["aud"] if trusted.audience else [])
+    try:
+        return dict(
+            jwt.decode(
+                token,
+                trusted.secret,
+                algorithms=["HS256"],
+                issuer=trusted.issuer,
+                audience=trusted.audience,
+                options={"require": required, "verify_aud": trusted.audience is not None, "verify_sub": False},
+                leeway=10,
+            )
+        )
+    except jwt.ExpiredSignatureError:
+        raise Unauthorized("The token has expired. Sign in again.") from None
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+        raise Unauthorized(_REFUSED) from None
+
+
+def _caller_of(
+    user: User | None, scopes: tuple[AccessScope, ...] | list[AccessScope], *, by_token: bool = False
+) -> Caller:
+    if user is None:
+        raise Unauthorized(_REFUSED)
+    return Caller(
+        user_id=user.user_id,
+        kind="guest" if user.kind == "guest" else "person",
+        scopes=frozenset(scopes),
+        zone=ZoneInfo(user.time_zone),
+        subject=user.subject,
+        by_token=by_token,
+    )

@@ -1,0 +1,57 @@
+"""Who acts, through which door, with which rights; it comes from a credential and travels in a context variable."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from backend.errors import Forbidden, Unauthorized
+
+Door = Literal["chat", "mcp", "rest"]
+AccessScope = Literal["read", "write"]
+ALL_SCOPES: tuple[AccessScope, ...] = ("read", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user who acts now, and how far their credential reaches."""
+
+    user_id: str
+    kind: Literal["guest", "person"]
+    scopes: frozenset[AccessScope]
+    zone: ZoneInfo
+    door: Door = "rest"
+    client: str | None = None
+    """The client's own name for itself, for the ledger; never trusted."""
+    subject: str | None = None
+    """The name of an outside identity at its issuer."""
+    by_token: bool = False
+    """Whether a personal access token was used: it may not make or revoke tokens, nor delete the account."""
+
+    def require(self, scope: AccessScope) -> None:
+        """Raise Forbidden unless the credential reaches this far."""
+        if scope not in self.scopes:
+            raise Forbidden(f"This token may not {scope}. Use a token with the scope `{scope}`.")
+
+
+_acting: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    """Act as a caller inside the block; the only way to set who acts."""
+    token = _acting.set(caller)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+def current_caller() -> Caller:
+    """Return who acts now; raise Unauthorized when nobody does."""
+    caller = _acting.get()
+    if caller is None:
+        raise Unauthorized("Nobody is signed in. Send a token as `Authorization: Bearer …`.")
+    return caller

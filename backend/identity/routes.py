@@ -1,0 +1,111 @@
+"""Routes of identity: guests, the account, personal access tokens."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from backend.database import Database
+from backend.errors import Forbidden, Unauthorized
+from backend.identity.accounts import SESSION_PREFIX, AccountRepository, SessionRepository, TokenRepository
+from backend.identity.authenticator import Authenticator
+from backend.identity.caller import Caller
+from backend.identity.models import User
+from backend.identity.schemas import (
+    GuestWanted,
+    SignedIn,
+    TokenMade,
+    TokenSeen,
+    TokensListed,
+    TokenWanted,
+    UserChange,
+    UserSeen,
+)
+
+SignIn = Callable[..., object]
+TokenId = Annotated[int, Path(ge=1, le=2_147_483_647)]
+
+
+def identity_routes(
+    database: Database,
+    authenticator: Authenticator,
+    signed_in: SignIn,
+    *,
+    address_of: Callable[[Request], str],
+    token_of: Callable[[Request], str],
+) -> APIRouter:
+    """Return the routes under `/api/auth`, `/api/me` and `/api/tokens`."""
+    router = APIRouter(prefix="/api", tags=["identity"])
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+
+    @router.post("/auth/guest", status_code=201, summary="Begin as a guest")
+    def begin_as_guest(request: Request, wanted: GuestWanted | None = None) -> SignedIn:
+        zone = ZoneInfo((wanted or GuestWanted()).time_zone)
+        user, token = authenticator.welcome_guest(address=address_of(request), zone=zone)
+        return SignedIn(token=token, user=UserSeen.of(user), expires_at=user.expires_at)
+
+    @router.post("/auth/logout", status_code=204, summary="End this session")
+    def log_out(request: Request, caller: SignedInCaller) -> Response:
+        token = token_of(request)
+        if not token.startswith(SESSION_PREFIX):
+            raise Forbidden("Only a session can be ended. Revoke a token with DELETE /api/tokens/{id}.")
+        with database.scope(caller.user_id, caller.zone) as scope:
+            SessionRepository(scope).remove(token)
+        return Response(status_code=204)
+
+    @router.get("/me", summary="Show my account")
+    def show_me(caller: SignedInCaller) -> UserSeen:
+        with database.scope(caller.user_id, caller.zone) as scope:
+            return UserSeen.of(_self(AccountRepository(scope)))
+
+    @router.patch("/me", summary="Change my name or time zone")
+    def change_me(change: UserChange, caller: SignedInCaller) -> UserSeen:
+        caller.require("write")
+        with database.scope(caller.user_id, caller.zone) as scope:
+            accounts = AccountRepository(scope)
+            return UserSeen.of(accounts.change(_self(accounts), name=change.name, zone=change.zone))
+
+    @router.delete("/me", status_code=204, summary="Delete my account and everything in it")
+    def delete_me(caller: SignedInCaller) -> Response:
+        _forbid_tokens(caller)
+        with database.scope(caller.user_id, caller.zone) as scope:
+            AccountRepository(scope).delete()
+        return Response(status_code=204)
+
+    @router.get("/tokens", summary="List my personal access tokens")
+    def list_tokens(caller: SignedInCaller) -> TokensListed:
+        with database.scope(caller.user_id, caller.zone) as scope:
+            tokens = TokenRepository(scope).all()
+            return TokensListed(tokens=[TokenSeen.of(token) for token in tokens])
+
+    @router.post("/tokens", status_code=201, summary="Make a personal access token; its secret is shown once")
+    def make_token(wanted: TokenWanted, caller: SignedInCaller) -> TokenMade:
+        _forbid_tokens(caller)
+        with database.scope(caller.user_id, caller.zone) as scope:
+            days = wanted.expires_in_days
+            expires = None if days is None else scope.now + timedelta(days=days)
+            token, secret = TokenRepository(scope).add(name=wanted.name, scopes=wanted.scopes, expires_at=expires)
+            return TokenMade(**TokenSeen.of(token).model_dump(), token=secret)
+
+    @router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a personal access token")
+    def revoke_token(token_id: TokenId, caller: SignedInCaller) -> Response:
+        _forbid_tokens(caller)
+        with database.scope(caller.user_id, caller.zone) as scope:
+            TokenRepository(scope).revoke(token_id)
+        return Response(status_code=204)
+
+    return router
+
+
+def _self(accounts: AccountRepository) -> User:
+    user = accounts.find()
+    if user is None:
+        raise Unauthorized("This account is gone.")
+    return user
+
+
+def _forbid_tokens(caller: Caller) -> None:
+    if caller.by_token:
+        raise Forbidden("A personal access token may not do this. Sign in as yourself.")

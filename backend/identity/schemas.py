@@ -1,0 +1,112 @@
+"""Identity as it crosses HTTP."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from backend.identity.caller import AccessScope
+from backend.identity.models import ApiToken, User
+from backend.plain_text import LineOfText
+
+
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("This is no time zone. Use a name such as Europe/Berlin or UTC.")
+    return name
+
+
+TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_zone)]
+Name = Annotated[LineOfText, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class Strict(BaseModel):
+    """A body that may have no unknown field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class GuestWanted(Strict):
+    """How a guest begins."""
+
+    time_zone: TimeZone = "UTC"
+
+
+class UserSeen(BaseModel):
+    """A user, to that user."""
+
+    id: str
+    name: str
+    kind: Literal["guest", "person"]
+    time_zone: str
+    created_at: datetime
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, user: User) -> "UserSeen":
+        """Show a user."""
+        return cls(
+            id=user.user_id,
+            name=user.name,
+            kind="guest" if user.kind == "guest" else "person",
+            time_zone=user.time_zone,
+            created_at=user.created_at,
+            expires_at=user.expires_at,
+        )
+
+
+class SignedIn(BaseModel):
+    """A new session."""
+
+    token: str
+    user: UserSeen
+    expires_at: datetime | None
+
+
+class UserChange(Strict):
+    """What a user changes of themselves."""
+
+    name: Name | None = None
+    time_zone: TimeZone | None = None
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone, if it changes."""
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
+
+
+class TokenWanted(Strict):
+    """A personal access token to be made."""
+
+    name: Name
+    scopes: Annotated[list[AccessScope], Field(min_length=1, max_length=2)] = ["read", "write"]
+    expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = 90
+
+
+class TokenSeen(BaseModel):
+    """A personal access token without its secret."""
+
+    id: int
+    name: str
+    scopes: list[AccessScope]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+    @classmethod
+    def of(cls, token: ApiToken) -> "TokenSeen":
+        """Show a token."""
+        return cls.model_validate(token.model_dump(), extra="ignore")
+
+
+class TokenMade(TokenSeen):
+    """A new token with its secret, which is shown this once."""
+
+    token: str
+
+
+class TokensListed(BaseModel):
+    """The user's tokens."""
+
+    tokens: list[TokenSeen]

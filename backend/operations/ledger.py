@@ -1,0 +1,115 @@
+"""The repository of operations: what was done, through which door, and how it ended."""
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any, Literal
+
+from backend.errors import InvalidInput
+from backend.operations.models import Operation
+from backend.plain_text import storable, storable_json
+from backend.repository import UserRepository
+
+MOST_ARGUMENT_BYTES = 256 * 1024
+KEY_LIFETIME = timedelta(hours=24)
+
+
+class KeyUsedForSomethingElse(InvalidInput):
+    """An idempotency key came again with other content."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was already used with other content. Use a new key for a new request.")
+
+
+class Ledger(UserRepository[Operation]):
+    """The user's operations."""
+
+    model = Operation
+
+    def find_call(self, run_id: str, call_id: str) -> Operation | None:
+        """Return what was recorded for a call of a run."""
+        return self._session.exec(
+            self._mine().where(Operation.run_id == run_id, Operation.call_id == call_id)
+        ).one_or_none()
+
+    def find_key(self, tool: str, key: str, request_hash: str) -> Operation | None:
+        """Return what was recorded for an idempotency key within the last 24 hours.
+
+        Raises:
+            KeyUsedForSomethingElse: The key came with other arguments then.
+        """
+        found = self._session.exec(
+            self._mine().where(Operation.tool == tool, Operation.idempotency_key == key)
+        ).one_or_none()
+        if found is None:
+            return None
+        if self._scope.now - found.created_at > KEY_LIFETIME:
+            found.idempotency_key = None
+            self._session.add(found)
+            self._session.flush()
+            return None
+        if found.request_hash != request_hash:
+            raise KeyUsedForSomethingElse
+        return found
+
+    def add(
+        self,
+        *,
+        door: str,
+        client: str | None,
+        tool: str,
+        arguments: dict[str, Any],
+        result: dict[str, Any],
+        outcome: Literal["ok", "failed", "denied"],
+        milliseconds: int,
+        run_id: str | None,
+        call_id: str | None,
+        idempotency_key: str | None = None,
+        request_hash: str | None = None,
+    ) -> int:
+        """Record an operation and return its id."""
+        operation_id = self._next("operation")
+        self._session.add(
+            Operation(
+                user_id=self._scope.user_id,
+                id=operation_id,
+                door=door,
+                client=None if client is None else storable(client)[:200],
+                run_id=run_id,
+                call_id=call_id,
+                idempotency_key=idempotency_key,
+                request_hash=request_hash,
+                tool=tool,
+                arguments=_bounded(storable_json(arguments)),
+                result=storable_json(result),
+                outcome=outcome,
+                milliseconds=milliseconds,
+            )
+        )
+        self._session.flush()
+        return operation_id
+
+
+def hash_of(arguments: dict[str, Any]) -> str:
+    """Return the SHA-256, in hex, of arguments regardless of their order."""
+    return hashlib.sha256(json.dumps(arguments, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
+
+
+def outline(result: Any) -> Any:
+    """Return what the ledger keeps of a read: ids and counts, no content."""
+    match result:
+        case dict():
+            return {key: outline(value) for key, value in result.items() if not isinstance(value, str)}
+        case list():
+            ids = [item["id"] for item in result if isinstance(item, dict) and "id" in item]
+            return {"count": len(result), "ids": ids}
+        case _:
+            return result
+
+
+def _bounded(arguments: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(arguments)) > MOST_ARGUMENT_BYTES:
+        return {"left_out": "The arguments were too large to keep.", "names": [name[:100] for name in arguments][:50]}
+    return arguments

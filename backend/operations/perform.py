@@ -1,0 +1,207 @@
+"""The one door: every call of every tool, from chat, MCP and REST alike, goes through `Operations.perform`."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from backend.database import Database, Scope
+from backend.errors import DocuTalkError, Forbidden, Unavailable
+from backend.identity.caller import Caller
+from backend.operations.ledger import Ledger, hash_of, outline
+from backend.operations.models import Operation
+from backend.operations.tool import KEY_ARGUMENT, Tool
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended, as the ledger has it."""
+
+    tool: str
+    call_id: str | None
+    operation_id: int
+    result: dict[str, Any]
+    """The tool's result; of a failure `{"error": sentence}`."""
+    is_error: bool = False
+    replayed: bool = False
+    """Whether this is the recorded outcome of an earlier, equal call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What makes this call the same as an earlier one, and who wants to write beside it."""
+
+    run_id: str | None = None
+    call_id: str | None = None
+    idempotency_key: str | None = None
+    record: Callable[[Scope, Outcome], None] | None = field(default=None, compare=False)
+    """Called inside the call's own transaction, so that what it writes commits with the effect."""
+
+
+_NO_CALL = Call()
+_call: ContextVar[Call] = ContextVar("call", default=_NO_CALL)
+
+
+@contextmanager
+def calling(call: Call) -> Iterator[None]:
+    """Give what is performed inside the block through MCP an identity; an outside client cannot set it."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def current_call() -> Call:
+    """Return the identity that `calling` gave, or none."""
+    return _call.get()
+
+
+class Operations:
+    """Performs tools: scope, transaction, effect, ledger row and the caller's event, all or nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def perform(
+        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
+    ) -> Outcome:
+        """Run a tool for a caller and return what it did; an equal call gets the recorded outcome.
+
+        Blocks on the database: async code calls it from a worker thread.
+
+        Raises:
+            DocuTalkError: The call was refused or failed; that is recorded, and nothing else was changed.
+        """
+        call = call or Call()
+        started = time.monotonic()
+        with structlog.contextvars.bound_contextvars(tool_name=tool.name, user_id=caller.user_id):
+            try:
+                outcome = self._performed(tool, arguments, caller, call, started)
+            except Unavailable:
+                raise
+            except DocuTalkError as error:
+                denied = isinstance(error, Forbidden)
+                self._record_failure(tool, arguments, caller, call, started, error, "denied" if denied else "failed")
+                raise
+            log.info(
+                "tool_performed",
+                door=caller.door,
+                outcome="replayed" if outcome.replayed else "ok",
+                operation_id=outcome.operation_id,
+                latency_ms=_milliseconds(started),
+            )
+            return outcome
+
+    def _performed(
+        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call, started: float
+    ) -> Outcome:
+        caller.require(tool.scope)
+        checked = tool.checked(arguments)
+        key = checked.pop(KEY_ARGUMENT, None) or call.idempotency_key
+        try:
+            return self._in_transaction(tool, checked, caller, call, key, started)
+        except IntegrityError:
+            if key is None and call.call_id is None:
+                raise
+            # An equal call committed first: its ledger row is what made ours fail. Now it can be found.
+            return self._in_transaction(tool, checked, caller, call, key, started)
+
+    def _in_transaction(
+        self,
+        tool: Tool[Any, Any],
+        checked: dict[str, Any],
+        caller: Caller,
+        call: Call,
+        key: str | None,
+        started: float,
+    ) -> Outcome:
+        told = tool.arguments_model.model_construct(**checked).model_dump(mode="json", include=set(checked))
+        request_hash = hash_of(told) if key else None
+        with self._database.scope(caller.user_id, caller.zone) as scope:
+            ledger = Ledger(scope)
+            if (done := _done_before(ledger, tool, call, key, request_hash)) is not None and tool.writes:
+                return _replayed(done, call)
+            result = tool(**checked, scope=scope).model_dump(mode="json")
+            operation_id = (
+                done.id
+                if done is not None
+                else ledger.add(
+                    door=caller.door,
+                    client=caller.client,
+                    tool=tool.name,
+                    arguments=told,
+                    result=result if tool.writes else outline(result),
+                    outcome="ok",
+                    milliseconds=_milliseconds(started),
+                    run_id=call.run_id,
+                    call_id=call.call_id,
+                    idempotency_key=key,
+                    request_hash=request_hash,
+                )
+            )
+            outcome = Outcome(tool.name, call.call_id, operation_id, result)
+            if call.record is not None:
+                call.record(scope, outcome)
+        return outcome
+
+    def _record_failure(
+        self,
+        tool: Tool[Any, Any],
+        arguments: dict[str, Any],
+        caller: Caller,
+        call: Call,
+        started: float,
+        error: DocuTalkError,
+        how: Literal["failed", "denied"],
+    ) -> None:
+        with self._database.scope(caller.user_id, caller.zone) as scope:
+            ledger = Ledger(scope)
+            repeated = call.run_id and call.call_id and ledger.find_call(call.run_id, call.call_id)
+            if repeated:
+                return
+            result = {"error": str(error)}
+            operation_id = ledger.add(
+                door=caller.door,
+                client=caller.client,
+                tool=tool.name,
+                arguments=arguments,
+                result=result,
+                outcome=how,
+                milliseconds=_milliseconds(started),
+                run_id=call.run_id,
+                call_id=call.call_id,
+            )
+            if call.record is not None:
+                call.record(scope, Outcome(tool.name, call.call_id, operation_id, result, is_error=True))
+        log.info("tool_performed", door=caller.door, outcome=how, code=error.code, latency_ms=_milliseconds(started))
+
+
+def _done_before(
+    ledger: Ledger, tool: Tool[Any, Any], call: Call, key: str | None, request_hash: str | None
+) -> Operation | None:
+    if call.run_id and call.call_id and (found := ledger.find_call(call.run_id, call.call_id)):
+        return found
+    return ledger.find_key(tool.name, key, request_hash) if key and request_hash else None
+
+
+def _replayed(done: Operation, call: Call) -> Outcome:
+    return Outcome(
+        done.tool,
+        call.call_id,
+        done.id,
+        done.result or {},
+        is_error=done.outcome != "ok",
+        replayed=True,
+    )
+
+
+def _milliseconds(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

@@ -1,0 +1,176 @@
+"""What a tool is: one typed function, with what models, clients and the ledger need to know of it."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+
+from backend.database import Scope
+from backend.errors import FieldProblem, InvalidInput
+from backend.identity.caller import AccessScope
+from backend.plain_text import LineOfText
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result", bound=BaseModel)
+
+KEY_ARGUMENT = "idempotency_key"
+
+IdempotencyKey = Annotated[
+    LineOfText,
+    StringConstraints(min_length=1, max_length=200),
+    Field(description="Any text that is the same when the same request is sent again: it is then done only once."),
+]
+
+_NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
+
+
+@dataclass(frozen=True, eq=False)
+class Tool(Generic[Params, Result]):
+    """A tool: calling it calls its function; everything else describes it."""
+
+    function: Callable[Params, Result]
+    title: str
+    writes: bool
+    destructive: bool
+    idempotent: bool
+    published: bool
+    """Whether models and MCP clients see it; REST alone uses the others."""
+    keyed: bool
+    """Whether it takes an `idempotency_key`, which `perform` reads and the function does not see."""
+
+    def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        """Call the function itself: no checks, no ledger."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """The name that models and the ledger use."""
+        return self.function.__name__
+
+    @property
+    def scope(self) -> AccessScope:
+        """What a credential must allow."""
+        return "write" if self.writes else "read"
+
+    @cached_property
+    def description(self) -> str:
+        """The function's docstring, which is written for models."""
+        return inspect.cleandoc(self.function.__doc__ or "")
+
+    @cached_property
+    def result_model(self) -> type[BaseModel]:
+        """What the function returns."""
+        return cast(type[BaseModel], get_type_hints(self.function)["return"])
+
+    @cached_property
+    def arguments_model(self) -> type[BaseModel]:
+        """The arguments as they are checked: the function's parameters without its scope, and no others."""
+        hints = get_type_hints(self.function, include_extras=True)
+        fields: dict[str, Any] = {
+            name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if hints[name] is not Scope
+        }
+        if self.keyed:
+            fields[KEY_ARGUMENT] = (IdempotencyKey | None, None)
+        return create_model(self.name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        """The arguments as models read them, in the words that every provider takes.
+
+        An optional argument is one that is not required; lengths and patterns are checked and not told, because
+        OpenAI's strict mode, Gemini and Anthropic agree on neither.
+        """
+        schema = _plain(self.arguments_model.model_json_schema())
+        return {
+            "type": "object",
+            "properties": schema.get("properties", {}),
+            "required": schema.get("required", []),
+            "additionalProperties": False,
+        }
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any]:
+        """The result's JSON schema."""
+        return cast(dict[str, Any], _untitled(self.result_model.model_json_schema(mode="serialization")))
+
+    def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function takes them; null stands for "not given".
+
+        Raises:
+            InvalidInput: With the fields that are wrong, in sentences that hold nothing of the input's values.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            checked = self.arguments_model.model_validate(given)
+        except ValidationError as error:
+            problems = explained(error)
+            known = ", ".join(self.arguments_model.model_fields)
+            told = " ".join(f"{problem.field}: {problem.message}" for problem in problems)
+            raise InvalidInput(f"{told} {self.name} takes: {known}.", problems=problems) from None
+        return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+def tool(
+    *,
+    title: str,
+    writes: bool = False,
+    destructive: bool = False,
+    idempotent: bool = True,
+    published: bool = True,
+    keyed: bool = False,
+) -> Callable[[Callable[Params, Result]], Tool[Params, Result]]:
+    """Make a function a tool."""
+
+    def made(function: Callable[Params, Result]) -> Tool[Params, Result]:
+        return Tool(function, title, writes, destructive, idempotent, published, keyed)
+
+    return made
+
+
+def explained(error: ValidationError) -> tuple[FieldProblem, ...]:
+    """Return pydantic's complaints as ours: at most ten, without the input's values and without links."""
+    problems = []
+    for complaint in error.errors(include_url=False, include_input=False, include_context=False)[:10]:
+        place = ".".join(str(part) for part in complaint["loc"])[:100]
+        message = complaint["msg"].removeprefix("Value error, ").rstrip(".")
+        if complaint["type"] == "extra_forbidden":
+            message = "This argument does not exist"
+        elif complaint["type"] == "missing":
+            message = "This argument is required"
+        problems.append(FieldProblem(place or "input", f"{message}."))
+    return tuple(problems)
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions = schema.get("$defs", {})
+
+    def simplified(node: dict[str, Any]) -> dict[str, Any]:
+        if "$ref" in node:
+            target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+            node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+        if "anyOf" in node:
+            [only] = [choice for choice in node["anyOf"] if choice.get("type") != "null"]
+            node = {**only, **{key: value for key, value in node.items() if key != "anyOf"}}
+        node = {key: value for key, value in node.items() if key not in _NOT_FOR_MODELS}
+        if "properties" in node:
+            node["properties"] = {name: simplified(item) for name, item in node["properties"].items()}
+        if "items" in node:
+            node["items"] = simplified(node["items"])
+        return node
+
+    return simplified(schema)
+
+
+def _untitled(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: {name: _untitled(item) for name, item in value.items()} if key == "properties" else _untitled(value)
+            for key, value in node.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    return [_untitled(item) for item in node] if isinstance(node, list) else node

@@ -1,0 +1,109 @@
+"""The repository of tasks."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import or_
+from sqlmodel import col
+
+from backend.errors import NotFound
+from backend.repository import UserRepository
+from backend.tasks.models import Task
+
+Status = Literal["all", "pending", "completed"]
+
+
+class TaskNotFound(NotFound):
+    """The user has no such task."""
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__(f"Task {task_id} does not exist. Call list_tasks to see the user's tasks.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks to list."""
+
+    status: Status = "all"
+    query: str | None = None
+    due_before: datetime | None = None
+    tag: str | None = None
+
+
+class TaskRepository(UserRepository[Task]):
+    """The user's tasks."""
+
+    model = Task
+
+    def get(self, task_id: int, *, lock: bool = False) -> Task:
+        """Return a task; locked, until the transaction ends, for one who means to change it."""
+        statement = self._mine().where(Task.id == task_id)
+        task = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
+        if task is None:
+            raise TaskNotFound(task_id)
+        return task
+
+    def all(self, wanted: TaskFilter, *, after: int, limit: int) -> list[Task]:
+        """List at most `limit` tasks that fit, by id, from the first one after the id `after`."""
+        statement = self._mine().where(col(Task.id) > after)
+        if wanted.status != "all":
+            statement = statement.where(col(Task.completed).is_(wanted.status == "completed"))
+        if wanted.query:
+            for word in wanted.query.split()[:10]:
+                pattern = f"%{_escaped(word)}%"
+                statement = statement.where(or_(col(Task.title).ilike(pattern), col(Task.description).ilike(pattern)))
+        if wanted.due_before is not None:
+            statement = statement.where(col(Task.due) <= wanted.due_before)
+        if wanted.tag:
+            statement = statement.where(col(Task.tags).contains([wanted.tag]))
+        return list(self._session.exec(statement.order_by(col(Task.id)).limit(limit)))
+
+    def add(self, **fields: Any) -> Task:
+        """Keep a new task under the user's next number."""
+        now = self._scope.now
+        task = Task(user_id=self._scope.user_id, id=self._next("task"), created_at=now, updated_at=now, **fields)
+        return self._keep(task, "added")
+
+    def change(self, task_id: int, **fields: Any) -> Task:
+        """Change the given fields of a task."""
+        return self._keep(self._changed(self.get(task_id, lock=True), fields), "updated")
+
+    def complete(self, task_id: int) -> Task:
+        """Mark a task as done; one that is done stays as it is."""
+        task = self.get(task_id, lock=True)
+        if task.completed:
+            return task
+        return self._keep(self._changed(task, {"completed": True, "completed_at": self._scope.now}), "completed")
+
+    def reopen(self, task_id: int) -> Task:
+        """Mark a task as not done; one that is open stays as it is."""
+        task = self.get(task_id, lock=True)
+        if not task.completed:
+            return task
+        return self._keep(self._changed(task, {"completed": False, "completed_at": None}), "reopened")
+
+    def delete(self, task_id: int) -> Task:
+        """Delete a task and return what it was."""
+        task = self.get(task_id, lock=True)
+        self._session.delete(task)
+        self._session.flush()
+        self._written("deleted", task_id=task_id)
+        return task
+
+    def _changed(self, task: Task, fields: dict[str, Any]) -> Task:
+        for name, value in fields.items():
+            setattr(task, name, value)
+        task.updated_at = self._scope.now
+        task.version += 1
+        return task
+
+    def _keep(self, task: Task, outcome: str) -> Task:
+        self._session.add(task)
+        self._session.flush()
+        self._written(outcome, task_id=task.id)
+        return task
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

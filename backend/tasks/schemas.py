@@ -1,0 +1,102 @@
+"""Tasks as models, clients and people see them: the types are the checks of every door."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from backend.plain_text import LineOfText, PlainText
+from backend.tasks.dates import in_words
+from backend.tasks.models import Task
+
+TaskId = Annotated[int, Field(ge=1, le=2_147_483_647, description="The task's number, as list_tasks shows it.")]
+Title = Annotated[
+    LineOfText,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    Field(description="What is to be done, in a few words, at most 200 characters."),
+]
+Description = Annotated[
+    PlainText,
+    StringConstraints(strip_whitespace=True, max_length=10_000),
+    Field(description="Details, at most 10,000 characters."),
+]
+DueWords = Annotated[
+    LineOfText,
+    StringConstraints(strip_whitespace=True, max_length=100),
+    Field(
+        description='When it is due, in the user\'s own words ("tomorrow", "next Friday at 5") or as RFC 3339. '
+        "The server resolves it in the user's time zone; do not compute dates yourself."
+    ),
+]
+Priority = Annotated[Literal["none", "low", "medium", "high"], Field(description="How urgent it is.")]
+Tag = Annotated[LineOfText, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=20, description="Labels, at most 20, without #.")]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told.")]
+Cursor = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,10}$"),
+    Field(description="next_cursor of the page before, to go on from there."),
+]
+
+
+class TaskSeen(BaseModel):
+    """A task as it is."""
+
+    id: int
+    title: str
+    description: str
+    completed: bool
+    completed_at: datetime | None
+    due: datetime | None
+    due_understood: str | None = Field(description="The due date in words, in the user's time zone.")
+    priority: Literal["none", "low", "medium", "high"]
+    tags: list[str]
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+    @classmethod
+    def of(cls, task: Task, zone: ZoneInfo) -> Self:
+        """Show a task to somebody in a time zone."""
+        return cls(
+            id=task.id,
+            title=task.title,
+            description=task.description,
+            completed=task.completed,
+            completed_at=task.completed_at and task.completed_at.astimezone(zone),
+            due=task.due and task.due.astimezone(zone),
+            due_understood=task.due and in_words(task.due, zone),
+            priority=task.priority,
+            tags=task.tags,
+            created_at=task.created_at.astimezone(zone),
+            updated_at=task.updated_at.astimezone(zone),
+            version=task.version,
+        )
+
+
+class TasksListed(BaseModel):
+    """One page of tasks."""
+
+    tasks: list[TaskSeen]
+    next_cursor: str | None
+
+
+class TaskChanged(TaskSeen):
+    """What a task is after a change."""
+
+    task_id: int
+    status: Literal["created", "updated"]
+
+    @classmethod
+    def by(cls, change: Literal["created", "updated"], task: Task, zone: ZoneInfo) -> Self:
+        """Say what was created or updated."""
+        return cls(task_id=task.id, status=change, **TaskSeen.of(task, zone).model_dump())
+
+
+class TaskClosed(BaseModel):
+    """A task that was completed or deleted."""
+
+    task_id: int
+    status: Literal["completed", "deleted"]
+    title: str

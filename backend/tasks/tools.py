@@ -1,0 +1,163 @@
+"""The tools over tasks."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from backend.database import Scope
+from backend.errors import InvalidInput
+from backend.operations.tool import tool
+from backend.plain_text import LineOfText
+from backend.tasks.dates import understand
+from backend.tasks.repository import Status, TaskFilter, TaskRepository
+from backend.tasks.schemas import (
+    Cursor,
+    Description,
+    DueWords,
+    Limit,
+    Priority,
+    Tag,
+    Tags,
+    TaskChanged,
+    TaskClosed,
+    TaskId,
+    TaskSeen,
+    TasksListed,
+    Title,
+)
+
+CLEARED = ("", "none", "never", "no date")
+"""Words for a due date that take it away."""
+
+Query = Annotated[LineOfText, Field(max_length=200, description="Words that the title or description must contain.")]
+DueBefore = Annotated[
+    LineOfText,
+    Field(max_length=100, description='Only tasks due by then, in words ("tomorrow", "this week", "now") or RFC 3339.'),
+]
+StatusWanted = Annotated[Status, Field(description="Which tasks: all unless told.")]
+
+
+@tool(title="Add a task", writes=True, idempotent=False, keyed=True)
+def add_task(
+    title: Title,
+    scope: Scope,
+    description: Description | None = None,
+    due: DueWords | None = None,
+    priority: Priority | None = None,
+    tags: Tags | None = None,
+) -> TaskChanged:
+    """Add a task to the user's list.
+
+    Use it when the user wants to do, remember or plan something; call it once for each task. Tell the user the due
+    date as `due_understood` says it.
+    """
+    task = TaskRepository(scope).add(
+        title=title,
+        description=description or "",
+        due=_moment(due, scope),
+        priority=priority or "none",
+        tags=list(dict.fromkeys(tags or [])),
+    )
+    return TaskChanged.by("created", task, scope.zone)
+
+
+@tool(title="List tasks")
+def list_tasks(
+    scope: Scope,
+    status: StatusWanted = "all",
+    query: Query | None = None,
+    due_before: DueBefore | None = None,
+    tag: Tag | None = None,
+    limit: Limit = 50,
+    cursor: Cursor | None = None,
+) -> TasksListed:
+    """List the user's tasks with their numbers.
+
+    Use it to answer what there is to do or was done, and to find the number of a task that the user names by its title.
+    """
+    wanted = TaskFilter(status=status, query=query, due_before=_moment(due_before, scope), tag=tag)
+    after = min(int(cursor or 0), 2_147_483_647)
+    found = TaskRepository(scope).all(wanted, after=after, limit=limit + 1)
+    page = [TaskSeen.of(task, scope.zone) for task in found[:limit]]
+    return TasksListed(tasks=page, next_cursor=str(page[-1].id) if len(found) > limit else None)
+
+
+@tool(title="Get a task")
+def get_task(task_id: TaskId, scope: Scope) -> TaskSeen:
+    """Show one task with its description. Use it when the user asks about a task whose number is known."""
+    return TaskSeen.of(TaskRepository(scope).get(task_id), scope.zone)
+
+
+@tool(title="Update a task", writes=True)
+def update_task(
+    task_id: TaskId,
+    scope: Scope,
+    title: Title | None = None,
+    description: Description | None = None,
+    due: DueWords | None = None,
+    priority: Priority | None = None,
+    tags: Tags | None = None,
+) -> TaskChanged:
+    """Change a task's title, description, due date, priority or tags; what is not given stays.
+
+    `due` "none" takes the due date away. Use it when the user renames, reschedules or details a task; complete_task
+    marks it as done.
+    """
+    changes = _changes(scope, title=title, description=description, due=due, priority=priority, tags=tags)
+    if not changes:
+        raise InvalidInput("Nothing to change was given. Give a title, description, due, priority or tags.")
+    return TaskChanged.by("updated", TaskRepository(scope).change(task_id, **changes), scope.zone)
+
+
+@tool(title="Complete a task", writes=True)
+def complete_task(task_id: TaskId, scope: Scope) -> TaskClosed:
+    """Mark a task as done. Use it when the user says they finished something."""
+    task = TaskRepository(scope).complete(task_id)
+    return TaskClosed(task_id=task.id, status="completed", title=task.title)
+
+
+@tool(title="Delete a task", writes=True, destructive=True)
+def delete_task(task_id: TaskId, scope: Scope) -> TaskClosed:
+    """Delete a task for good. Use it only when the user asks to delete or remove a task, not when it is done."""
+    task = TaskRepository(scope).delete(task_id)
+    return TaskClosed(task_id=task.id, status="deleted", title=task.title)
+
+
+@tool(title="Edit a task", writes=True, published=False)
+def edit_task(
+    task_id: TaskId,
+    scope: Scope,
+    title: Title | None = None,
+    description: Description | None = None,
+    due: DueWords | None = None,
+    priority: Priority | None = None,
+    tags: Tags | None = None,
+    completed: bool | None = None,
+) -> TaskSeen:
+    """Change any field of a task, completed among them: what REST's PATCH does."""
+    repository = TaskRepository(scope)
+    task = repository.get(task_id, lock=True)
+    if changes := _changes(scope, title=title, description=description, due=due, priority=priority, tags=tags):
+        task = repository.change(task_id, **changes)
+    if completed is not None:
+        task = repository.complete(task_id) if completed else repository.reopen(task_id)
+    return TaskSeen.of(task, scope.zone)
+
+
+TASK_TOOLS = (add_task, list_tasks, get_task, update_task, complete_task, delete_task)
+
+
+def _moment(words: str | None, scope: Scope) -> datetime | None:
+    if words is None or words.strip().lower() in CLEARED:
+        return None
+    return understand(words, now=scope.now, zone=scope.zone).at
+
+
+def _changes(scope: Scope, **given: Any) -> dict[str, Any]:
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "due" in changes:
+        changes["due"] = _moment(changes["due"], scope)
+    if "tags" in changes:
+        changes["tags"] = list(dict.fromkeys(changes["tags"]))
+    return changes
