@@ -1,0 +1,115 @@
+"""The assistant as the rest of the service knows it. It loads what is heavy in the background."""
+
+import asyncio
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+from anyio.to_thread import run_sync
+from mcp import Client
+
+from backend.agent.errors import ModelFailed
+from backend.agent.history import items_of
+from backend.conversations.models import Message
+from backend.database import Clock
+from backend.identity.caller import Caller
+from backend.operations.tool import Tool
+from backend.runs.journal import Journal
+
+if TYPE_CHECKING:
+    from backend.agent.loop import Loop
+
+log = structlog.get_logger()
+
+OFFLINE = "offline"
+OFFLINE_NAME = "offline-rules-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """Which model answers, and how it is reached."""
+
+    name: str = OFFLINE
+    """`offline`, or a LiteLLM name."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """API keys by the provider's LiteLLM prefix; LiteLLM finds those of others in the environment."""
+    base_url: str | None = None
+    """Where an OpenAI-compatible server is, for names that begin with `openai/`."""
+    streaming: bool = True
+    timeout_seconds: float = 120.0
+    guests_get: Literal["on", "offline", "off"] = "on"
+
+    @property
+    def shown(self) -> str:
+        """The model's name as users see it."""
+        return OFFLINE_NAME if self.name == OFFLINE else self.name
+
+
+class AgentAssistant:
+    """Answers runs with the Agents SDK loop over our own MCP server."""
+
+    def __init__(
+        self,
+        choice: ModelChoice,
+        tools: tuple[Tool[Any, Any], ...],
+        *,
+        now: Clock,
+        max_steps: int,
+        history_characters: int,
+    ) -> None:
+        self._choice = choice
+        self._tools = tools
+        self._now = now
+        self._max_steps = max_steps
+        self._history_characters = history_characters
+        self._instructions = (Path(__file__).parent / "instructions.md").read_text()
+        self._loop: Loop | None = None
+        self._loaded = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what is heavy is loaded, so that a turn could be served."""
+        return self._loop is not None
+
+    async def load(self, client: Client) -> None:
+        """Import the Agents SDK, and LiteLLM where the model needs it, beside the event loop."""
+        try:
+            self._loop = await run_sync(self._make_loop, client)
+        except Exception:
+            log.exception("model_not_loaded", model=self._choice.shown)
+        finally:
+            self._loaded.set()
+
+    def model_for(self, caller: Caller) -> str:
+        """Return the name of the model that answers this caller."""
+        offline = caller.kind == "guest" and self._choice.guests_get == "offline"
+        return OFFLINE_NAME if offline else self._choice.shown
+
+    def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
+        """Return instructions, items and tool names, which stay the same for every attempt at a run."""
+        now = self._now().astimezone(caller.zone)
+        return {
+            "instructions": self._instructions.format(
+                today=f"{now:%A}, {now.date().isoformat()}", time=f"{now:%H:%M}", zone=caller.zone.key
+            ),
+            "items": items_of(messages, most_characters=self._history_characters),
+            "tools": [tool.name for tool in self._tools if tool.scope in caller.scopes],
+        }
+
+    async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
+        """Answer, and write every step into the journal up to its end.
+
+        Raises:
+            ModelFailed: The provider or its model failed; the journal has what was done until then.
+        """
+        await self._loaded.wait()
+        if self._loop is None:
+            raise ModelFailed("The model could not be loaded; the service's log says why. Your message is kept.")
+        await self._loop.answer(fixed_input, model=model, journal=journal)
+
+    def _make_loop(self, client: Client) -> "Loop":
+        module = importlib.import_module("backend.agent.loop")
+        made: Loop = module.Loop(self._choice, client, max_steps=self._max_steps)
+        return made

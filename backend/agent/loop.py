@@ -1,0 +1,119 @@
+"""The Agents SDK loop of one run: our MCP server in process, a recorded model, nothing else.
+
+Importing this module imports the Agents SDK; `assistant.py` does so in the background.
+"""
+
+from typing import Any, cast
+
+import mcp_types
+from agents import Agent, MaxTurnsExceeded, ModelBehaviorError, ModelSettings, RunConfig, Runner, set_trace_processors
+from agents.mcp import MCPServer, MCPToolMetaContext
+from agents.models.interface import Model
+from agents.tool_context import ToolContext
+from mcp import Client
+
+from backend.agent.assistant import OFFLINE_NAME, ModelChoice
+from backend.agent.errors import ModelFailed, TooManySteps
+from backend.agent.offline import OfflineModel
+from backend.agent.recording import RecordedModel
+from backend.operations.perform import Call, calling
+from backend.runs.journal import Journal
+
+# The SDK's default exporter posts prompts to OpenAI whenever a key exists.
+set_trace_processors([])
+
+
+class Loop:
+    """Runs the loop with the model that a run names."""
+
+    def __init__(self, choice: ModelChoice, client: Client, *, max_steps: int) -> None:
+        self._choice = choice
+        self._client = client
+        self._max_steps = max_steps
+        # Retries are the recorded model's, so that a stream which broke off is retried too.
+        once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
+        self._settings = ModelSettings(include_usage=True, parallel_tool_calls=True, extra_args=once)
+        self._models: dict[str, Model] = {OFFLINE_NAME: OfflineModel()}
+        if choice.shown != OFFLINE_NAME:
+            # Not at the top: LiteLLM costs as much as all the rest, and the offline model does not need it.
+            from backend.agent.providers import litellm_model
+
+            self._models[choice.shown] = litellm_model(choice)
+
+    async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
+        """Run the loop on a fixed input and finish the journal.
+
+        Raises:
+            ModelFailed: With what was done until then in the journal.
+        """
+        if model not in self._models:
+            raise ModelFailed(f"The model {model} is no longer configured. Send the message again.")
+        recorded = RecordedModel(self._models[model], model, journal, streaming=self._choice.streaming)
+        agent = Agent(
+            name="DocuTalk",
+            instructions=fixed_input["instructions"],
+            model=recorded,
+            model_settings=self._settings,
+            mcp_servers=[ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]))],
+        )
+        try:
+            await Runner.run(
+                agent,
+                fixed_input["items"],
+                max_turns=self._max_steps,
+                run_config=RunConfig(tracing_disabled=True, tool_not_found_behavior="return_error_to_model"),
+            )
+        except MaxTurnsExceeded:
+            raise TooManySteps(model, self._max_steps) from None
+        except ModelBehaviorError as error:
+            raise ModelFailed(f"The model {model} answered what nobody can use. Try again.") from error
+        await recorded.finish()
+
+
+class ToolsInProcess(MCPServer):
+    """Our own MCP server as the SDK sees it, reached without a socket; each call is one of the run's."""
+
+    def __init__(self, client: Client, journal: Journal, allowed: frozenset[str]) -> None:
+        super().__init__(tool_meta_resolver=_call_id)
+        self._client = client
+        self._journal = journal
+        self._allowed = allowed
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return "docutalk"
+
+    async def connect(self) -> None:
+        """Do nothing: the client is connected for as long as the process serves."""
+
+    async def cleanup(self) -> None:
+        """Do nothing: the client outlives the run."""
+
+    async def list_tools(self, *_context: Any, **_more: Any) -> list[mcp_types.Tool]:
+        """List the tools that the run was given when it began."""
+        listed = await self._client.list_tools()
+        return [tool for tool in listed.tools if tool.name in self._allowed]
+
+    async def call_tool(
+        self, tool_name: str, arguments: dict[str, Any] | None, meta: dict[str, Any] | None = None
+    ) -> mcp_types.CallToolResult:
+        """Call a tool as the run's caller, under the call's id."""
+        call_id = (meta or {})["call_id"]
+        with calling(Call(run_id=self._journal.run_id, call_id=call_id, record=self._journal.record)):
+            result = await self._client.call_tool(tool_name, arguments or {})
+        self._journal.tell()
+        return result
+
+    async def list_prompts(self) -> mcp_types.ListPromptsResult:
+        """List no prompts."""
+        return mcp_types.ListPromptsResult(prompts=[])
+
+    async def get_prompt(self, name: str, *_arguments: Any, **_more: Any) -> mcp_types.GetPromptResult:
+        """Refuse: there are no prompts."""
+        raise KeyError(name)
+
+
+def _call_id(context: MCPToolMetaContext) -> dict[str, Any]:
+    # The SDK's annotation is wider than what it passes: a call always has a tool's context.
+    return {"call_id": cast("ToolContext[Any]", context.run_context).tool_call_id}

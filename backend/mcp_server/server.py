@@ -1,0 +1,93 @@
+"""The one MCP server, built from the features' tools; chat, HTTP and stdio reach the same object."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from anyio.to_thread import run_sync
+from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver.tools import Tool as McpTool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp_types import CallToolResult, ListToolsResult, TextContent, ToolAnnotations
+from pydantic import PrivateAttr
+
+from backend import VERSION
+from backend.errors import DocuTalkError
+from backend.identity.caller import current_caller
+from backend.operations.perform import Operations, current_call
+from backend.operations.tool import Tool
+
+INSTRUCTIONS = (
+    "DocuTalk keeps one person's tasks. Pass due dates in the user's own words; the server resolves them in the user's "
+    "time zone and says what it understood."
+)
+
+
+def build_server(tools: tuple[Tool[Any, Any], ...], operations: Operations) -> MCPServer[Any]:
+    """Return the server of these tools; every call goes through `operations` as the current caller."""
+    scopes = {tool.name: tool.scope for tool in tools}
+
+    async def only_what_the_caller_may(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        if ctx.method == "tools/list":
+            allowed = current_caller().scopes
+            listed = ListToolsResult.model_validate(result)
+            return listed.model_copy(update={"tools": [tool for tool in listed.tools if scopes[tool.name] in allowed]})
+        return result
+
+    return MCPServer(
+        "docutalk",
+        title="DocuTalk",
+        version=VERSION,
+        instructions=INSTRUCTIONS,
+        tools=[ToolThroughTheDoor.of(tool, operations) for tool in tools],
+        middleware=[only_what_the_caller_may],
+        log_level="WARNING",
+    )
+
+
+class _AnyArguments(ArgModelBase):
+    """Nothing: `perform` checks the arguments, for every door alike."""
+
+
+class ToolThroughTheDoor(McpTool):
+    """A tool of ours as the MCP SDK registers it."""
+
+    _perform: Callable[[dict[str, Any]], CallToolResult] = PrivateAttr()
+
+    @classmethod
+    def of(cls, tool: Tool[Any, Any], operations: Operations) -> "ToolThroughTheDoor":
+        """Return the MCP side of a tool."""
+
+        def perform(arguments: dict[str, Any]) -> CallToolResult:
+            try:
+                result = operations.perform(tool, arguments, current_caller(), current_call()).result
+            except DocuTalkError as error:
+                # The sentence is meant for the model; anything else the SDK hides and logs.
+                return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+            text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+            return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=result)
+
+        made = cls(
+            fn=tool.function,
+            name=tool.name,
+            title=tool.title,
+            description=tool.description,
+            parameters=tool.input_schema,
+            fn_metadata=FuncMetadata(arg_model=_AnyArguments, output_schema=tool.output_schema),
+            is_async=False,
+            annotations=ToolAnnotations(
+                title=tool.title,
+                read_only_hint=not tool.writes,
+                destructive_hint=tool.destructive,
+                idempotent_hint=tool.idempotent,
+                open_world_hint=False,
+            ),
+        )
+        made._perform = perform
+        return made
+
+    async def run(self, arguments: dict[str, Any], *_context: Any, **_more: Any) -> CallToolResult:
+        """Perform the tool on a worker thread, with the caller's context."""
+        return await run_sync(self._perform, arguments)

@@ -1,0 +1,1 @@
+"""The durable turn: a message's run, its events, and the worker that executes it."""

@@ -1,0 +1,55 @@
+"""What followers in this process need not read from the database: that there is news, and text not stored yet.
+
+Nothing here is the truth: without it followers see the same, up to a second later.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Channel:
+    """The live end of one run that this process executes."""
+
+    stored_seq: int = 0
+    """The number of the last event that is known to be committed."""
+    text_start: int = 0
+    """Where in the answer `text` begins."""
+    text: str = ""
+    """The part of the answer that no stored event has yet."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        """Wake everybody who waits; called on the event loop's thread."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def news(self) -> asyncio.Event:
+        """Return an event that is set at the next `tell`; take it before reading, so as to miss nothing."""
+        return self._news
+
+
+class Live:
+    """The channels of the runs that this process executes."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, Channel] = {}
+
+    def open(self, run_id: str) -> Channel:
+        """Open the channel of a run that is about to be executed here."""
+        return self._channels.setdefault(run_id, Channel())
+
+    def find(self, run_id: str) -> Channel | None:
+        """Return a run's channel when it is executed here."""
+        return self._channels.get(run_id)
+
+    def close(self, run_id: str) -> None:
+        """Close the channel of a run that ended, and wake its followers."""
+        channel = self._channels.pop(run_id, None)
+        if channel is not None:
+            channel.tell()
+
+    def tell_all(self) -> None:
+        """Wake every follower, to look whether the process is going down."""
+        for channel in self._channels.values():
+            channel.tell()

@@ -1,0 +1,121 @@
+"""The repository of runs, their committed responses and their events."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import insert, text
+from sqlmodel import col, select
+
+from backend.errors import NotFound
+from backend.plain_text import storable_json
+from backend.repository import UserRepository
+from backend.runs.models import Run, RunEvent, RunResponse
+
+EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
+ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a follower is told; `seq` is None for what was not stored."""
+
+    kind: str
+    data: dict[str, Any]
+    seq: int | None = None
+
+
+class RunNotFound(NotFound):
+    """The user has no such run."""
+
+    def __init__(self) -> None:
+        super().__init__("This run does not exist. GET /api/conversations lists what there is.")
+
+
+class RunRepository(UserRepository[Run]):
+    """The user's runs."""
+
+    model = Run
+
+    def get(self, run_id: str, *, lock: bool = False) -> Run:
+        """Return a run; locked, until the transaction ends, for one who means to change it."""
+        statement = self._mine().where(Run.id == run_id)
+        run = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
+        if run is None:
+            raise RunNotFound
+        return run
+
+    def find_key(self, key: str) -> Run | None:
+        """Return the run that an idempotency key began."""
+        return self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
+
+    def is_busy(self, conversation_id: int) -> bool:
+        """Tell whether a run of the conversation has not ended."""
+        statement = self._mine().where(Run.conversation_id == conversation_id, col(Run.status).not_in(ENDED))
+        return self._session.exec(statement.limit(1)).first() is not None
+
+    def add(self, run: Run) -> Run:
+        """Keep a new run."""
+        self._session.add(run)
+        self._session.flush()
+        self._written("added", run_id=run.id, conversation_id=run.conversation_id)
+        return run
+
+    def change(self, run: Run, **fields: Any) -> Run:
+        """Change the given fields of a run."""
+        for name, value in fields.items():
+            setattr(run, name, value)
+        self._session.add(run)
+        self._session.flush()
+        if "status" in fields:
+            self._written(fields["status"], run_id=run.id, conversation_id=run.conversation_id)
+        return run
+
+    def add_response(self, run_id: str, *, number: int, attempt: int, response: dict[str, Any]) -> None:
+        """Commit a model's response, before any of its tools runs."""
+        self._session.add(
+            RunResponse(
+                user_id=self._scope.user_id,
+                run_id=run_id,
+                number=number,
+                attempt=attempt,
+                response=storable_json(response),
+                created_at=self._scope.now,
+            )
+        )
+
+    def append(self, run_id: str, events: list[Event]) -> int:
+        """Store events under the run's next numbers and return the last number.
+
+        The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap.
+        """
+        last = self._session.execute(
+            text(
+                "update runs set last_seq = last_seq + :count where user_id = :user_id and id = :id returning last_seq"
+            ),
+            {"count": len(events), "user_id": self._scope.user_id, "id": run_id},
+        ).scalar_one_or_none()
+        if last is None:
+            raise RunNotFound
+        rows = [
+            {
+                "user_id": self._scope.user_id,
+                "run_id": run_id,
+                "seq": last - len(events) + place,
+                "kind": event.kind,
+                "data": storable_json(event.data),
+                "created_at": self._scope.now,
+            }
+            for place, event in enumerate(events, start=1)
+        ]
+        if rows:
+            self._session.execute(insert(RunEvent), rows)
+        return int(last)
+
+    def events(self, run_id: str, *, after: int) -> list[Event]:
+        """List the events with a number above `after`, in order."""
+        statement = (
+            select(RunEvent.seq, RunEvent.kind, RunEvent.data)
+            .where(RunEvent.user_id == self._scope.user_id, RunEvent.run_id == run_id, col(RunEvent.seq) > after)
+            .order_by(col(RunEvent.seq))
+        )
+        return [Event(kind, dict(data), seq) for seq, kind, data in self._session.exec(statement)]

@@ -1,0 +1,65 @@
+"""Routes of runs: their state and their events."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Header, Path
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from backend.database import Database
+from backend.identity.caller import Caller
+from backend.runs.follow import Follower
+from backend.runs.models import Run
+from backend.runs.repository import Event, RunRepository
+
+RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=2_147_483_647)]
+StreamOf = Callable[[AsyncIterator[Event]], StreamingResponse]
+
+
+class RunSeen(BaseModel):
+    """The state of a run."""
+
+    id: str
+    conversation_id: int
+    status: str
+    approvals: list[dict[str, Any]]
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, run: Run) -> "RunSeen":
+        """Show a run."""
+        return cls(
+            id=run.id,
+            conversation_id=run.conversation_id,
+            status=run.status,
+            approvals=[],
+            error=run.error,
+            usage=run.usage,
+        )
+
+
+def run_routes(
+    database: Database, follower: Follower, signed_in: Callable[..., Any], *, stream_of: StreamOf
+) -> APIRouter:
+    """Return the routes under `/api/runs`; `stream_of` tells events in the protocol of the native clients."""
+    router = APIRouter(prefix="/api/runs", tags=["chat"])
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+
+    def read(caller: Caller, run_id: str) -> RunSeen:
+        with database.scope(caller.user_id, caller.zone) as scope:
+            return RunSeen.of(RunRepository(scope).get(run_id))
+
+    @router.get("/{run_id}", summary="Show the state of a run")
+    def show_run(run_id: RunId, caller: SignedInCaller) -> RunSeen:
+        return read(caller, run_id)
+
+    @router.get("/{run_id}/events", summary="Follow a run, from after Last-Event-ID", response_class=StreamingResponse)
+    async def follow_run(run_id: RunId, caller: SignedInCaller, last_event_id: LastEventId = 0) -> StreamingResponse:
+        await run_sync(read, caller, run_id)
+        return stream_of(follower.events(caller, run_id, after=last_event_id))
+
+    return router

@@ -1,0 +1,128 @@
+"""The worker: executes accepted runs beside the requests that brought them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+import structlog
+from anyio.to_thread import run_sync
+
+from backend.database import Database
+from backend.errors import DocuTalkError, Unavailable
+from backend.identity.caller import acting_as
+from backend.runs.journal import Journal
+from backend.runs.live import Live
+from backend.runs.repository import RunNotFound
+from backend.runs.turns import Assistant, Turn, Turns
+
+log = structlog.get_logger()
+
+
+class RunInterrupted(Unavailable):
+    """The process went down while it executed the run."""
+
+    code = "run_interrupted"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server restarted before this answer was complete. What was done stays; send the message again.",
+            retry_after=5,
+        )
+
+
+class RunCrashed(DocuTalkError):
+    """The run met a defect of ours; the log has it under the run's id."""
+
+    code = "run_crashed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Something went wrong on our side while answering. What was done stays; send the message again."
+        )
+
+
+class Worker:
+    """Executes at most `max_concurrent` runs at once, those of one conversation one after the other."""
+
+    def __init__(
+        self, database: Database, turns: Turns, assistant: Assistant, live: Live, *, max_concurrent: int
+    ) -> None:
+        self._database = database
+        self._turns = turns
+        self._assistant = assistant
+        self._live = live
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._conversations: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, turn: Turn) -> None:
+        """Execute a run as soon as there is a free slot and the conversation's earlier runs have ended."""
+        self._live.open(turn.run_id)
+        task = asyncio.create_task(self._execute(turn), name=f"run {turn.run_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, *, seconds: float) -> None:
+        """Let the runs go on for `seconds`; then interrupt those that have not ended, and note it in their rows."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    async def _execute(self, turn: Turn) -> None:
+        caller = replace(turn.caller, door="chat")
+        journal = Journal(
+            self._database,
+            self._live,
+            caller=caller,
+            run_id=turn.run_id,
+            conversation_id=turn.conversation_id,
+            attempt=1,
+            model=turn.model,
+        )
+        structlog.contextvars.bind_contextvars(
+            user_id=caller.user_id, conversation_id=turn.conversation_id, run_id=turn.run_id
+        )
+        started = asyncio.get_running_loop().time()
+        status = "failed"
+        try:
+            async with self._turn_of(turn):
+                fixed_input = turn.fixed_input
+                if fixed_input is None:
+                    fixed_input = await run_sync(self._turns.begin, turn)
+                with acting_as(caller):
+                    await self._assistant.answer(fixed_input, model=turn.model, journal=journal)
+                status = "completed"
+        except asyncio.CancelledError:
+            await _fail(journal, RunInterrupted())
+        except DocuTalkError as error:
+            await _fail(journal, error)
+        except Exception:
+            log.exception("run_crashed")
+            await _fail(journal, RunCrashed())
+        finally:
+            journal.close()
+            seconds = asyncio.get_running_loop().time() - started
+            log.info("run_finished", status=status, model=turn.model, latency_ms=round(seconds * 1000))
+
+    @asynccontextmanager
+    async def _turn_of(self, turn: Turn) -> AsyncIterator[None]:
+        # The dictionary is weak: a lock lives as long as a run holds it or waits for it.
+        key = (turn.caller.user_id, turn.conversation_id)
+        lock = self._conversations.get(key) or self._conversations.setdefault(key, asyncio.Lock())
+        async with lock, self._slots:
+            yield
+
+
+async def _fail(journal: Journal, error: DocuTalkError) -> None:
+    log.warning("run_failed", code=error.code)
+    try:
+        await journal.fail(error)
+    except RunNotFound:
+        log.info("run_deleted")
+    except Unavailable as away:
+        log.error("run_end_not_written", code=away.code)
