@@ -1,0 +1,232 @@
+"""The composition root: which parts the service is made of, and how they hang together."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from mcp import Client
+
+from backend import VERSION
+from backend import log as logs
+from backend.agent.assistant import AgentAssistant, ModelChoice
+from backend.conversations.routes import conversation_routes
+from backend.database import Database
+from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
+from backend.identity.routes import identity_routes
+from backend.installation import Installation, Postgres
+from backend.mcp_server.http import mcp_routes
+from backend.mcp_server.server import build_server
+from backend.operations.perform import Operations
+from backend.runs.follow import Follower
+from backend.runs.live import Live
+from backend.runs.routes import run_routes
+from backend.runs.turns import Turns
+from backend.runs.worker import Worker
+from backend.settings import Settings
+from backend.tasks.routes import task_routes
+from backend.tasks.tools import TASK_TOOLS
+from backend.web.routes import web_routes
+from backend.wire.health import health_routes
+from backend.wire.http import EveryRequest, Metrics
+from backend.wire.native import chat_routes, event_stream
+from backend.wire.problems import install_problems
+from backend.wire.signed_in import bearer_token, caller_of, client_address, sign_in
+
+TOOLS = TASK_TOOLS
+LET_RUNS_END_SECONDS = 4.0
+"""How long a process that goes down lets its runs go on."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the whole service; without settings they are read from the environment."""
+    settings = settings or Settings.load()
+    logs.configure(settings.log_level)
+    database = make_database(settings)
+    installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
+    operations = Operations(database)
+    authenticator = make_authenticator(settings, database)
+    server = build_server(TOOLS, operations)
+    assistant = AgentAssistant(
+        model_choice(settings),
+        TOOLS,
+        now=database.now,
+        max_steps=settings.max_steps,
+        history_characters=settings.history_characters,
+    )
+    live = Live()
+    turns = Turns(
+        database,
+        assistant,
+        guest_turns_per_day=settings.guest_turns_per_day,
+        history_messages=settings.history_messages,
+    )
+    follower = Follower(database, live)
+    worker = Worker(database, turns, assistant, live, max_concurrent=settings.max_concurrent_runs)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with stop_streams_on_signal(follower):
+            async with server.session_manager.run(), Client(server, cache=None, read_timeout_seconds=60) as client:
+                background = [asyncio.create_task(installation.open()), asyncio.create_task(assistant.load(client))]
+                yield
+                follower.stop()
+                await worker.stop(seconds=LET_RUNS_END_SECONDS)
+                for task in background:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+            await run_sync(installation.close)
+
+    app = FastAPI(
+        title="DocuTalk",
+        version=VERSION,
+        summary="A chat service over a person's tasks and documents.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    signed_in = sign_in(authenticator)
+    app.include_router(web_routes(name="DocuTalk", version=VERSION, docs="/docs", health="/health", mcp="/mcp"))
+    app.include_router(
+        health_routes(
+            database,
+            metrics,
+            model=model_choice(settings).shown,
+            not_ready=lambda: not_ready(installation, assistant),
+            metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
+        )
+    )
+    app.include_router(
+        identity_routes(
+            database,
+            authenticator,
+            signed_in,
+            address_of=lambda request: client_address(request, settings.trusted_proxies),
+            token_of=lambda request: bearer_token(request.scope["headers"]),
+        )
+    )
+    app.include_router(task_routes(operations, signed_in))
+    app.include_router(conversation_routes(database, signed_in))
+    app.include_router(run_routes(database, follower, signed_in, stream_of=event_stream))
+    app.include_router(chat_routes(turns, worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
+    app.router.routes.extend(
+        mcp_routes(
+            server,
+            lambda headers: caller_of(headers, authenticator, door="mcp"),
+            public_url=settings.public_url,
+            origins=settings.cors_origins,
+            listens_publicly=settings.listens_publicly,
+        )
+    )
+    install_problems(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "X-Request-ID",
+            "Mcp-Protocol-Version",
+            "Mcp-Session-Id",
+            "Mcp-Method",
+            "Mcp-Name",
+        ],
+        expose_headers=["X-Request-ID", "Retry-After", "Location", "Mcp-Session-Id", "WWW-Authenticate"],
+    )
+    app.add_middleware(EveryRequest, metrics=metrics)
+    return app
+
+
+def make_database(settings: Settings) -> Database:
+    """Return the database with the pool that the settings ask for; it is not open yet."""
+    return Database(
+        pool_size=settings.db_pool_size,
+        max_overflow=settings.db_max_overflow,
+        pool_recycle=settings.db_pool_recycle,
+        pool_pre_ping=settings.db_pool_pre_ping,
+    )
+
+
+def find_postgres(settings: Settings) -> Postgres:
+    """Return the PostgreSQL that the settings name, or start or join the embedded one."""
+    url, migration_url = settings.database_url, settings.migration_database_url
+    return Postgres.at(
+        url=url.get_secret_value() if url else None,
+        migration_url=migration_url.get_secret_value() if migration_url else None,
+        data_dir=settings.data_dir,
+    )
+
+
+def make_authenticator(settings: Settings, database: Database) -> Authenticator:
+    """Return what knows every kind of credential that the settings allow."""
+    secret = settings.better_auth_secret
+    better_auth = (
+        BetterAuth(secret.get_secret_value(), settings.better_auth_issuer, settings.better_auth_audience)
+        if secret
+        else None
+    )
+    guests = GuestRules(get=settings.guests_get, per_hour=settings.guests_per_hour, days=settings.guest_days)
+    return Authenticator(database, secret=settings.secret, guests=guests, better_auth=better_auth)
+
+
+def model_choice(settings: Settings) -> ModelChoice:
+    """Return which model answers, and how it is reached."""
+    keys = {
+        "openai": settings.openai_api_key,
+        "gemini": settings.gemini_api_key,
+        "anthropic": settings.anthropic_api_key,
+    }
+    return ModelChoice(
+        name=settings.chosen_model,
+        keys={provider: key.get_secret_value() for provider, key in keys.items() if key is not None},
+        base_url=settings.openai_base_url,
+        streaming=settings.model_streaming,
+        timeout_seconds=settings.model_timeout_seconds,
+        guests_get=settings.guests_get,
+    )
+
+
+def not_ready(installation: Installation, assistant: AgentAssistant) -> str | None:
+    """Return why no turn could be served now, or None."""
+    if not installation.is_ready:
+        return installation.reason
+    return None if assistant.is_ready else "The model is being loaded."
+
+
+@contextmanager
+def stop_streams_on_signal(follower: Follower) -> Iterator[None]:
+    """End the streams as soon as the process is told to go down.
+
+    The server waits for open requests before it ends the lifespan, and a followed run keeps its request open.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(follower.stop)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        before[name] = signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

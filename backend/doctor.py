@@ -1,0 +1,127 @@
+"""Examine an installation, from inside or from outside, and say what to mend."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import httpx2
+
+from backend import VERSION
+from backend.agent.assistant import OFFLINE_NAME
+from backend.app import find_postgres, make_database, model_choice
+from backend.embedded_postgres import EmbeddedPostgresError
+from backend.errors import DatabaseUnavailable, NotReady
+from backend.schema import head
+from backend.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    says: str
+    is_bad: bool = False
+
+    def __str__(self) -> str:
+        """Return the finding as one line."""
+        return f"{'MEND' if self.is_bad else 'ok  '}  {self.name}: {self.says}"
+
+
+def examine_here(settings: Settings) -> Iterator[Finding]:
+    """Examine what the settings describe: the model, the database and its schema, how the service is reached."""
+    yield Finding("version", VERSION)
+    model = model_choice(settings).shown
+    yield Finding("model", f"{model}; guests get: {settings.guests_get}")
+    if model != OFFLINE_NAME and find_spec("litellm") is None:
+        yield Finding("litellm", "it is not installed; run `make run` again", is_bad=True)
+    yield _database(settings)
+    yield from _reach(settings)
+
+
+def examine_url(url: str) -> Iterator[Finding]:
+    """Examine an installation from outside, as its clients see it."""
+    base = url.rstrip("/")
+    with httpx2.Client(timeout=15, follow_redirects=False) as http:
+        try:
+            health = http.get(f"{base}/health")
+        except httpx2.HTTPError as error:
+            yield Finding("address", f"{base} does not answer ({type(error).__name__}); check it", is_bad=True)
+            return
+        if health.status_code != 200 or "version" not in health.text:
+            yield Finding("health", f"HTTP {health.status_code}: this is no DocuTalk, or it is down", is_bad=True)
+            return
+        told = health.json()
+        yield Finding("health", f"version {told['version']}, model {told['model']}")
+        if base.startswith("http://") and not _is_local(base):
+            yield Finding("https", "tokens travel unencrypted; put TLS in front", is_bad=True)
+        ready = http.get(f"{base}/ready")
+        is_ready = ready.status_code == 200
+        yield Finding("ready", "yes" if is_ready else ready.json().get("detail", "no"), is_bad=not is_ready)
+        database = http.get(f"{base}/health/db")
+        connected = database.status_code == 200
+        says = "connected" if connected else "unreachable; check DATABASE_URL and the database itself"
+        yield Finding("database", says, is_bad=not connected)
+        yield _mcp(http, base)
+        page = http.get(base, headers={"Accept": "text/html"})
+        has_policy = "content-security-policy" in page.headers
+        yield Finding(
+            "page", "served" if has_policy else "something strips its security headers", is_bad=not has_policy
+        )
+        metrics = http.get(f"{base}/metrics")
+        open_metrics = metrics.status_code == 200 and not _is_local(base)
+        yield Finding(
+            "metrics", "open to everybody; set METRICS_TOKEN" if open_metrics else "guarded", is_bad=open_metrics
+        )
+
+
+def _mcp(http: httpx2.Client, base: str) -> Finding:
+    answer = http.post(f"{base}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    match answer.status_code:
+        case 401:
+            return Finding("mcp", "answers, and wants a token")
+        case 421:
+            return Finding("mcp", f"refuses this host; set PUBLIC_URL={base}", is_bad=True)
+        case status:
+            return Finding("mcp", f"HTTP {status} without a token, where 401 is due", is_bad=True)
+
+
+def _database(settings: Settings) -> Finding:
+    where = "DATABASE_URL" if settings.database_url else f"embedded, in {settings.data_dir}"
+    try:
+        postgres = find_postgres(settings)
+    except EmbeddedPostgresError as error:
+        return Finding("database", f"{where}: {error}", is_bad=True)
+    database = make_database(settings)
+    try:
+        database.open(postgres.url, revive=postgres.revive)
+        database.check(expected_revision=head())
+    except (NotReady, DatabaseUnavailable) as error:
+        return Finding("database", f"{where}: {error}", is_bad=True)
+    except ValueError as error:
+        return Finding("database", str(error), is_bad=True)
+    finally:
+        database.close()
+        postgres.stop()
+    return Finding("database", f"{where}: schema {head()}, row-level security in force")
+
+
+def _reach(settings: Settings) -> Iterator[Finding]:
+    if settings.public_url is not None:
+        yield Finding("address", settings.public_url)
+    elif settings.listens_publicly:
+        yield Finding(
+            "address", "HOST is public and PUBLIC_URL is unset: set it to the address clients use", is_bad=True
+        )
+    else:
+        yield Finding("address", f"http://{settings.host}:{settings.port}, this machine only")
+    if settings.public_url and not settings.trusted_proxies:
+        yield Finding(
+            "proxies",
+            "TRUSTED_PROXIES is unset: behind a proxy all guests share its address and so one hourly limit",
+            is_bad=settings.environment == "production",
+        )
+
+
+def _is_local(base: str) -> bool:
+    return any(base.startswith(f"http://{host}") for host in ("127.0.0.1", "localhost", "[::1]"))

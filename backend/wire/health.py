@@ -1,0 +1,69 @@
+"""How the service is: alive, able to serve, and what it counts."""
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from backend import VERSION
+from backend.database import Database
+from backend.errors import NotFound
+from backend.wire.http import Metrics
+from backend.wire.problems import problem
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+def health_routes(
+    database: Database,
+    metrics: Metrics,
+    *,
+    model: str,
+    not_ready: Callable[[], str | None],
+    metrics_token: str | None,
+) -> APIRouter:
+    """Return `/health`, `/health/db`, `/ready` and `/metrics`.
+
+    Args:
+        database: Whose reachability and pool are told.
+        metrics: What was counted.
+        model: The model's name as users see it.
+        not_ready: Returns why no turn could be served now, or None.
+        metrics_token: Who may read the metrics; without it only this machine itself may, and not through a proxy.
+    """
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", summary="Whether the process is alive; touches nothing else")
+    async def health() -> dict[str, str]:
+        return {"status": "healthy", "version": VERSION, "model": model}
+
+    @router.get("/health/db", summary="Whether the database answers")
+    def health_of_database() -> JSONResponse:
+        if not database.is_reachable():
+            return JSONResponse({"status": "unhealthy", "database": "unreachable", "database_ok": False}, 503)
+        status: dict[str, Any] = {"status": "healthy", "database": "connected", "database_ok": True}
+        return JSONResponse({**status, "pool_status": database.pool_status()})
+
+    @router.get("/ready", summary="Whether a turn could be served now")
+    async def ready() -> Response:
+        reason = not_ready()
+        if reason is not None:
+            return problem(503, "not_ready", reason, headers={"Retry-After": "3"})
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", summary="Counts and times for Prometheus", include_in_schema=False)
+    def metrics_of_process(request: Request, authorization: Annotated[str, Header()] = "") -> Response:
+        if metrics_token is not None:
+            allowed = secrets.compare_digest(authorization.encode(), f"Bearer {metrics_token}".encode())
+        else:
+            forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
+            allowed = request.client is not None and request.client.host in LOOPBACK and not forwarded
+        if not allowed:
+            raise NotFound("There is nothing at this address. GET /docs lists what there is.")
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

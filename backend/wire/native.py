@@ -1,0 +1,149 @@
+"""Our own protocol: `POST /api/chat`, answered as JSON when the run has ended or as its events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from backend.conversations.schemas import ConversationId
+from backend.errors import NotFound
+from backend.identity.caller import Caller
+from backend.operations.tool import IdempotencyKey
+from backend.runs.follow import HEARTBEAT, Follower
+from backend.runs.repository import Event
+from backend.runs.turns import MessageText, Turn, Turns
+from backend.runs.worker import Worker
+from backend.wire.problems import problem
+
+STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+class ChatMessage(BaseModel):
+    """A message to the assistant."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"message": "Add a task to buy groceries by tomorrow"}]}
+    )
+
+    message: MessageText
+    conversation_id: ConversationId | None = None
+
+
+class ChatReply(BaseModel):
+    """The answer, or how far it is."""
+
+    conversation_id: int
+    run_id: str
+    message_id: int | None
+    status: str
+    response: str
+    tool_calls: list[dict[str, Any]]
+    citations: list[dict[str, Any]]
+    approvals: list[dict[str, Any]]
+    model: str
+    usage: dict[str, Any]
+
+
+def chat_routes(
+    turns: Turns, worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float
+) -> APIRouter:
+    """Return the routes of chat."""
+    router = APIRouter(prefix="/api", tags=["chat"])
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+    Key = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
+    answers: dict[int | str, dict[str, Any]] = {
+        200: {"model": ChatReply, "content": {"text/event-stream": {}}},
+        202: {"model": ChatReply, "description": "The run goes on; follow it at /api/runs/{run_id}/events."},
+    }
+
+    async def answer(request: Request, said: ChatMessage, caller: Caller, key: str | None) -> Response:
+        caller.require("write")
+
+        def accept() -> Turn:
+            return turns.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
+
+        turn = await run_sync(accept)
+        if turn.is_new:
+            worker.submit(turn)
+        events = follower.events(caller, turn.run_id)
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return event_stream(events)
+        return await _whole_answer(events, turn, wait_seconds)
+
+    @router.post("/chat", summary="Say something and get the answer", responses=answers)
+    async def chat(request: Request, said: ChatMessage, caller: SignedInCaller, key: Key = None) -> Response:
+        return await answer(request, said, caller, key)
+
+    @router.post("/{user_id}/chat", summary="The same, for clients that name the user", responses=answers)
+    async def chat_of_user(
+        user_id: Annotated[str, Path(max_length=512)],
+        request: Request,
+        said: ChatMessage,
+        caller: SignedInCaller,
+        key: Key = None,
+    ) -> Response:
+        if user_id not in (caller.user_id, caller.subject):
+            raise NotFound("This user does not exist. POST /api/chat takes the user from the token.")
+        return await answer(request, said, caller, key)
+
+    return router
+
+
+def event_stream(events: AsyncIterator[Event]) -> StreamingResponse:
+    """Tell events as server-sent events; what was stored carries its number as `id`."""
+
+    async def lines() -> AsyncIterator[str]:
+        async for event in events:
+            yield _told(event)
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+def _told(event: Event) -> str:
+    if event is HEARTBEAT:
+        return ": hb\n\n"
+    number = "" if event.seq is None else f"id: {event.seq}\n"
+    return f"{number}event: {event.kind}\ndata: {json.dumps(event.data, ensure_ascii=False)}\n\n"
+
+
+async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float) -> Response:
+    try:
+        async with asyncio.timeout(seconds):
+            async for event in events:
+                if event.kind == "done":
+                    return _ended(event.data)
+    except TimeoutError:
+        pass
+    going_on = {
+        "conversation_id": turn.conversation_id,
+        "run_id": turn.run_id,
+        "message_id": None,
+        "status": "running",
+        "response": "",
+        "tool_calls": [],
+        "citations": [],
+        "approvals": [],
+        "model": turn.model,
+        "usage": {},
+    }
+    return JSONResponse(going_on, 202, headers={"Location": f"/api/runs/{turn.run_id}"})
+
+
+def _ended(reply: dict[str, Any]) -> Response:
+    error = reply.get("error")
+    if error is None:
+        return JSONResponse({name: reply[name] for name in ChatReply.model_fields})
+    retry_after = error.get("retry_after")
+    return problem(
+        error["status"],
+        error["code"],
+        error["detail"],
+        headers={"Retry-After": str(retry_after)} if retry_after else None,
+        **{name: reply[name] for name in ("conversation_id", "run_id", "message_id", "response", "tool_calls")},
+    )

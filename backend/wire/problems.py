@@ -1,0 +1,104 @@
+"""Every error of ours as `application/problem+json` (RFC 9457)."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyRequests, Unauthorized
+
+log = structlog.get_logger()
+
+_SENTENCES = {
+    400: "The request could not be read.",
+    404: "There is nothing at this address. GET /docs lists what there is.",
+    405: "This address does not take this method. GET /docs lists what there is.",
+    413: "The request is too large.",
+}
+
+
+class ProblemResponse(JSONResponse):
+    """An answer that says what went wrong."""
+
+    media_type = "application/problem+json"
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    problems: Sequence[FieldProblem] = (),
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> ProblemResponse:
+    """Return a problem with a stable code and a sentence; `more` are further members."""
+    body: dict[str, Any] = {
+        "type": f"urn:docutalk:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+    if problems:
+        body["errors"] = [{"field": item.field, "message": item.message} for item in problems]
+    return ProblemResponse(body, status, headers)
+
+
+def problem_of(error: DocuTalkError, **more: Any) -> ProblemResponse:
+    """Return the problem of an error of ours."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="docutalk"'
+    problems = error.problems if isinstance(error, InvalidInput) else ()
+    return problem(error.status, error.code, str(error), problems=problems, headers=headers, **more)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error that leaves the app a problem."""
+
+    @app.exception_handler(DocuTalkError)
+    async def ours(_request: Request, error: DocuTalkError) -> ProblemResponse:
+        if error.status >= 500 or isinstance(error, TooManyRequests):
+            log.warning("request_refused", code=error.code)
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> ProblemResponse:
+        problems = [_field_problem(item) for item in error.errors()[:10]]
+        told = " ".join(f"{item.field}: {item.message}" for item in problems)
+        return problem(422, "invalid_input", told, problems=problems)
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> ProblemResponse:
+        phrase = HTTPStatus(error.status_code).phrase
+        code = phrase.lower().replace(" ", "_").replace("-", "_")
+        sentence = _SENTENCES.get(error.status_code, f"{phrase}.")
+        return problem(error.status_code, code, sentence, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def crash(_request: Request, _error: Exception) -> ProblemResponse:
+        return problem(500, "internal", "Something went wrong on our side. Try again; if it stays, report it.")
+
+
+def _field_problem(item: Any) -> FieldProblem:
+    place = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
+    message = item["msg"].removeprefix("Value error, ").rstrip(".")
+    match item["type"]:
+        case "extra_forbidden":
+            message = "This field does not exist"
+        case "missing":
+            message = "This field is required"
+        case "json_invalid":
+            return FieldProblem("body", "The body is not valid JSON.")
+        case "string_unicode":
+            message = "The text contains characters that are not Unicode"
+    return FieldProblem(".".join(place)[:100] or "body", f"{message}.")

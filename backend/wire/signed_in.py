@@ -1,0 +1,77 @@
+"""The caller of an HTTP request, from its bearer token and from nothing else."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import structlog
+from anyio.to_thread import run_sync
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from backend.errors import Unauthorized
+from backend.identity.authenticator import Authenticator
+from backend.identity.caller import Caller, Door
+
+SignIn = Callable[..., Awaitable[Caller]]
+Headers = list[tuple[bytes, bytes]]
+
+_bearer = HTTPBearer(
+    auto_error=False, description="A guest's token, a personal access token, or a token of your Better Auth server."
+)
+
+
+def sign_in(authenticator: Authenticator) -> SignIn:
+    """Return the dependency that gives routes their caller."""
+
+    async def signed_in(
+        request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Caller:
+        return await caller_of(request.scope["headers"], authenticator, door="rest")
+
+    return signed_in
+
+
+async def caller_of(headers: Headers, authenticator: Authenticator, *, door: Door) -> Caller:
+    """Return the caller whom an Authorization header stands for.
+
+    Raises:
+        Unauthorized: There is no bearer token, or it is not valid.
+    """
+    token = bearer_token(headers)
+    caller = await run_sync(authenticator.caller, token)
+    structlog.contextvars.bind_contextvars(user_id=caller.user_id)
+    return replace(caller, door=door, client=_client_name(headers))
+
+
+def bearer_token(headers: Headers) -> str:
+    """Return the token of an Authorization header; raise Unauthorized when there is none."""
+    given = [value for name, value in headers if name == b"authorization"]
+    kind, _, token = (given[0] if len(given) == 1 else b"").decode("latin-1").strip().partition(" ")
+    if kind.lower() != "bearer" or not token.strip():
+        raise Unauthorized("A token is needed. Send it as `Authorization: Bearer …`; POST /api/auth/guest gives one.")
+    return token.strip()
+
+
+def client_address(request: Request, trusted_proxies: list[str]) -> str:
+    """Return the address a request came from: the last one in X-Forwarded-For that is no trusted proxy's."""
+    networks = [ipaddress.ip_network(item, strict=False) for item in trusted_proxies]
+    address = request.client.host if request.client else "unknown"
+    hops = [hop.strip() for value in request.headers.getlist("x-forwarded-for") for hop in value.split(",")]
+    while hops and _is_in(address, networks):
+        address = hops.pop()
+    return address
+
+
+def _is_in(address: str, networks: list[Any]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed.version == network.version and parsed in network for network in networks)
+
+
+def _client_name(headers: Headers) -> str | None:
+    agent = next((value for name, value in headers if name == b"user-agent"), b"").decode("latin-1")
+    return agent[:200] or None

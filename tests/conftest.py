@@ -1,0 +1,259 @@
+"""A real PostgreSQL for every test, users of their own, and the service on a real socket.
+
+TEST_POSTGRES (16 or 18) chooses the server's major version; TEST_LOGIN (superuser, owner or plain) the kind of login
+that the service gets: the embedded database's own, a hosted database's owner with BYPASSRLS, or one that may do
+nothing but become the app's role.
+"""
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import psycopg2
+import pytest
+import uvicorn
+from sqlalchemy import make_url
+
+from backend.app import create_app
+from backend.database import Database
+from backend.embedded_postgres import EmbeddedPostgres
+from backend.identity.authenticator import Authenticator, GuestRules
+from backend.identity.caller import Caller
+from backend.operations.perform import Operations
+from backend.schema import migrate
+from backend.settings import Settings
+
+POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))
+LOGIN = os.environ.get("TEST_LOGIN", "superuser")
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
+
+
+def pytest_configure() -> None:
+    """Forget the developer's own settings, and close every socket that leaves this machine."""
+    for name in list(os.environ):
+        if name not in KEPT and not name.startswith(("TEST_", "PYTEST", "PYTHON", "COV_", "XDG_")):
+            del os.environ[name]
+    connect = socket.socket.connect
+
+    def only_here(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"A test may not connect to {address[0]}.")
+        connect(self, address)
+
+    socket.socket.connect = only_here  # type: ignore[method-assign,assignment]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One server for all the processes of a test run."""
+    postgres = EmbeddedPostgres.start(_shared(tmp_path_factory) / "postgres", major=POSTGRES)
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def template(cluster: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A migrated database, made once, and the login that the service uses; returns its name."""
+    name = "migrated"
+    with (_shared(tmp_path_factory) / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not query(cluster.url, "select 1 from pg_database where datname = %s", name):
+            if LOGIN == "owner":
+                query(cluster.url, "create role hosted_owner login bypassrls createrole createdb")
+                query(cluster.url, f"create database {name} owner hosted_owner")
+                # Hosts let an owner do this; the packaged pgvector is not marked as trusted.
+                query(database_url_of(cluster, name), "create extension vector")
+            else:
+                if LOGIN == "plain":
+                    query(cluster.url, "create role plain_login login")
+                query(cluster.url, f"create database {name}")
+            migrating = login_url(cluster, name) if LOGIN == "owner" else database_url_of(cluster, name)
+            migrate(migrating, service_url=login_url(cluster, name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def database_url(cluster: EmbeddedPostgres, template: str, worker_id: str) -> str:
+    """The URL, for the service's login, of this process's copy of the migrated database."""
+    name = f"tests_{worker_id}"
+    owner = " owner hosted_owner" if LOGIN == "owner" else ""
+    query(cluster.url, f"create database {name} template {template}{owner}")
+    return login_url(cluster, name)
+
+
+@pytest.fixture(scope="session")
+def superuser_url(cluster: EmbeddedPostgres, database_url: str) -> str:
+    """The superuser's URL of the same database, to look behind the policies."""
+    return database_url_of(cluster, make_url(database_url).database or "")
+
+
+@pytest.fixture(scope="session")
+def database(database_url: str) -> Iterator[Database]:
+    """The database, open."""
+    opened = Database()
+    opened.open(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def operations(database: Database) -> Operations:
+    """The one door."""
+    return Operations(database)
+
+
+@pytest.fixture(scope="session")
+def authenticator(database: Database) -> Authenticator:
+    """Knows every credential; any address may bring any number of guests."""
+    return Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=0))
+
+
+@pytest.fixture
+def new_caller(authenticator: Authenticator) -> Callable[..., Caller]:
+    """Makes callers, each a fresh guest; keyword arguments change the caller."""
+
+    def make(**changes: Any) -> Caller:
+        _, token = authenticator.welcome_guest(address="tests", zone=ZoneInfo("Europe/Berlin"))
+        return replace(authenticator.caller(token), **changes)
+
+    return make
+
+
+@pytest.fixture
+def alice(new_caller: Callable[..., Caller]) -> Caller:
+    """A fresh user."""
+    return new_caller()
+
+
+@pytest.fixture
+def bob(new_caller: Callable[..., Caller]) -> Caller:
+    """Another fresh user."""
+    return new_caller()
+
+
+@pytest.fixture(scope="session")
+def make_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Settings]:
+    """Makes settings of a service over the tests' database."""
+    data_dir = tmp_path_factory.mktemp("data")
+
+    def make(**changes: Any) -> Settings:
+        given: dict[str, Any] = {
+            "environment": "test",
+            "log_level": "WARNING",
+            "data_dir": data_dir,
+            "database_url": database_url,
+            "migrate_on_start": False,
+            "port": 0,
+            "guests_per_hour": 0,
+            "guest_turns_per_day": 0,
+        }
+        return Settings(**(given | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def service(make_settings: Callable[..., Settings]) -> Iterator[str]:
+    """The service with the offline model on a real socket; returns its address."""
+    with serving(make_settings()) as url:
+        yield url
+
+
+@pytest.fixture
+def guest(service: str) -> Iterator[httpx.Client]:
+    """An HTTP client that is signed in as a fresh guest."""
+    with signed_in_guest(service) as client:
+        yield client
+
+
+@pytest.fixture
+def other_guest(service: str) -> Iterator[httpx.Client]:
+    """An HTTP client that is signed in as another fresh guest."""
+    with signed_in_guest(service) as client:
+        yield client
+
+
+@contextmanager
+def signed_in_guest(url: str, **body: Any) -> Iterator[httpx.Client]:
+    """Start a guest session and yield a client that sends its token."""
+    with httpx.Client(base_url=url, timeout=30) as client:
+        token = client.post("/api/auth/guest", json={"time_zone": "Europe/Berlin", **body}).raise_for_status().json()
+        client.headers["Authorization"] = f"Bearer {token['token']}"
+        yield client
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Serve the app in a thread on a free port until the block ends; yields its address once it is ready."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: _answers(f"{url}/ready"), seconds=40)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
+    """Return the condition's value as soon as it is true; fail when that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"Not within {seconds} seconds.")
+
+
+def query(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    """Run one statement by itself, outside a transaction, and return its rows."""
+    parsed = make_url(url)
+    connection = psycopg2.connect(
+        dbname=parsed.database, user=parsed.username, host=parsed.query["host"], port=parsed.query["port"]
+    )
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def database_url_of(cluster: EmbeddedPostgres, name: str) -> str:
+    """Return the superuser's URL of another database of the cluster."""
+    return make_url(cluster.url).set(database=name).render_as_string(hide_password=False)
+
+
+def login_url(cluster: EmbeddedPostgres, name: str) -> str:
+    """Return the URL of a database for the login that the service uses in this test run."""
+    user = {"superuser": "postgres", "owner": "hosted_owner", "plain": "plain_login"}[LOGIN]
+    return make_url(cluster.url).set(database=name, username=user).render_as_string(hide_password=False)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """Return the directory that the processes of one test run share."""
+    base = factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
