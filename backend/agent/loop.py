@@ -9,6 +9,7 @@ import mcp_types
 from agents import Agent, MaxTurnsExceeded, ModelBehaviorError, ModelSettings, RunConfig, Runner, set_trace_processors
 from agents.mcp import MCPServer, MCPToolMetaContext
 from agents.models.interface import Model
+from agents.run_config import ToolExecutionConfig
 from agents.tool_context import ToolContext
 from mcp import Client
 
@@ -61,7 +62,12 @@ class Loop:
                 agent,
                 fixed_input["items"],
                 max_turns=self._max_steps,
-                run_config=RunConfig(tracing_disabled=True, tool_not_found_behavior="return_error_to_model"),
+                run_config=RunConfig(
+                    tracing_disabled=True,
+                    tool_not_found_behavior="return_error_to_model",
+                    # In the order of the response: who says "A and B" expects A to get the first number.
+                    tool_execution=ToolExecutionConfig(max_function_tool_concurrency=1),
+                ),
             )
         except MaxTurnsExceeded:
             raise TooManySteps(model, self._max_steps) from None
