@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
@@ -27,6 +26,10 @@ _ENTER = text(
     "set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
 )
 _BECOME = text("select set_config('app.user_id', :user_id, true)")
+_NO_URL = (
+    "The database's URL cannot be read. Write DATABASE_URL as postgresql://user:password@host:5432/database, with "
+    "special characters of the password percent-encoded."
+)
 
 
 Clock = Callable[[], datetime]
@@ -54,17 +57,20 @@ def driver_url(url: str) -> str:
     """Return the psycopg2 form of a Postgres URL in any of the spellings that hosts hand out.
 
     Takes `postgres://`, `postgresql://`, `+psycopg2` and `+asyncpg`; `ssl=true` and `ssl=require`, asyncpg's way,
-    become `sslmode=require`. Raises ValueError for anything else.
+    become `sslmode=require`. Raises NotReady for anything else.
     """
-    parts = urlsplit(url.strip())
-    scheme, _, driver = parts.scheme.partition("+")
-    if scheme not in ("postgres", "postgresql") or driver not in ("", "psycopg2", "psycopg", "asyncpg"):
-        raise ValueError("DATABASE_URL must start with postgresql:// or postgres://.")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if (ssl := query.pop("ssl", None)) is not None:
+    try:
+        parsed = make_url(url.strip())
+    except (ArgumentError, ValueError):
+        # Not chained: what SQLAlchemy says may quote the password.
+        raise NotReady(_NO_URL) from None
+    name, _, driver = parsed.drivername.partition("+")
+    if name not in ("postgres", "postgresql") or driver not in ("", "psycopg2", "psycopg", "asyncpg"):
+        raise NotReady(_NO_URL)
+    query = dict(parsed.query)
+    if isinstance(ssl := query.pop("ssl", None), str):
         query.setdefault("sslmode", {"true": "require", "false": "disable"}.get(ssl, ssl))
-    rest = urlunsplit(("", parts.netloc, parts.path, urlencode(query), ""))
-    return f"postgresql+psycopg2:{rest if rest.startswith('//') else '//' + rest}"
+    return parsed.set(drivername="postgresql+psycopg2", query=query).render_as_string(hide_password=False)
 
 
 def make_engine(url: str, **options: Any) -> Engine:
@@ -142,7 +148,9 @@ class Database:
                 )
                 yield session
                 session.commit()
-            except (OperationalError, InterfaceError) as error:
+            except DBAPIError as error:
+                if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
+                    raise
                 log.warning("database_unavailable", reason=_reason(error))
                 raise DatabaseUnavailable from error
 
@@ -226,14 +234,14 @@ _GUARD = text(
            current_user::text as role,
            (select rolsuper or rolbypassrls from pg_catalog.pg_roles where rolname = current_user)
              or current_user::text <> :role
-             or exists (select from pg_catalog.pg_class where relowner = current_user::regrole
+             or exists (select from pg_catalog.pg_class where pg_has_role(relowner, 'usage')
                         and relnamespace = 'public'::regnamespace) as passes,
            to_regclass('public.alembic_version') is not null
              and has_table_privilege('public.alembic_version', 'select') as has_revision,
            array(select c.relname::text from pg_catalog.pg_class c
                  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'user_id' and not a.attisdropped
                  where c.relkind in ('r', 'p') and c.relnamespace = 'public'::regnamespace
-                   and has_table_privilege(c.oid, 'select')
+                   and has_table_privilege(c.oid, 'select, insert, update, delete')
                    and not (c.relrowsecurity and c.relforcerowsecurity)
                  order by 1) as open_tables
     """

@@ -189,7 +189,8 @@ class EmbeddedPostgres:
         draft.rename(self._cluster)
 
     def _ensure_server(self) -> None:
-        if self._listens() and _wait_for(self._ready, seconds=60):
+        # A server that shuts down listens a moment longer and will not be ready again: that is no reason to wait.
+        if self._listens() and _wait_for(lambda: self._ready() or not self._listens(), seconds=60) and self._ready():
             return
         if not self._shut_down():
             raise EmbeddedPostgresError(

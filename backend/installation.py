@@ -38,7 +38,15 @@ class Postgres:
         if url is not None:
             return cls(url, migration_url or url)
         embedded = EmbeddedPostgres.start(data_dir / "postgres")
-        return cls(embedded.url, embedded.url, embedded.ensure_running, embedded.stop)
+
+        def revive() -> None:
+            try:
+                embedded.ensure_running()
+            except EmbeddedPostgresError as error:
+                log.error("embedded_postgres_lost", reason=str(error))
+                raise DatabaseUnavailable from error
+
+        return cls(embedded.url, embedded.url, revive, embedded.stop)
 
 
 class Installation:
@@ -83,19 +91,20 @@ class Installation:
     def open_now(self) -> None:
         """Open, migrate and check the database, or raise why that cannot be done now."""
         postgres = self._postgres = self._postgres or self._find()
-        self._database.open(postgres.url, revive=postgres.revive)
+        expected = head()
+        # Looked at through connections of its own: nothing is served from a database that is not in order.
+        looking = Database(pool_size=1)
+        looking.open(postgres.url, revive=postgres.revive)
         try:
-            expected = head()
             try:
-                self._database.check(expected_revision=expected)
+                looking.check(expected_revision=expected)
             except NotReady:
                 if not self._migrate_on_start:
                     raise
                 migrate(postgres.migration_url, service_url=postgres.url)
-                self._database.check(expected_revision=expected)
-        except BaseException:
-            # Nothing is served from a database that is not in order.
-            self._database.close()
-            raise
+                looking.check(expected_revision=expected)
+        finally:
+            looking.close()
+        self._database.open(postgres.url, revive=postgres.revive)
         self._checked = True
         log.info("database_ready", embedded=postgres.revive is not None)

@@ -1,21 +1,30 @@
-"""Bring a database's schema to the revision that this version of the code needs."""
+"""Bring a database's schema to the revision that this version of the code needs.
 
+Alembic is imported where it is used: it takes a good part of a start, and `/health` answers without it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from backend.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine
-from backend.errors import NotReady
+from backend.errors import DatabaseUnavailable, NotReady
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 ROOT = Path(__file__).parent.parent
+_LACKS_A_RIGHT = "42501"
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """Return Alembic's configuration, independent of the working directory."""
+    from alembic.config import Config
+
     config = Config(ROOT / "alembic.ini")
     config.set_main_option("script_location", str(ROOT / "migrations"))
     return config
@@ -23,6 +32,8 @@ def alembic_config() -> Config:
 
 def head() -> str:
     """Return the revision that this version of the code needs."""
+    from alembic.script import ScriptDirectory
+
     revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if revision is None:
         raise NotReady("The migrations are missing from this installation. Install it again.")
@@ -36,24 +47,39 @@ def migrate(url: str, *, revision: str = "head", service_url: str | None = None)
 
     Raises:
         NotReady: The server is too old, has no pgvector, or the login lacks a right; the sentence says which.
+        DatabaseUnavailable: The server does not answer or does not let the login in.
     """
+    from alembic import command
+
     config = alembic_config()
     engine = make_engine(url)
     try:
-        with engine.begin() as connection:
+        with failures_told(), engine.begin() as connection:
             config.attributes["connection"] = connection
             if revision == "base":
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
-                _grant_to_service(connection, url, service_url)
-    except DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
-        raise NotReady(
-            f"The migration failed ({code or type(error.orig).__name__}): {_first_line(error)} Nothing was changed."
-        ) from error
+                grant_to_service(connection, url, service_url)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """Turn what the database says against a migration into NotReady with a sentence."""
+    try:
+        yield
+    except DBAPIError as error:
+        code = getattr(error.orig, "pgcode", None)
+        if isinstance(error, OperationalError) and code is None:
+            # No connection was made; the driver's text names host and user.
+            raise DatabaseUnavailable from error
+        advice = " Give the database owner's URL in MIGRATION_DATABASE_URL." if code == _LACKS_A_RIGHT else ""
+        raise NotReady(
+            f"The migration failed ({code or type(error.orig).__name__}): {_first_line(error)} "
+            f"Nothing was changed.{advice}"
+        ) from error
 
 
 def prepare_roles(connection: Connection) -> None:
@@ -88,7 +114,8 @@ def prepare_roles(connection: Connection) -> None:
     connection.execute(text(f"set local role {OWNER_ROLE}"))
 
 
-def _grant_to_service(connection: Connection, url: str, service_url: str | None) -> None:
+def grant_to_service(connection: Connection, url: str, service_url: str | None) -> None:
+    """Let the service's login become the app's role, where it is another login than the one that migrates."""
     service = make_url(driver_url(service_url)).username if service_url else None
     if service and service != make_url(driver_url(url)).username:
         connection.execute(text("reset role"))

@@ -1,23 +1,40 @@
 """Run the migrations in one transaction, as the owner's role, under an advisory lock."""
 
+from typing import Any
+
 from alembic import context
-from sqlalchemy import Connection
+from alembic.util import CommandError
+from sqlalchemy import JSON, Column, Connection
 from sqlmodel import SQLModel
 
 from backend.app import find_postgres
 from backend.database import make_engine
+from backend.embedded_postgres import EmbeddedPostgresError
+from backend.errors import DocuTalkError
 from backend.log import configure
-from backend.schema import prepare_roles
-from backend.settings import Settings
+from backend.schema import failures_told, grant_to_service, prepare_roles
+from backend.settings import InvalidSettings, Settings
 
 
 def run(connection: Connection) -> None:
     """Run the asked-for migrations on a connection that is inside a transaction."""
     prepare_roles(connection)
     context.configure(
-        connection=connection, target_metadata=SQLModel.metadata, compare_type=True, compare_server_default=True
+        connection=connection,
+        target_metadata=SQLModel.metadata,
+        compare_type=True,
+        compare_server_default=json_default_differs,
     )
     context.run_migrations()
+
+
+def json_default_differs(
+    _context: Any, _kept_column: Any, column: Column[Any], kept: str | None, _modelled: Any, rendered: str | None
+) -> bool | None:
+    """Compare the default of a JSON column as text, since json has no `=`; None leaves other columns to Alembic."""
+    if not isinstance(column.type, JSON):
+        return None
+    return (kept or "").removesuffix("::json") != (rendered or "")
 
 
 def run_by_hand() -> None:
@@ -26,8 +43,9 @@ def run_by_hand() -> None:
     postgres = find_postgres(Settings.load())
     try:
         engine = make_engine(postgres.migration_url)
-        with engine.begin() as connection:
+        with failures_told(), engine.begin() as connection:
             run(connection)
+            grant_to_service(connection, postgres.migration_url, postgres.url)
         engine.dispose()
     finally:
         postgres.stop()
@@ -36,4 +54,8 @@ def run_by_hand() -> None:
 if (given := context.config.attributes.get("connection")) is not None:
     run(given)
 else:
-    run_by_hand()
+    try:
+        run_by_hand()
+    except (InvalidSettings, DocuTalkError, EmbeddedPostgresError) as error:
+        # Alembic prints this one's sentence and no traceback.
+        raise CommandError(str(error)) from error

@@ -391,3 +391,24 @@ def test_who_has_left_does_not_start_the_server_again(start: Callable[..., Embed
         postgres.ensure_running()
 
     assert not answers(postgres.url)
+
+
+@pytest.mark.spec("EMBED-14")
+def test_a_server_that_is_going_down_is_started_again_at_once(
+    start: Callable[..., EmbeddedPostgres], directory: Path
+) -> None:
+    ours = start()
+
+    os.kill(postmaster(directory), signal.SIGINT)
+    began = time.monotonic()
+    ours.ensure_running()
+
+    assert time.monotonic() - began < 10
+    deadline = time.monotonic() + 5
+    while True:  # The server that goes down may have answered the first look; then the next one repairs it.
+        try:
+            assert ask(ours.url, "select 1") == 1
+            break
+        except psycopg2.OperationalError:
+            assert time.monotonic() < deadline
+            ours.ensure_running()
