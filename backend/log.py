@@ -2,10 +2,12 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 
+_ROOT = f"{Path(__file__).parent.parent}/"
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
 
@@ -39,10 +41,13 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(_LEVELS[level])
-    for name in ("httpx", "httpx2", "httpcore", "mcp", "openai", "LiteLLM", "alembic", "uvicorn.access", "asyncio"):
+    # Below WARNING libraries tell whole requests and answers; of them only the server's start and end is told.
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    logging.getLogger("backend").setLevel(_LEVELS[level])
+    logging.getLogger("uvicorn.error").setLevel(max(_LEVELS[level], logging.INFO))
+    for name in ("mcp", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The SDK and LiteLLM put prompts and tool data into their own records below WARNING, some at ERROR.
+    # The SDK and LiteLLM put prompts and tool data into records at ERROR too.
     logging.getLogger("openai.agents").setLevel(logging.CRITICAL)
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
 
@@ -56,8 +61,10 @@ def _traceback_without_values(_logger: Any, _method: str, event: dict[str, Any])
             places, trace = [], error.__traceback__
             while trace is not None:
                 code = trace.tb_frame.f_code
-                places.append(f"{code.co_filename.rsplit('site-packages/', 1)[-1]}:{trace.tb_lineno} {code.co_name}")
+                file = code.co_filename.removeprefix(_ROOT).rsplit("site-packages/", 1)[-1]
+                places.append(f"{file}:{trace.tb_lineno} {code.co_name}")
                 trace = trace.tb_next
+            ours = [place for place in places[:-4] if place.startswith("backend/")]
             event["exception"] = type(error).__name__
-            event["trace"] = places[-12:]
+            event["trace"] = ours[-12:] + places[-4:]
     return event

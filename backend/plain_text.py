@@ -4,10 +4,11 @@ PostgreSQL refuses NUL in text and jsonb, and UTF-8 has no lone surrogates. Both
 Input that carries them is refused; text that we did not ask a person for (a model's, a provider's) is cleaned.
 """
 
+import math
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAK = re.compile("[\t\n\r\u2028\u2029]")
@@ -27,13 +28,20 @@ def refuse_line_breaks(value: str) -> str:
     return value
 
 
+def refuse_truth(value: Any) -> Any:
+    """Return the value unchanged, or raise ValueError for true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("This must be a whole number.")
+    return value
+
+
 def storable(value: str) -> str:
     """Return the text with every character that cannot be stored replaced by U+FFFD."""
     return _CONTROL.sub("\ufffd", value)
 
 
 def storable_json(value: Any) -> Any:
-    """Return the JSON value with every string in it, keys included, made storable."""
+    """Return the JSON value with every string in it, keys included, made storable; NaN and infinity become null."""
     match value:
         case str():
             return storable(value)
@@ -41,12 +49,20 @@ def storable_json(value: Any) -> Any:
             return {storable(str(key)): storable_json(item) for key, item in value.items()}
         case list() | tuple():
             return [storable_json(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
         case _:
             return value
 
 
-PlainText = Annotated[str, AfterValidator(refuse_unstorable)]
-"""Text of several lines."""
+PLAIN = AfterValidator(refuse_unstorable)
+"""Marks text of several lines.
 
-LineOfText = Annotated[str, AfterValidator(refuse_unstorable), AfterValidator(refuse_line_breaks)]
-"""Text of one line."""
+It comes last in an Annotated: of what a validator returns, pydantic would check the length before it strips blanks.
+"""
+
+ONE_LINE = AfterValidator(lambda value: refuse_line_breaks(refuse_unstorable(value)))
+"""Marks text of one line; it too comes last."""
+
+NUMBER = BeforeValidator(refuse_truth)
+"""Marks a whole number; digits in a string are one, true and false are none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -31,8 +32,8 @@ class InvalidSettings(Exception):
 class Settings(BaseSettings):
     """The service's settings.
 
-    Each can be given in the environment, in `.env` and `.env.{ENVIRONMENT}`, and, when it is a secret, as `NAME_FILE`
-    or as a file in `/run/secrets`; the environment always wins.
+    Each can be given in the environment, as the path of a file with it in `NAME_FILE`, as a file in `/run/secrets`, in
+    `.env.{ENVIRONMENT}`, and in `.env`; the earlier wins, and what is empty is not given.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
@@ -85,14 +86,10 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, directory: Path = Path()) -> Self:
         """Read the settings, `.env` from `directory`; raise InvalidSettings with a line for each that is wrong."""
-        environment = os.environ.get("ENVIRONMENT") or "development"
-        given = _secret_files(cls)
+        base = directory / ".env"
+        environment = os.environ.get("ENVIRONMENT") or dotenv_values(base).get("ENVIRONMENT") or "development"
         try:
-            return cls(
-                _env_file=(directory / ".env", directory / f".env.{environment}"),
-                _secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
-                **given,
-            )
+            return cls(_env_file=(base, directory / f".env.{environment}"), **_from_files(cls))
         except ValidationError as error:
             raise InvalidSettings(_explained(error)) from None
 
@@ -194,20 +191,29 @@ class Settings(BaseSettings):
         return path.read_text().strip()
 
 
-def _secret_files(settings: type[BaseSettings]) -> dict[str, Any]:
+def _from_files(settings: type[BaseSettings]) -> dict[str, Any]:
+    """Return what stands in files and not in the environment, under the name that pydantic prefers."""
     given: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
         alias = field.validation_alias
         names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name.upper()]
+        if any(os.environ.get(variable) for variable in names):
+            continue
         for variable in names:
-            path = os.environ.get(f"{variable}_FILE")
-            if path and not any(os.environ.get(other) for other in names):
-                try:
-                    if content := Path(path).read_text().strip():
-                        given[name] = content
-                except OSError as error:
-                    raise InvalidSettings(f"{variable}_FILE: {path} cannot be read: {error.strerror}.") from None
+            secret = SECRETS_DIR / variable
+            path = os.environ.get(f"{variable}_FILE") or (secret if secret.is_file() else None)
+            if path and (content := _content(variable, Path(path))):
+                given[names[0] if alias else name] = content
+                break
     return given
+
+
+def _content(variable: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidSettings(f"{variable}: {path} cannot be read: {reason}.") from None
 
 
 def _guessed_public_url() -> str | None:

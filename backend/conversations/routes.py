@@ -18,7 +18,7 @@ from backend.conversations.schemas import (
 )
 from backend.database import Database
 from backend.identity.caller import Caller
-from backend.plain_text import LineOfText
+from backend.plain_text import ONE_LINE
 
 MOST_MESSAGES = 500
 
@@ -32,7 +32,7 @@ def conversation_routes(database: Database, signed_in: Callable[..., Any]) -> AP
     @router.get("", summary="List conversations, the last changed first")
     def list_conversations(
         caller: SignedInCaller,
-        query: Annotated[LineOfText | None, Query(max_length=200)] = None,
+        query: Annotated[Annotated[str, ONE_LINE] | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> ConversationsListed:

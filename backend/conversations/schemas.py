@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from backend.conversations.models import Conversation, Message
 from backend.errors import InvalidInput
-from backend.plain_text import LineOfText
+from backend.plain_text import NUMBER, ONE_LINE
 
-ConversationId = Annotated[int, Field(ge=1, le=2_147_483_647)]
-ConversationTitle = Annotated[LineOfText, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+ConversationId = Annotated[int, Field(ge=1, le=2_147_483_647), NUMBER]
+ConversationTitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), ONE_LINE]
 
 
 class ToolCallSeen(BaseModel):

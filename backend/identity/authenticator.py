@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class Authenticator:
         if self._guests.get == "off":
             raise Forbidden("This installation takes no guests. Ask its owner for an account or a token.")
         if self._guests.per_hour:
-            digest = hmac.new(self._secret().encode(), address.encode(), hashlib.sha256).hexdigest()
+            digest = hmac.new(self._secret().encode(), _network_of(address).encode(), hashlib.sha256).hexdigest()
             with self._database.transaction(None) as session:
                 admitted = guest_is_admitted(session, address_hash=digest, most=self._guests.per_hour)
             if not admitted:
@@ -148,7 +149,8 @@ class Authenticator:
         subject = next((claims[name] for name in ("sub", "id", "userId") if claims.get(name)), None)
         if not isinstance(subject, str | int) or isinstance(subject, bool) or len(str(subject)) > 512:
             raise Unauthorized("The token names nobody: it needs a `sub`, `id` or `userId`.")
-        issuer = trusted.issuer or "better-auth"
+        # Keyed by who issued it whether or not that is checked, so that configuring the check moves nobody.
+        issuer = storable(str(claims.get("iss") or "better-auth"))
         user_id = user_id_of(issuer, str(subject))
         with self._database.scope(user_id, UTC) as scope:
             accounts = AccountRepository(scope)
@@ -161,6 +163,17 @@ class Authenticator:
     def _enter(self, session: Any, user_id: str) -> Scope:
         become(session, user_id)
         return Scope(session, user_id, self._database.now(), UTC)
+
+
+def _network_of(address: str) -> str:
+    """Return what counts as one address: of IPv6 the /64, since every subscriber has a whole one."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
+        return str(getattr(parsed, "ipv4_mapped", parsed))
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
 
 
 def user_id_of(issuer: str, subject: str) -> str:
@@ -185,7 +198,7 @@ def _claims(token: str, trusted: BetterAuth) -> dict[str, Any]:
         )
     except jwt.ExpiredSignatureError:
         raise Unauthorized("The token has expired. Sign in again.") from None
-    except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         raise Unauthorized(_REFUSED) from None
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from backend.database import Scope
 from backend.errors import FieldProblem, InvalidInput
 from backend.identity.caller import AccessScope
-from backend.plain_text import LineOfText
+from backend.plain_text import ONE_LINE
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result", bound=BaseModel)
@@ -19,9 +19,10 @@ Result = TypeVar("Result", bound=BaseModel)
 KEY_ARGUMENT = "idempotency_key"
 
 IdempotencyKey = Annotated[
-    LineOfText,
+    str,
     StringConstraints(min_length=1, max_length=200),
     Field(description="Any text that is the same when the same request is sent again: it is then done only once."),
+    ONE_LINE,
 ]
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
@@ -104,14 +105,14 @@ class Tool(Generic[Params, Result]):
         Raises:
             InvalidInput: With the fields that are wrong, in sentences that hold nothing of the input's values.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
+        known = self.arguments_model.model_fields
+        given = {name: value for name, value in arguments.items() if value is not None or name not in known}
         try:
             checked = self.arguments_model.model_validate(given)
         except ValidationError as error:
             problems = explained(error)
-            known = ", ".join(self.arguments_model.model_fields)
             told = " ".join(f"{problem.field}: {problem.message}" for problem in problems)
-            raise InvalidInput(f"{told} {self.name} takes: {known}.", problems=problems) from None
+            raise InvalidInput(f"{told} {self.name} takes: {', '.join(known)}.", problems=problems) from None
         return {name: getattr(checked, name) for name in checked.model_fields_set}
 
 

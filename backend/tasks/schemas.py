@@ -6,33 +6,41 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from backend.plain_text import LineOfText, PlainText
+from backend.plain_text import NUMBER, ONE_LINE, PLAIN
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 
-TaskId = Annotated[int, Field(ge=1, le=2_147_483_647, description="The task's number, as list_tasks shows it.")]
+TaskId = Annotated[int, Field(ge=1, le=2_147_483_647, description="The task's number, as list_tasks shows it."), NUMBER]
 Title = Annotated[
-    LineOfText,
+    str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
     Field(description="What is to be done, in a few words, at most 200 characters."),
+    ONE_LINE,
 ]
 Description = Annotated[
-    PlainText,
+    str,
     StringConstraints(strip_whitespace=True, max_length=10_000),
     Field(description="Details, at most 10,000 characters."),
+    PLAIN,
 ]
 DueWords = Annotated[
-    LineOfText,
+    str,
     StringConstraints(strip_whitespace=True, max_length=100),
     Field(
         description='When it is due, in the user\'s own words ("tomorrow", "next Friday at 5") or as RFC 3339. '
         "The server resolves it in the user's time zone; do not compute dates yourself."
     ),
+    ONE_LINE,
 ]
 Priority = Annotated[Literal["none", "low", "medium", "high"], Field(description="How urgent it is.")]
-Tag = Annotated[LineOfText, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=50)]
+Tag = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, min_length=1, max_length=50),
+    ONE_LINE,
+    Field(description="A label, without #."),
+]
 Tags = Annotated[list[Tag], Field(max_length=20, description="Labels, at most 20, without #.")]
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told.")]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told."), NUMBER]
 Cursor = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,10}$"),

@@ -8,7 +8,7 @@ from pydantic import Field
 from backend.database import Scope
 from backend.errors import InvalidInput
 from backend.operations.tool import tool
-from backend.plain_text import LineOfText
+from backend.plain_text import ONE_LINE
 from backend.tasks.dates import understand
 from backend.tasks.repository import Status, TaskFilter, TaskRepository
 from backend.tasks.schemas import (
@@ -30,10 +30,11 @@ from backend.tasks.schemas import (
 CLEARED = ("", "none", "never", "no date")
 """Words for a due date that take it away."""
 
-Query = Annotated[LineOfText, Field(max_length=200, description="Words that the title or description must contain.")]
+Query = Annotated[str, Field(max_length=200, description="Words that the title or description must contain."), ONE_LINE]
 DueBefore = Annotated[
-    LineOfText,
+    str,
     Field(max_length=100, description='Only tasks due by then, in words ("tomorrow", "this week", "now") or RFC 3339.'),
+    ONE_LINE,
 ]
 StatusWanted = Annotated[Status, Field(description="Which tasks: all unless told.")]
 

@@ -3,32 +3,23 @@
 import re
 import secrets
 import time
-from collections.abc import Callable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import DocuTalkError
-from backend.wire.problems import problem
+from backend.wire.problems import TOO_LARGE, problem
 
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 1024 * 1024
-"""The largest body; what takes files (later) has its own limit."""
+"""The largest body: `TOO_LARGE` names it. What takes files (later) has its own limit."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = ("/health", "/ready", "/metrics")
-
-
-class TooLarge(DocuTalkError):
-    """The request's body is over the limit."""
-
-    status = 413
-    code = "content_too_large"
-
-    def __init__(self) -> None:
-        super().__init__(f"The request is larger than {MOST_BODY_BYTES // 1024} KiB.")
+_CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Metrics:
@@ -59,7 +50,9 @@ class EveryRequest:
         scope["path"] = scope["path"].rstrip("/") or "/"
         request_id = _request_id(scope)
         started = time.monotonic()
-        status = 500
+        # A client may send any word as its method; the metrics count only the known ones apart.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        status = 0
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -72,25 +65,32 @@ class EveryRequest:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             if _declared_length(scope) > MOST_BODY_BYTES:
-                await problem(413, TooLarge.code, str(TooLarge()))(scope, receive, answer)
+                await problem(413, "content_too_large", TOO_LARGE)(scope, receive, answer)
             else:
                 await self._app(scope, _limited(receive), answer)
         except Exception:
-            # Starlette has answered with a problem by now and raises again for the server's log.
             log.exception("request_crashed")
+            if not status:
+                await problem(500, DocuTalkError.code, _CRASHED)(scope, receive, answer)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = _route(scope)
             seconds = time.monotonic() - started
-            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            self._metrics.requests.labels(method, route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
-            tell: Callable[..., None] = log.debug if route in _QUIET and status < 500 else log.info
-            tell(
+            log.info(
                 "request_finished",
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 latency_ms=round(seconds * 1000, 1),
             )
+
+
+def _route(scope: Scope) -> str:
+    """Return the template of the route that answered; what people put into a path is told to nobody."""
+    # FastAPI notes its own routes only; a plain one without parameters is its path.
+    plain = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
+    return str(getattr(scope.get("route"), "path", plain))
 
 
 def _request_id(scope: Scope) -> str:
@@ -112,7 +112,8 @@ def _limited(receive: Receive) -> Receive:
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
             if received > MOST_BODY_BYTES:
-                raise TooLarge
+                # Of what reading a body raises, FastAPI lets only this kind through.
+                raise HTTPException(413)
         return message
 
     return limited

@@ -69,6 +69,8 @@ def _is_in(address: str, networks: list[Any]) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # A socket for both families shows IPv4 addresses as mapped ones.
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     return any(parsed.version == network.version and parsed in network for network in networks)
 
 

@@ -1,14 +1,204 @@
+"""The task tools, through the one door."""
+
+from typing import Any
+
 import pytest
 
+from backend.errors import InvalidInput
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
 from backend.tasks.repository import TaskNotFound
-from backend.tasks.tools import add_task, complete_task
+from backend.tasks.tools import TASK_TOOLS, add_task, complete_task, delete_task, get_task, list_tasks, update_task
+
+
+def titles(operations: Operations, caller: Caller, **wanted: Any) -> list[str]:
+    """List the titles of the tasks that fit."""
+    return [task["title"] for task in operations.perform(list_tasks, wanted, caller).result["tasks"]]
 
 
 @pytest.mark.spec("TASK-9")
 def test_a_task_of_another_user_does_not_exist(operations: Operations, alice: Caller, bob: Caller) -> None:
     task = operations.perform(add_task, {"title": "milk"}, alice).result
+    operations.perform(add_task, {"title": "mine"}, bob)
+    operations.perform(delete_task, {"task_id": 1}, bob)
 
+    for tool in (get_task, complete_task, delete_task):
+        with pytest.raises(TaskNotFound) as theirs:
+            operations.perform(tool, {"task_id": task["task_id"]}, bob)
+        with pytest.raises(TaskNotFound) as nobodys:
+            operations.perform(tool, {"task_id": 4711}, bob)
+        assert str(theirs.value).replace("Task 1 ", "Task N ") == str(nobodys.value).replace("Task 4711 ", "Task N ")
     with pytest.raises(TaskNotFound):
-        operations.perform(complete_task, {"task_id": task["task_id"]}, bob)
+        operations.perform(update_task, {"task_id": task["task_id"], "title": "mine now"}, bob)
+    assert titles(operations, alice) == ["milk"]
+
+
+@pytest.mark.spec("TASK-1")
+def test_a_new_task_says_what_it_is(operations: Operations, alice: Caller) -> None:
+    told = operations.perform(
+        add_task,
+        {"title": " Call mom ", "description": "Her birthday", "priority": "high", "tags": ["Home", "home", "a"]},
+        alice,
+    ).result
+
+    assert told["task_id"] == told["id"] == 1
+    assert (told["status"], told["title"], told["description"]) == ("created", "Call mom", "Her birthday")
+    assert (told["priority"], told["tags"], told["completed"], told["version"]) == ("high", ["home", "a"], False, 1)
+
+
+@pytest.mark.spec("TASK-2")
+def test_the_server_resolves_the_due_date_and_says_what_it_understood(operations: Operations, alice: Caller) -> None:
+    told = operations.perform(add_task, {"title": "Call mom", "due": "2031-03-04 17:00"}, alice).result
+
+    assert told["due"] == "2031-03-04T17:00:00+01:00"
+    assert "March 4, 2031 at 5:00 PM" in told["due_understood"]
+
+
+@pytest.mark.spec("TASK-3")
+def test_numbers_are_counted_for_each_user_and_never_used_again(
+    operations: Operations, alice: Caller, bob: Caller
+) -> None:
+    for title in ("one", "two"):
+        operations.perform(add_task, {"title": title}, alice)
+    operations.perform(delete_task, {"task_id": 2}, alice)
+
+    assert operations.perform(add_task, {"title": "three"}, alice).result["task_id"] == 3
+    assert operations.perform(add_task, {"title": "first of bob"}, bob).result["task_id"] == 1
+
+
+@pytest.mark.spec("TASK-4")
+def test_completing_a_completed_task_changes_nothing(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "milk"}, alice)
+
+    first = operations.perform(complete_task, {"task_id": 1}, alice).result
+    task = operations.perform(get_task, {"task_id": 1}, alice).result
+    again = operations.perform(complete_task, {"task_id": 1}, alice).result
+
+    assert first == again == {"task_id": 1, "status": "completed", "title": "milk"}
+    assert task["completed_at"] is not None
+    assert operations.perform(get_task, {"task_id": 1}, alice).result == task
+
+
+@pytest.mark.spec("TASK-5")
+def test_an_update_changes_what_is_given(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "milk", "priority": "low", "due": "2031-01-01"}, alice)
+
+    told = operations.perform(update_task, {"task_id": 1, "title": "oat milk", "due": "none"}, alice).result
+
+    assert (told["status"], told["title"], told["priority"], told["due"]) == ("updated", "oat milk", "low", None)
+    assert told["version"] == 2
+    with pytest.raises(InvalidInput, match="Nothing to change"):
+        operations.perform(update_task, {"task_id": 1}, alice)
+
+
+@pytest.mark.spec("TASK-6")
+def test_a_deleted_task_is_gone(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "milk"}, alice)
+
+    assert operations.perform(delete_task, {"task_id": 1}, alice).result == {
+        "task_id": 1,
+        "status": "deleted",
+        "title": "milk",
+    }
+    with pytest.raises(TaskNotFound):
+        operations.perform(delete_task, {"task_id": 1}, alice)
+
+
+@pytest.mark.spec("TASK-7")
+def test_a_list_is_filtered(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "Buy milk", "tags": ["shop"], "due": "2031-01-01"}, alice)
+    operations.perform(add_task, {"title": "Buy 100% wool", "description": "for the Winter"}, alice)
+    operations.perform(add_task, {"title": "snake_case", "due": "2031-06-01"}, alice)
+    operations.perform(complete_task, {"task_id": 3}, alice)
+
+    assert titles(operations, alice) == ["Buy milk", "Buy 100% wool", "snake_case"]
+    assert titles(operations, alice, status="pending") == ["Buy milk", "Buy 100% wool"]
+    assert titles(operations, alice, status="completed") == ["snake_case"]
+    assert titles(operations, alice, query="buy WINTER") == ["Buy 100% wool"]
+    assert titles(operations, alice, query="%") == ["Buy 100% wool"]
+    assert titles(operations, alice, query="e_c") == ["snake_case"]
+    assert titles(operations, alice, query="\\") == []
+    assert titles(operations, alice, tag="SHOP") == ["Buy milk"]
+    assert titles(operations, alice, due_before="2031-02-01") == ["Buy milk"]
+    assert titles(operations, alice, due_before="2031-02-01", status="completed") == []
+
+
+@pytest.mark.spec("TASK-8")
+def test_pages_follow_each_other_without_gap_or_repeat(operations: Operations, alice: Caller) -> None:
+    for number in range(7):
+        operations.perform(add_task, {"title": f"task {number}"}, alice)
+
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = operations.perform(list_tasks, {"limit": 3, "cursor": cursor}, alice).result
+        seen += [task["title"] for task in page["tasks"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+
+    assert seen == [f"task {number}" for number in range(7)]
+
+
+WRONG: list[dict[str, Any]] = [
+    {},
+    {"title": ""},
+    {"title": " \n "},
+    {"title": "a" * 201},
+    {"title": "a" * 100_000},
+    {"title": "a\x00b"},
+    {"title": "a\ud800b"},
+    {"title": "a\x1bb"},
+    {"title": "two\nlines"},
+    {"title": 7},
+    {"title": ["milk"]},
+    {"title": "milk", "description": "d" * 10_001},
+    {"title": "milk", "description": "\x00"},
+    {"title": "milk", "priority": "urgent"},
+    {"title": "milk", "tags": "home"},
+    {"title": "milk", "tags": ["x"] * 21},
+    {"title": "milk", "tags": [""]},
+    {"title": "milk", "tags": ["t" * 51]},
+    {"title": "milk", "due": "the day the music died"},
+    {"title": "milk", "due": "\x00"},
+    {"title": "milk", "due": 5},
+    {"title": "milk", "user_id": "guest_1"},
+    {"title": "milk", "unknown": 1},
+    {"title": "milk", "\ud800": 1},
+    {"title": "milk", "idempotency_key": ""},
+    {"title": "milk", "idempotency_key": "k" * 201},
+]
+
+
+@pytest.mark.spec("TASK-10")
+@pytest.mark.parametrize("arguments", WRONG, ids=lambda arguments: ascii(arguments)[:40])
+def test_wrong_arguments_are_refused_with_a_sentence_and_change_nothing(
+    operations: Operations, alice: Caller, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        operations.perform(add_task, arguments, alice)
+
+    assert str(error.value).encode()
+    assert len(str(error.value)) < 2_000
+    assert "aaaaa" not in str(error.value)
+    assert titles(operations, alice) == []
+
+
+@pytest.mark.spec("TASK-10")
+@pytest.mark.parametrize("task_id", [0, -1, 2**31, 2**63, 10**30, "three", "", None, 1.5, [1], {}, True])
+def test_a_number_that_no_task_can_have_is_refused(operations: Operations, alice: Caller, task_id: Any) -> None:
+    operations.perform(add_task, {"title": "milk"}, alice)
+
+    for tool in (get_task, complete_task, delete_task):
+        with pytest.raises((InvalidInput, TaskNotFound)) as error:
+            operations.perform(tool, {"task_id": task_id}, alice)
+        assert str(error.value).endswith(".")
+    assert titles(operations, alice) == ["milk"]
+
+
+@pytest.mark.spec("TASK-11")
+def test_no_tool_takes_a_user() -> None:
+    for tool in TASK_TOOLS:
+        assert "user_id" not in tool.input_schema["properties"]
+        assert "scope" not in tool.input_schema["properties"]
+        assert tool.input_schema["additionalProperties"] is False

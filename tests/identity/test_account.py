@@ -1,0 +1,64 @@
+"""The account: what it says, what changes it, and how it goes."""
+
+import httpx
+import pytest
+
+from tests.conftest import query, signed_in_guest
+from tests.identity.test_guests import rows_of
+from tests.problem import refused
+
+
+@pytest.mark.spec("IDENT-10")
+def test_a_user_changes_name_and_time_zone(guest: httpx.Client) -> None:
+    changed = guest.patch("/api/me", json={"name": "  Zoë  ", "time_zone": "Asia/Tokyo"})
+
+    assert changed.status_code == 200
+    assert (changed.json()["name"], changed.json()["time_zone"]) == ("Zoë", "Asia/Tokyo")
+    assert guest.get("/api/me").json() == changed.json()
+    due = guest.post("/api/tasks", json={"title": "Call", "due": "tomorrow at 5pm"}).json()["due"]
+    assert due.endswith("T17:00:00+09:00")
+
+
+@pytest.mark.spec("IDENT-10")
+def test_what_is_not_given_stays(guest: httpx.Client) -> None:
+    before = guest.get("/api/me").json()
+
+    assert guest.patch("/api/me", json={}).json() == before
+    assert guest.patch("/api/me", json={"name": "Ann"}).json() == {**before, "name": "Ann"}
+
+
+@pytest.mark.spec("IDENT-11")
+def test_a_deleted_account_leaves_no_row_in_any_table(service: str, superuser_url: str) -> None:
+    with signed_in_guest(service) as guest:
+        guest.post("/api/chat", json={"message": "Add a task to feed the cat"}).raise_for_status()
+        pat = guest.post("/api/tokens", json={"name": "laptop"}).json()["token"]
+        user_id = guest.get("/api/me").json()["id"]
+        assert len(rows_of(superuser_url, user_id)) >= 8
+
+        assert guest.delete("/api/me").status_code == 204
+
+        assert rows_of(superuser_url, user_id) == {}
+        refused(guest.get("/api/me"), 401, "unauthorized")
+        refused(httpx.get(f"{service}/api/me", headers={"Authorization": f"Bearer {pat}"}), 401, "unauthorized")
+
+
+@pytest.mark.spec("IDENT-11")
+def test_deleting_an_account_leaves_the_others(guest: httpx.Client, service: str, superuser_url: str) -> None:
+    guest.post("/api/tasks", json={"title": "Mine"}).raise_for_status()
+    before = rows_of(superuser_url, guest.get("/api/me").json()["id"])
+
+    with signed_in_guest(service) as leaving:
+        leaving.delete("/api/me").raise_for_status()
+
+    assert rows_of(superuser_url, guest.get("/api/me").json()["id"]) == before
+
+
+@pytest.mark.spec("IDENT-12")
+def test_no_token_of_ours_is_kept_as_it_is(guest: httpx.Client, superuser_url: str) -> None:
+    session = guest.headers["Authorization"].removeprefix("Bearer ")
+    [(kept,)] = query(
+        superuser_url, "select token_hash from sessions where user_id = %s", guest.get("/api/me").json()["id"]
+    )
+
+    assert session not in kept
+    assert len(kept) == 64
