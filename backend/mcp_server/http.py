@@ -1,16 +1,19 @@
 """The MCP server over Streamable HTTP at `/mcp`, for outside clients with a bearer token."""
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.errors import DocuTalkError, Unavailable
+from backend.errors import DocuTalkError
 from backend.identity.caller import Caller, acting_as
 
 LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
@@ -18,7 +21,7 @@ CallerOf = Callable[[list[tuple[bytes, bytes]]], Awaitable[Caller]]
 
 
 def mcp_routes(
-    server: MCPServer[Any], caller_of: CallerOf, *, public_url: str | None, origins: list[str], listens_publicly: bool
+    server: MCPServer[Any], caller_of: CallerOf, *, public_url: str | None, origins: list[str], host: str | None
 ) -> list[BaseRoute]:
     """Return the route `/mcp`; the server's session manager must be run by the app's lifespan.
 
@@ -27,27 +30,31 @@ def mcp_routes(
         caller_of: Finds the caller in a request's headers.
         public_url: Where the service is reached from outside; its host and origin are accepted.
         origins: Further origins of browser clients.
-        listens_publicly: Whether the service binds to every address. Without a public URL any host is accepted then,
-            since a container cannot know what it is called; the bearer token protects it all the same.
+        host: The one address that the service binds to, or None when it binds to every one. Without a public URL any
+            host is accepted then, since a container cannot know what it is called; the bearer token protects it.
     """
     app = server.streamable_http_app(
         stateless_http=True,
         json_response=False,
-        transport_security=_security(public_url, origins, listens_publicly=listens_publicly),
+        transport_security=_security(public_url, origins, host),
     )
     [endpoint] = [route for route in app.routes if isinstance(route, Route) and route.path == "/mcp"]
     guarded = Route("/mcp", endpoint=_with_caller(endpoint.app, caller_of), methods=None)
     return [guarded]
 
 
-def _security(public_url: str | None, origins: list[str], *, listens_publicly: bool) -> TransportSecuritySettings:
-    if public_url is None and listens_publicly:
+def _security(public_url: str | None, origins: list[str], host: str | None) -> TransportSecuritySettings:
+    if public_url is None and host is None:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    hosts = [*LOCAL_HOSTS, *(f"{host}:*" for host in LOCAL_HOSTS)]
-    allowed = [*(f"http://{host}" for host in hosts), *origins]
+    names = [*LOCAL_HOSTS, *([host] if host else [])]
+    hosts = [*names, *(f"{name}:*" for name in names)]
+    allowed = [*(f"http://{name}" for name in hosts), *origins]
     if public_url is not None:
-        hosts.append(urlsplit(public_url).netloc)
-        allowed.append(public_url)
+        # As clients send it: in lower case, and without a port that goes without saying.
+        public = urlsplit(public_url.lower())
+        usual = {"http": ":80", "https": ":443"}[public.scheme]
+        hosts += [public.netloc, public.netloc.removesuffix(usual)]
+        allowed += [f"{public.scheme}://{name}" for name in hosts[-2:]]
     return TransportSecuritySettings(enable_dns_rebinding_protection=True, allowed_hosts=hosts, allowed_origins=allowed)
 
 
@@ -58,20 +65,51 @@ def _with_caller(app: ASGIApp, caller_of: CallerOf) -> ASGIApp:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 caller = await caller_of(scope["headers"])
+                body = await Request(scope, receive).body() if scope["method"] == "POST" else b""
             except DocuTalkError as error:
-                await _refuse(error, send)
+                await _refused(error)(scope, receive, send)
+                return
+            except ClientDisconnect:
+                return
+            if (refused := _not_a_message(scope["method"], body)) is not None:
+                await refused(scope, receive, send)
                 return
             with acting_as(caller):
-                await app(scope, receive, send)
+                await app(scope, _again(body, receive), send)
 
     return WithCaller()
 
 
-async def _refuse(error: DocuTalkError, send: Send) -> None:
-    name = "temporarily_unavailable" if isinstance(error, Unavailable) else "invalid_token"
-    body = json.dumps({"error": name, "error_description": str(error)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+def _refused(error: DocuTalkError) -> JSONResponse:
+    name = {401: "invalid_token", 503: "temporarily_unavailable"}.get(error.status, error.code)
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="docutalk", error="invalid_token"'))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        headers["WWW-Authenticate"] = 'Bearer realm="docutalk", error="invalid_token"'
+    return JSONResponse({"error": name, "error_description": str(error)}, error.status, headers)
+
+
+def _not_a_message(method: str, body: bytes) -> JSONResponse | None:
+    """Return the answer to what is no JSON-RPC message: the SDK's would quote the body, or be a stream of nothing."""
+    if method != "POST":
+        return _protocol_error(405, INVALID_REQUEST, "Send each message with POST.", {"Allow": "POST"})
+    try:
+        jsonrpc_message_adapter.validate_json(body, by_name=False)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            return _protocol_error(400, PARSE_ERROR, "The body is not valid JSON.")
+        return _protocol_error(400, INVALID_REQUEST, "The body must be one JSON-RPC message.")
+    return None
+
+
+def _protocol_error(status: int, code: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": sentence}}
+    return JSONResponse(body, status, headers)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read_before() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return read_before

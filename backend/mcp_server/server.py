@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from anyio.to_thread import run_sync
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -18,10 +19,14 @@ from backend.identity.caller import current_caller
 from backend.operations.perform import Operations, current_call
 from backend.operations.tool import Tool
 
+log = structlog.get_logger()
+
 INSTRUCTIONS = (
     "DocuTalk keeps one person's tasks. Pass due dates in the user's own words; the server resolves them in the user's "
     "time zone and says what it understood."
 )
+
+CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
 
 
 def build_server(tools: tuple[Tool[Any, Any], ...], operations: Operations) -> MCPServer[Any]:
@@ -43,6 +48,8 @@ def build_server(tools: tuple[Tool[Any, Any], ...], operations: Operations) -> M
         instructions=INSTRUCTIONS,
         tools=[ToolThroughTheDoor.of(tool, operations) for tool in tools],
         middleware=[only_what_the_caller_may],
+        # The tools are always the same: there is nothing to listen for, and a listener would keep its request open.
+        subscriptions=False,
         log_level="WARNING",
     )
 
@@ -62,12 +69,17 @@ class ToolThroughTheDoor(McpTool):
 
         def perform(arguments: dict[str, Any]) -> CallToolResult:
             try:
-                result = operations.perform(tool, arguments, current_caller(), current_call()).result
+                outcome = operations.perform(tool, arguments, current_caller(), current_call())
             except DocuTalkError as error:
-                # The sentence is meant for the model; anything else the SDK hides and logs.
-                return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
-            text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-            return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=result)
+                return _failed(str(error))
+            except Exception:
+                # The SDK would tell the exception's own text, and a driver's quotes the statement and its values.
+                log.exception("tool_crashed", tool_name=tool.name)
+                return _failed(CRASHED)
+            if outcome.is_error:
+                return _failed(outcome.result["error"])
+            text = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
+            return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=outcome.result)
 
         made = cls(
             fn=tool.function,
@@ -91,3 +103,7 @@ class ToolThroughTheDoor(McpTool):
     async def run(self, arguments: dict[str, Any], *_context: Any, **_more: Any) -> CallToolResult:
         """Perform the tool on a worker thread, with the caller's context."""
         return await run_sync(self._perform, arguments)
+
+
+def _failed(sentence: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=sentence)], is_error=True)

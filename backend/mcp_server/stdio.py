@@ -1,17 +1,27 @@
 """MCP over stdin and stdout: our own server for a local installation, or a bridge to a hosted one."""
 
+import json
 from typing import Any
 
 import httpx2
-from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
+from mcp import MCPError
 from mcp.server import MCPServer, Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
-from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+)
 
 from backend import VERSION
-from backend.errors import Unauthorized, Unavailable
+from backend.errors import DocuTalkError, Unauthorized, Unavailable
 from backend.identity.caller import Caller, acting_as
+
+SPOKEN = "2025-11-25"
+"""The revision in which the bridge asks the installation, whatever its own client speaks."""
 
 
 async def serve_stdio(server: MCPServer[Any], caller: Caller) -> None:
@@ -27,46 +37,93 @@ async def bridge_stdio(url: str, token: str) -> None:
         Unauthorized: The installation does not take the token.
         Unavailable: There is no installation at this address.
     """
-    endpoint = url.rstrip("/") + ("" if url.rstrip("/").endswith("/mcp") else "/mcp")
-    headers = {"Authorization": f"Bearer {token}", "User-Agent": f"docutalk-mcp/{VERSION}"}
+    if not token.isascii() or not token.isprintable():
+        raise Unauthorized("DOCUTALK_TOKEN holds characters that no token has. Copy the token again.")
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "User-Agent": f"docutalk-mcp/{VERSION}",
+        "Accept": "application/json, text/event-stream",
+        "Mcp-Protocol-Version": SPOKEN,
+    }
     async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as http:
-        await _check(http, endpoint)
-        transport = streamable_http_client(endpoint, http_client=http)
-        async with Client(transport, cache=None) as client, stdio_server() as (read, write):
-            server = _forwarding(client)
+        hosted = HostedTools(http, url.rstrip("/").removesuffix("/mcp") + "/mcp")
+        # Asked before the protocol begins, so that a refusal reaches the user and not only a client's log.
+        about = await hosted.ask(
+            "initialize",
+            {"protocolVersion": SPOKEN, "capabilities": {}, "clientInfo": {"name": "docutalk-mcp", "version": VERSION}},
+        )
+        server: Server[Any] = Server(
+            "docutalk",
+            title="DocuTalk",
+            version=VERSION,
+            instructions=about.get("instructions"),
+            on_list_tools=hosted.list_tools,
+            on_call_tool=hosted.call_tool,
+        )
+        async with stdio_server() as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
 
-async def _check(http: httpx2.AsyncClient, endpoint: str) -> None:
-    # Asked before the protocol begins: inside it a refusal would reach the user as a stack of transport errors.
-    listing = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-    try:
-        answer = await http.post(endpoint, json=listing, headers={"Accept": "application/json, text/event-stream"})
-    except httpx2.HTTPError as error:
-        raise Unavailable(f"{endpoint} does not answer ({type(error).__name__}). Check the address.") from None
-    if answer.status_code == 401:
-        raise Unauthorized(f"{endpoint} does not take this token. Make a new one and set DOCUTALK_TOKEN to it.")
-    if answer.status_code in (404, 405, 421) or answer.status_code >= 500:
-        raise Unavailable(f"{endpoint} answered with HTTP {answer.status_code}: there is no DocuTalk to speak to.")
+class HostedTools:
+    """The tools of an installation elsewhere; each request stands alone, so that one may restart in between."""
 
+    def __init__(self, http: httpx2.AsyncClient, endpoint: str) -> None:
+        self._http = http
+        self._endpoint = endpoint
 
-def _forwarding(client: Client) -> Server[Any]:
     async def list_tools(
-        _ctx: ServerRequestContext[Any, Any], _params: PaginatedRequestParams | None
+        self, _ctx: ServerRequestContext[Any, Any], params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        return await client.list_tools()
-
-    async def call_tool(_ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
+        """List the installation's tools."""
+        asked = params.model_dump(include={"cursor"}, exclude_none=True) if params else {}
         try:
-            return await client.call_tool(params.name, params.arguments)
-        except httpx2.HTTPError as error:
-            raise MCPError(code=-32000, message=f"The installation does not answer: {type(error).__name__}.") from None
+            return ListToolsResult.model_validate(await self.ask("tools/list", asked))
+        except DocuTalkError as error:
+            raise MCPError(code=INTERNAL_ERROR, message=str(error)) from None
 
-    return Server(
-        "docutalk",
-        title="DocuTalk",
-        version=VERSION,
-        instructions=client.instructions,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-    )
+    async def call_tool(self, _ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
+        """Call a tool there; when that fails, say so to the model, which can tell its user."""
+        asked = {"name": params.name, "arguments": params.arguments or {}}
+        try:
+            return CallToolResult.model_validate(await self.ask("tools/call", asked))
+        except DocuTalkError as error:
+            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Send one request and return its result.
+
+        Raises:
+            Unauthorized: The installation does not take the token.
+            Unavailable: It does not answer, refused, or is no DocuTalk.
+        """
+        try:
+            answer = await self._http.post(
+                self._endpoint, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            )
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise Unavailable(
+                f"{self._endpoint} does not answer ({type(error).__name__}). Check the address."
+            ) from None
+        if answer.status_code == 401:
+            raise Unauthorized(
+                f"{self._endpoint} does not take this token. Make a new one and set DOCUTALK_TOKEN to it."
+            )
+        message = _message_in(answer.text)
+        if message is None:
+            raise Unavailable(
+                f"{self._endpoint} answered with HTTP {answer.status_code} and no MCP: there is no DocuTalk here."
+            )
+        if "result" not in message:
+            raise Unavailable(f"{self._endpoint} refused: {message['error']['message']}")
+        return dict(message["result"])
+
+
+def _message_in(body: str) -> dict[str, Any] | None:
+    """Return the JSON-RPC answer that a body is, or that is the last event of the stream that it is."""
+    # Not splitlines(): JSON may hold the other characters that it takes for line ends.
+    events = [line.removeprefix("data:") for line in body.split("\n") if line.startswith("data:")]
+    try:
+        message = json.loads(events[-1] if events else body)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and message.get("jsonrpc") == "2.0" else None

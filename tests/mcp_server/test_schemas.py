@@ -1,0 +1,124 @@
+"""What is published must suit every provider: OpenAI's strict mode, Gemini, Anthropic, and MCP itself."""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from agents.strict_schema import ensure_strict_json_schema
+from jsonschema import Draft202012Validator
+
+from backend.app import TOOLS
+from backend.operations.tool import Tool
+
+ON_THE_WIRE = 16 * 1024
+IN_ALL_THREE = {"type", "description", "enum", "items", "properties", "required", "minimum", "maximum"} | {
+    "minItems",
+    "maxItems",
+    "nullable",
+}
+"""Gemini's subset of JSON schema, which is the narrowest."""
+
+every_tool = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+
+
+@pytest.mark.spec("MCP-1")
+def test_the_six_task_tools_are_published() -> None:
+    assert [tool.name for tool in TOOLS] == [
+        "add_task",
+        "list_tasks",
+        "get_task",
+        "update_task",
+        "complete_task",
+        "delete_task",
+    ]
+
+
+@pytest.mark.spec("MCP-2")
+@every_tool
+def test_an_input_schema_keeps_to_what_all_providers_take(tool: Tool[Any, Any]) -> None:
+    schema = tool.input_schema
+
+    assert schema["type"] == "object"
+    for node in nodes(schema):
+        assert node.keys() <= IN_ALL_THREE | {"additionalProperties"}
+        assert isinstance(node["type"], str)
+        if node["type"] == "object":
+            assert node["additionalProperties"] is False
+            assert set(node["required"]) <= node["properties"].keys()
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.spec("MCP-2")
+@every_tool
+def test_an_input_schema_becomes_strict_for_openai(tool: Tool[Any, Any]) -> None:
+    strict = ensure_strict_json_schema(copy.deepcopy(tool.input_schema))
+
+    assert strict["additionalProperties"] is False
+    assert strict["properties"].keys() == tool.input_schema["properties"].keys()
+
+
+@pytest.mark.spec("MCP-2")
+@every_tool
+def test_names_are_what_anthropic_takes(tool: Tool[Any, Any]) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", tool.name)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", name) for name in tool.input_schema["properties"])
+
+
+@pytest.mark.spec("MCP-3")
+@every_tool
+def test_no_schema_mentions_a_user(tool: Tool[Any, Any]) -> None:
+    told = json.dumps([tool.input_schema, tool.output_schema])
+
+    assert not re.search("user_?id|tenant|owner", told, re.IGNORECASE)
+
+
+@pytest.mark.spec("MCP-4")
+def test_a_tool_is_published_with_all_that_a_client_shows(guest: httpx.Client) -> None:
+    listed = tools_list(guest)["result"]["tools"]
+
+    assert [tool["name"] for tool in listed] == [tool.name for tool in TOOLS]
+    for tool in listed:
+        assert tool["title"]
+        assert "Use it" in tool["description"]
+        assert tool["outputSchema"]["type"] == "object"
+        Draft202012Validator.check_schema(tool["outputSchema"])
+        hints = tool["annotations"]
+        assert {type(hints[f"{name}Hint"]) for name in ("readOnly", "destructive", "idempotent", "openWorld")} == {bool}
+
+
+@pytest.mark.spec("MCP-4")
+def test_the_hints_tell_what_a_tool_does(guest: httpx.Client) -> None:
+    hints = {tool["name"]: tool["annotations"] for tool in tools_list(guest)["result"]["tools"]}
+
+    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == ["list_tasks", "get_task"]
+    assert [name for name, hint in hints.items() if hint["destructiveHint"]] == ["delete_task"]
+    assert [name for name, hint in hints.items() if not hint["idempotentHint"]] == ["add_task"]
+    assert not any(hint["openWorldHint"] for hint in hints.values())
+
+
+@pytest.mark.spec("MCP-5")
+def test_the_list_of_tools_is_small_on_the_wire(guest: httpx.Client) -> None:
+    answer = guest.post("/mcp", json=LIST, headers=ACCEPT)
+
+    assert 4_000 < len(answer.content) < ON_THE_WIRE
+
+
+LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def tools_list(client: httpx.Client) -> Any:
+    """Return the answer to tools/list as it stands on the wire."""
+    body = client.post("/mcp", json=LIST, headers=ACCEPT).raise_for_status().text
+    return json.loads(body.partition("data:")[2])
+
+
+def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a schema and every schema inside it."""
+    yield schema
+    for inner in [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]:
+        yield from nodes(inner)

@@ -1,0 +1,91 @@
+"""The same tools, answers and refusals by every way in: HTTP, stdio, stdio to a URL, both revisions of the protocol."""
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from backend.app import TOOLS
+from tests.mcp_server.sessions import Session, text_of
+
+
+@pytest.mark.spec("MCP-1", "MCP-10")
+def test_the_tools_are_listed(session: Session) -> None:
+    listed = session.tools()
+
+    assert list(listed) == [tool.name for tool in TOOLS]
+    assert [tool.input_schema for tool in listed.values()] == [tool.input_schema for tool in TOOLS]
+
+
+@pytest.mark.spec("MCP-10", "MCP-11")
+def test_all_six_tools_do_their_work(session: Session) -> None:
+    schemas = {name: tool.output_schema or {} for name, tool in session.tools().items()}
+    answered = set()
+
+    def called(name: str, **arguments: object) -> dict[str, object]:
+        answer = session.call(name, **arguments)
+        assert not answer.is_error, text_of(answer)
+        assert json.loads(text_of(answer)) == answer.structured_content
+        assert schemas[name]
+        Draft202012Validator(schemas[name], format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
+            answer.structured_content
+        )
+        answered.add(name)
+        return dict(answer.structured_content or {})
+
+    task_id = called("add_task", title="Wäsche 🧺 holen", due="tomorrow at 5 pm", priority="high", tags=["Home"])[
+        "task_id"
+    ]
+    assert called("get_task", task_id=task_id)["title"] == "Wäsche 🧺 holen"
+    assert called("update_task", task_id=task_id, title="Fetch the")["status"] == "updated"
+    assert called("list_tasks", tag="home", status="pending")["next_cursor"] is None
+    assert called("complete_task", task_id=task_id)["status"] == "completed"
+    assert called("delete_task", task_id=task_id) == {"task_id": task_id, "status": "deleted", "title": "Fetch the"}
+    assert answered == set(schemas)
+
+
+@pytest.mark.spec("MCP-12")
+@pytest.mark.parametrize(
+    ("tool", "arguments", "sentence"),
+    [
+        ("get_task", {"task_id": 999_999}, "Task 999999 does not exist. Call list_tasks to see the user's tasks."),
+        ("get_task", {}, "task_id: This argument is required. get_task takes: task_id."),
+        ("get_task", {"task_id": "SECRET"}, "task_id: Input should be a valid integer"),
+        ("add_task", {"title": "SECRET" * 100}, "title: String should have at most 200 characters."),
+        ("add_task", {"title": "SECRET\0"}, "title: The text contains control characters."),
+        ("add_task", {"title": "x", "priority": "SECRET"}, "priority: Input should be 'none', 'low', 'medium' or"),
+        ("add_task", {"title": "x", "tags": ["SECRET\0"]}, "tags.0: The text contains control characters."),
+        ("list_tasks", {"limit": 10**30}, "limit: Input should be less than or equal to 100."),
+    ],
+)
+def test_a_refusal_is_a_sentence_for_the_model(
+    session: Session, tool: str, arguments: dict[str, object], sentence: str
+) -> None:
+    answer = session.call(tool, **arguments)
+
+    assert answer.is_error
+    assert answer.structured_content is None
+    assert text_of(answer).startswith(sentence)
+    for never in ("SECRET", "http", "pydantic", "Error executing", "Traceback"):
+        assert never not in text_of(answer)
+
+
+@pytest.mark.spec("MCP-13")
+@pytest.mark.parametrize("value", ["guest_1", None])
+def test_an_unknown_argument_is_refused_and_nothing_done(session: Session, value: str | None) -> None:
+    before = session.result("list_tasks")["tasks"]
+
+    answer = session.call("add_task", title="x", user_id=value)
+
+    assert answer.is_error
+    assert text_of(answer).startswith("user_id: This argument does not exist. add_task takes: title,")
+    assert session.result("list_tasks")["tasks"] == before
+
+
+@pytest.mark.spec("MCP-14")
+@pytest.mark.parametrize("name", ["drop_tables", "edit_task", ""])
+def test_an_unknown_tool_is_refused(session: Session, name: str) -> None:
+    answer = session.call(name, title="x")
+
+    assert answer.is_error
+    assert text_of(answer) == f"Unknown tool: {name}"
