@@ -6,7 +6,7 @@ import { createComposer } from "./composer.js";
 import { byId, el, failure } from "./dom.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { createPanels } from "./panels.js";
-import { cancelRun, startRun, tellRun } from "./run.js";
+import { startRun, tellRun } from "./run.js";
 import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
@@ -17,7 +17,7 @@ const toEnd = stickToEnd(scroller, thread, byId("to-end"));
 
 const chats = createChatList({ onError: report });
 const tasks = createTaskPanel({ onError: report });
-const composer = createComposer({ send, stop });
+const composer = createComposer({ send });
 const closePanels = createPanels({ chats: "(max-width: 759px)", tasks: "(max-width: 1099px)" });
 
 /** @type {string | null} */
@@ -96,22 +96,8 @@ function follow(answer, mine, { accepted, ...how }) {
     mine.runId = run.run_id;
     accepted?.();
     settleIn(String(run.conversation_id));
-    composer.allowStop(true);
   };
   return tellRun(answer, { ...how, signal: mine.ending.signal, onRun });
-}
-
-async function stop() {
-  if (!turn?.runId) return;
-  // Stop is about to vanish: whoever works with the keyboard keeps a place on the page.
-  if (document.activeElement === byId("stop")) scroller.focus({ preventScroll: true });
-  composer.allowStop(false);
-  try {
-    await cancelRun(turn.runId);
-  } catch (error) {
-    composer.allowStop(true);
-    report(error, stop);
-  }
 }
 
 function begin() {
@@ -177,10 +163,28 @@ function showConversation(id, found) {
   chats.name(id, found.title);
   chats.mark(id);
   thread.replaceChildren();
-  for (const message of found.messages) thread.append(message.role === "user" ? question(message.content) : Answer.stored(message).element);
+  let asked = "";
+  let answer = null;
+  for (const message of found.messages) {
+    if (message.role === "user") asked = message.content;
+    answer = message.role === "user" ? null : Answer.stored(message);
+    thread.append(answer ? answer.element : question(message.content));
+  }
   toEnd();
-  const last = found.messages.at(-1);
-  if (last?.role === "user") rejoin(last.run_id, last.content);
+  const runId = found.messages.at(-1)?.run_id ?? null;
+  if (answer) showOutcome(answer, runId, asked);
+  else rejoin(runId, asked);
+}
+
+/** A stored answer does not say that it broke off; its run does. @param {Answer} answer @param {string | null} runId @param {string} asked */
+async function showOutcome(answer, runId, asked) {
+  if (runId === null) return;
+  try {
+    const { status, error } = await get(`/api/runs/${encodeURIComponent(runId)}`);
+    if (status === "failed") answer.fail(error.detail, thread.lastElementChild === answer.element ? () => send(asked) : undefined);
+  } catch (error) {
+    report(error, null);
+  }
 }
 
 function leaveConversation() {
@@ -300,6 +304,11 @@ byId("forget").addEventListener("click", () => {
   byId("forget-dialog").showModal();
 });
 byId("forget-confirm").addEventListener("click", forgetMe);
+// Who begins to type, wherever, means the message box.
+document.addEventListener("keydown", (event) => {
+  const types = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (types && event.target === document.body) composer.focus();
+});
 window.addEventListener("popstate", showAddressed);
 document.addEventListener("visibilitychange", () => !document.hidden && session() && !turn && refreshLists());
 onSessionChangedElsewhere(() => location.reload());

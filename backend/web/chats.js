@@ -14,6 +14,14 @@ export function chatInAddress() {
   return match ? decodeURIComponent(match[1]) : null;
 }
 
+/** The time of today, else the day. @param {Date} at */
+function whenText(at) {
+  const now = new Date();
+  if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString("en", { hour: "numeric", minute: "2-digit" });
+  const year = at.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  return at.toLocaleDateString("en", { month: "short", day: "numeric", year });
+}
+
 /** @param {{onError: (error: any, retry: () => void) => void}} on */
 export function createChatList({ onError }) {
   const list = byId("chat-list");
@@ -51,8 +59,8 @@ export function createChatList({ onError }) {
   function row({ id, title, updated_at }) {
     const name = title || "New chat";
     titles.set(String(id), name);
-    const when = new Date(updated_at).toLocaleDateString("en", { month: "short", day: "numeric" });
-    const link = el("a", { href: chatHash(id), "data-testid": "conversation" }, el("span", {}, name), el("time", { datetime: updated_at }, when));
+    const when = el("time", { datetime: updated_at }, whenText(new Date(updated_at)));
+    const link = el("a", { href: chatHash(id), title: name, "data-testid": "conversation" }, el("span", {}, name), when);
     return el("li", { "data-conversation-id": id }, link);
   }
 

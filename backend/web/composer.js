@@ -7,14 +7,11 @@ const MAX_LENGTH = 16_000;
 const COUNT_FROM = 15_000;
 
 /**
- * @param {object} on
- * @param {(text: string) => void} on.send
- * @param {() => void} on.stop
+ * @param {{send: (text: string) => void}} on
  */
-export function createComposer({ send, stop }) {
+export function createComposer({ send }) {
   const box = byId("message");
   const sendButton = byId("send");
-  const stopButton = byId("stop");
   const counter = byId("counter");
   let held = "";
   let busy = false;
@@ -36,15 +33,16 @@ export function createComposer({ send, stop }) {
     counter.dataset.over = String(tooLong);
     box.setAttribute("aria-invalid", String(tooLong));
     sendButton.disabled = busy || tooLong || box.value.trim() === "";
-    sendButton.hidden = busy;
-    stopButton.hidden = !busy;
     box.style.height = "auto";
     box.style.height = `${box.scrollHeight}px`;
   }
 
   function submit() {
     show();
-    if (!sendButton.disabled) send(box.value);
+    if (sendButton.disabled) return;
+    // Send is about to be disabled: whoever works with the keyboard keeps a place on the page.
+    if (document.activeElement === sendButton) box.focus();
+    send(box.value);
   }
 
   box.addEventListener("input", () => (show(), save()));
@@ -54,7 +52,6 @@ export function createComposer({ send, stop }) {
     submit();
   });
   byId("composer").addEventListener("submit", (/** @type {Event} */ event) => (event.preventDefault(), submit()));
-  stopButton.addEventListener("click", stop);
   window.addEventListener("resize", show);
   show();
 
@@ -87,15 +84,10 @@ export function createComposer({ send, stop }) {
       save();
       return attempt.key;
     },
-    /** While an answer comes, Stop stands where Send was. @param {boolean} now */
+    /** While an answer comes, the next message can be written but not sent. @param {boolean} now */
     setBusy(now) {
       busy = now;
-      stopButton.disabled = true;
       show();
-    },
-    /** @param {boolean} now */
-    allowStop(now) {
-      stopButton.disabled = !now;
     },
     isEmpty() {
       return box.value.trim() === "";

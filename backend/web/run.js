@@ -1,4 +1,4 @@
-/** One run: start it, tell its events to an answer, stop it. */
+/** One run: start it, tell its events to an answer. */
 
 import { call } from "./api.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
@@ -41,11 +41,6 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
 /** @param {unknown} body @param {string} key the same for every attempt at one message @param {AbortSignal} signal */
 export function startRun(body, key, signal) {
   return call("/api/chat", { method: "POST", body, signal, headers: { Accept: "text/event-stream", "Idempotency-Key": key } });
-}
-
-/** @param {string} runId */
-export function cancelRun(runId) {
-  return call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST" });
 }
 
 /** @param {string} runId @param {number} lastId @param {AbortSignal} signal */

@@ -1,0 +1,72 @@
+"""The page's files and their headers."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from backend.web import routes
+
+WEB = Path(routes.__file__).parent
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    app = FastAPI(docs_url=None, redoc_url=None)
+    app.include_router(
+        routes.web_routes(name="DocuTalk", version="1.2.3", docs="/docs", health="/health", mcp="https://x.test/mcp")
+    )
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.mark.spec("WEB-2")
+def test_the_root_tells_a_program_where_things_are(client: TestClient) -> None:
+    answer = client.get("/", headers={"Accept": "application/json"})
+
+    assert answer.json() == {
+        "name": "DocuTalk",
+        "version": "1.2.3",
+        "docs": "/docs",
+        "health": "/health",
+        "mcp": "https://x.test/mcp",
+    }
+    assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.spec("WEB-3")
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/app.js", "/static/favicon.svg", "/static/none"])
+def test_every_answer_carries_the_strict_policy(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.spec("WEB-4")
+def test_a_known_file_is_not_sent_again(client: TestClient) -> None:
+    first = client.get("/static/app.js")
+    again = client.get("/static/app.js", headers={"If-None-Match": f"W/{first.headers['etag']}"})
+
+    assert first.headers["cache-control"] == "no-cache"
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+
+
+@pytest.mark.spec("WEB-5")
+@pytest.mark.parametrize("path", ["routes.py", "../routes.py", "%2e%2e/routes.py", "index.html", "a%00b", ""])
+def test_nothing_but_the_pages_own_assets_is_served(client: TestClient, path: str) -> None:
+    assert client.get(f"/static/{path}").status_code == 404
+
+
+@pytest.mark.spec("WEB-6")
+def test_the_pages_name_no_other_host_and_no_inline_code() -> None:
+    for page in WEB.glob("*.html"):
+        assert not re.search(r"https?://|<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page.read_text())
+    risky = r"https?://|innerHTML|insertAdjacentHTML|document\.write|eval\("
+    for script in WEB.glob("*.js"):
+        assert not re.search(risky, script.read_text())
