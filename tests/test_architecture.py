@@ -1,0 +1,108 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from backend.app import TOOLS
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "backend").rglob("*.py"))
+FLOORS = (
+    {"cli"},
+    {"doctor"},
+    {"app"},
+    {"agent"},
+    {"mcp_server", "wire", "web"},
+    {"tasks", "documents", "runs"},
+    {"operations", "conversations"},
+    {"identity"},
+    {"leases", "repository"},
+    {"installation"},
+    {"schema"},
+    {"database"},
+    {"settings", "errors", "log", "plain_text", "embedded_postgres"},
+)
+"""The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
+
+
+@pytest.mark.spec("HOUSE-1")
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_imports_upward_or_sideways(path: Path) -> None:
+    room = _room(path)
+    if room == "__init__":
+        return
+
+    for imported in _imported_rooms(path) - {room}:
+        assert _floor(imported) > _floor(room), f"{path.name} in {room} imports {imported}, which is not below it."
+
+
+@pytest.mark.spec("HOUSE-2")
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (r"\bcreate_engine\(", {"backend/database.py"}),
+        (r"(?<!Login)\bSession\(", {"backend/database.py"}),
+        (r"\.commit\(", {"backend/database.py"}),
+        (r"import .*\bSettings\b", {"backend/app.py", "backend/cli.py", "backend/doctor.py"}),
+        (r"\bset_config\(", {"backend/database.py"}),
+        (r"\bprint\(", {"backend/cli.py"}),
+    ],
+)
+def test_each_thing_is_said_in_its_own_room_only(words: str, allowed: set[str]) -> None:
+    said = {path.relative_to(ROOT).as_posix() for path in SOURCES if re.search(words, path.read_text())}
+
+    assert said <= allowed
+
+
+@pytest.mark.spec("HOUSE-2")
+def test_statements_are_made_in_repositories() -> None:
+    makers = {path.name for path in SOURCES if re.search(r"\bselect\(", path.read_text())}
+
+    assert makers <= {"repository.py", "accounts.py", "ledger.py"}
+
+
+@pytest.mark.spec("HOUSE-3")
+def test_no_tool_takes_a_user() -> None:
+    assert TOOLS
+    for tool in TOOLS:
+        assert not {"user_id", "user", "tenant", "token"} & set(tool.input_schema["properties"])
+
+
+@pytest.mark.spec("HOUSE-4")
+def test_every_package_says_what_it_is_and_nothing_else() -> None:
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), f"{path} does not say what it is."
+        if path.name == "__init__.py" and path.parent.name != "backend":
+            assert len(tree.body) == 1, f"{path} holds more than its docstring."
+
+
+@pytest.mark.spec("HOUSE-5")
+def test_no_room_is_named_for_nothing() -> None:
+    names = {part.removesuffix(".py") for path in SOURCES for part in path.relative_to(ROOT).parts}
+
+    assert not names & {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT / "backend").parts[0].removesuffix(".py")
+
+
+def _floor(room: str) -> int:
+    return next(place for place, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} if node.module != "backend" else {f"backend.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {name.name for name in node.names}
+    rooms = {module.split(".")[1] for module in modules if module.startswith("backend.")}
+    return {room for room in rooms if any(room in floor for floor in FLOORS)} | {
+        room for room in rooms if (ROOT / "backend" / room).exists() or (ROOT / "backend" / f"{room}.py").exists()
+    }

@@ -1,0 +1,383 @@
+"""What surrounds the code: make, pins, the image, compose and CI, checked without a container engine."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema.validators import validator_for
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ("check", "test", "test-all")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load(read(name))
+
+
+def violations(schema: str, document: Any) -> list[str]:
+    text = files("check_jsonschema").joinpath(f"builtin_schemas/vendor/{schema}.json").read_text()
+    definition = json.loads(text)
+    errors = validator_for(definition)(definition).iter_errors(document)
+    return [f"{error.json_path}: {error.message}" for error in errors]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Return the Dockerfile's instructions in order, each as its name and its arguments on one line."""
+    lines = [line for line in read("Dockerfile").splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(name, " ".join(rest.split())) for name, rest in re.findall(r"^([A-Z]+) (.+)$", joined, re.MULTILINE)]
+
+
+def arguments(instruction: str) -> list[str]:
+    return [rest for name, rest in instructions() if name == instruction]
+
+
+def image_environment() -> dict[str, str]:
+    return dict(pair.split("=", 1) for rest in arguments("ENV") for pair in shlex.split(rest))
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = load("docker-compose.yml")
+    return document
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A small project with the real Makefile and scripts, and no dependencies but what builds its command."""
+    (tmp_path / "Makefile").write_text(read("Makefile"))
+    (tmp_path / "scripts").mkdir()
+    for script in (ROOT / "scripts").iterdir():
+        (tmp_path / "scripts" / script.name).write_text(script.read_text())
+    project = re.sub(r"dependencies = \[.*?\n\]\n", "", read("pyproject.toml"), flags=re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(project)
+    pins = re.split(r"\n(?=\S)", read("requirements.txt"))
+    (tmp_path / "requirements.txt").write_text(next(pin for pin in pins if pin.startswith("setuptools==")))
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "__init__.py").write_text("")
+    (tmp_path / "backend" / "cli.py").write_text("def main() -> None:\n    print('it runs')\n")
+    return tmp_path
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    # What the make around this suite was told, such as an environment elsewhere, is not for the makes below.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "VENV")}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=inherited | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.spec("PACK-1")
+def test_make_lists_its_targets() -> None:
+    shown = run("make", cwd=ROOT).stdout
+
+    for target in ("run", "fmt", "migrate", *TARGETS):
+        assert f"make {target} " in shown
+
+
+@pytest.mark.spec("PACK-1")
+@pytest.mark.parametrize("target", ["run", "migrate", "fmt", *TARGETS])
+def test_a_target_prepares_the_environment_first(target: str) -> None:
+    commands = run("make", "--dry-run", target, cwd=ROOT).stdout.splitlines()
+
+    assert commands[0] == 'sh scripts/setup.sh ".venv"'
+
+
+@pytest.mark.slow
+@pytest.mark.spec("PACK-2")
+def test_the_environment_is_made_once_and_again_when_the_pins_change(checkout: Path) -> None:
+    assert "Preparing" in run("make", "environment", cwd=checkout).stdout
+    assert run(checkout / ".venv/bin/docutalk", cwd=checkout).stdout == "it runs\n"
+
+    assert run("make", "environment", cwd=checkout).stdout == ""
+
+    with (checkout / "requirements.txt").open("a") as pins:
+        pins.write("\n# Changed.\n")
+    assert "Preparing" in run("make", "environment", cwd=checkout).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.spec("PACK-3")
+def test_a_package_with_another_hash_is_refused(checkout: Path) -> None:
+    pins = checkout / "requirements.txt"
+    pins.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", pins.read_text()))
+
+    made = run("make", "environment", cwd=checkout)
+
+    assert made.returncode != 0
+    assert "hash" in made.stderr.lower()
+    assert run("make", "environment", cwd=checkout).returncode != 0
+
+
+@pytest.mark.spec("PACK-4")
+def test_without_a_new_enough_python_one_sentence_says_so(checkout: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bin"
+    path.mkdir()
+    (path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (path / "python3").chmod(0o755)
+    for command in ("cksum", "grep"):
+        found = run("sh", "-c", f"command -v {command}", cwd=tmp_path).stdout.strip()
+        (path / command).symlink_to(found)
+
+    made = run("/bin/sh", "scripts/setup.sh", ".venv", cwd=checkout, PATH=str(path))
+
+    assert made.returncode == 1
+    assert made.stderr == "DocuTalk needs Python 3.11 or newer: install it, then run make again.\n"
+
+
+@pytest.mark.spec("PACK-4")
+def test_a_directory_that_is_no_environment_is_never_emptied(checkout: Path) -> None:
+    (checkout / "precious").mkdir()
+    (checkout / "precious" / "letter").write_text("Dear all,")
+
+    made = run("make", "environment", "VENV=precious", cwd=checkout)
+
+    assert made.returncode != 0
+    assert "is no virtual environment" in made.stderr
+    assert (checkout / "precious" / "letter").read_text() == "Dear all,"
+
+
+@pytest.mark.spec("PACK-5")
+def test_every_requirement_is_pinned_with_hashes() -> None:
+    lines = read("requirements.txt").replace("\\\n", " ").splitlines()
+    requirements = [line for line in lines if line and not line.lstrip().startswith("#")]
+
+    for requirement in requirements:
+        assert re.match(r"[\w.\[\],-]+==[\w.]+ ", requirement), requirement
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", requirement), requirement
+
+
+@pytest.mark.spec("PACK-5")
+def test_every_direct_dependency_is_in_the_requirements_at_its_version() -> None:
+    project = tomllib.loads(read("pyproject.toml"))
+    direct = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    pinned = set(re.findall(r"^[\w.-]+==[\w.]+", read("requirements.txt"), re.MULTILINE))
+
+    assert set(direct) <= pinned
+    assert set(project["build-system"]["requires"]) <= pinned
+
+
+@pytest.mark.spec("PACK-6")
+@pytest.mark.parametrize(("path", "marks"), [("", "not browser and not node"), ("node", "not browser")])
+def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
+    checkout: Path, tmp_path: Path, path: str, marks: str
+) -> None:
+    python = tmp_path / "python"
+    # It leaves as pytest does when no test carries the marks.
+    python.write_text('#!/bin/sh\necho "$TEST_POSTGRES $TEST_LOGIN $*" >>calls\ncase $* in *slow*) exit 5 ;; esac\n')
+    python.chmod(0o755)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    if path:
+        (tools / path).symlink_to(python)
+    missing = "Chromium." if path else "Chromium and Node."
+    command = ("/bin/sh", "scripts/test_all.sh", str(python), "2", "fast")
+    environment = {"PATH": str(tools), "CHROMIUM": "", "TEST_POSTGRES": "", "TEST_LOGIN": ""}
+
+    here = run(*command, cwd=checkout, CI="", **environment)
+    in_ci = run(*command, cwd=checkout, CI="true", **environment)
+
+    assert here.returncode == 0
+    assert here.stdout.splitlines()[-1].startswith(f"Not found: {missing}")
+    assert in_ci.returncode == 1
+    assert in_ci.stderr.startswith(f"Not found: {missing}")
+    assert (checkout / "calls").read_text().splitlines() == [
+        f"  -m pytest -n 2 -m (slow or browser or node) and {marks}",
+        "16 owner -m pytest -n 2 -m fast",
+        "16 plain -m pytest -n 2 -m fast",
+        "18 plain -m pytest -n 2 -m fast",
+    ]
+
+
+@pytest.mark.spec("PACK-7")
+def test_ci_calls_the_targets_that_people_call() -> None:
+    workflow = load(".github/workflows/ci.yml")
+    tests = workflow["jobs"]["tests"]
+
+    assert violations("github-workflows", workflow) == []
+    assert workflow["permissions"] == {"contents": "read"}
+    assert tests["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert [step["run"] for step in tests["steps"] if "run" in step] == [f"make {name}" for name in TARGETS]
+    assert re.findall(r"^timeout \d+ make (\S+)$", read(".ci/run"), re.MULTILINE) == list(TARGETS)
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.spec("PACK-8")
+def test_the_image_runs_the_service_as_a_user_without_rights() -> None:
+    user = arguments("USER")[-1]
+
+    assert arguments("FROM")[-1] == f"python:{read('.python-version').strip()}-slim"
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert json.loads(arguments("CMD")[-1]) == ["docutalk", "serve"]
+    assert json.loads(arguments("ENTRYPOINT")[-1]) == ["tini", "--"]
+    assert arguments("STOPSIGNAL") == ["SIGTERM"]
+    assert image_environment().items() >= {"HOST": "0.0.0.0", "PORT": "8000", "DATA_DIR": "/data"}.items()  # noqa: S104
+
+
+@pytest.mark.spec("PACK-8")
+def test_the_image_installs_only_what_runs_with_its_hashes_checked() -> None:
+    installs = [line for line in arguments("RUN") if "pip install" in line]
+
+    assert any(
+        "--require-hashes --constraints requirements.txt --requirements pyproject.toml" in line for line in installs
+    )
+    assert all("--group" not in line for line in installs)
+    assert all(re.search(r":\d+\.\d+\.\d+ ", line) for line in arguments("COPY") if "ghcr.io" in line)
+
+
+@pytest.mark.spec("PACK-9")
+def test_the_image_is_built_from_the_code_alone() -> None:
+    allowed = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    copied = {
+        source.rstrip("/")
+        for line in arguments("COPY")
+        if not line.startswith("--from")
+        for source in line.split()[:-1]
+    }
+
+    assert "*" in read(".dockerignore").splitlines()
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+    assert not [name for name in image_environment() if re.search(r"SECRET|PASSWORD|TOKEN|_KEY|_URL$", name)]
+    assert arguments("ARG") == []
+
+
+@pytest.mark.spec("PACK-10")
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_images_health_check_asks_the_service_on_its_port(status: int, healthy: bool) -> None:
+    asked = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        _, program, *options = json.loads(arguments("HEALTHCHECK")[0].partition("CMD ")[2])
+        checked = run(sys.executable, program, *options, cwd=ROOT, PORT=str(server.server_port), no_proxy="*")
+        thread.join()
+
+    assert asked == ["/health"]
+    assert (checked.returncode == 0) is healthy
+
+
+@pytest.mark.spec("PACK-11")
+def test_the_compose_file_is_valid(compose: dict[str, Any]) -> None:
+    assert violations("compose-spec", compose) == []
+
+
+@pytest.mark.spec("PACK-11")
+def test_every_variable_of_the_compose_file_is_a_documented_setting(compose: dict[str, Any]) -> None:
+    documented = set(re.findall(r"^#? ?([A-Z][A-Z0-9_]*)=", read(".env.example"), re.MULTILINE))
+    interpolated = set(re.findall(r"\$\{?(\w+)", read("docker-compose.yml")))
+    given = {name for part in ("environment", "secrets") for name in compose["services"]["backend"][part]}
+
+    assert interpolated <= documented
+    assert given <= documented
+
+
+@pytest.mark.spec("PACK-12")
+def test_compose_starts_the_database_then_the_migrations_then_the_service(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert {name for name, service in services.items() if "profiles" not in service} == {
+        "db",
+        "migrate",
+        "backend",
+    }
+    assert services["migrate"]["command"] == ["docutalk", "migrate"]
+    assert services["migrate"]["restart"] == "no"
+    assert services["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
+    for name in ("backend", "worker"):
+        assert services[name]["depends_on"] == {
+            "db": {"condition": "service_healthy"},
+            "migrate": {"condition": "service_completed_successfully"},
+        }
+    assert services["worker"]["profiles"] == ["worker"]
+    assert services["redis"]["profiles"] == ["redis"]
+
+
+@pytest.mark.spec("PACK-12")
+def test_composes_database_is_postgres_16_with_pgvector_on_loopback(compose: dict[str, Any]) -> None:
+    database = compose["services"]["db"]
+
+    assert database["image"] == "pgvector/pgvector:pg16"
+    assert database["container_name"] == "docutalk-db"
+    assert compose["services"]["backend"]["container_name"] == "docutalk-backend"
+    assert database["environment"].items() >= {"POSTGRES_USER": "docutalk", "POSTGRES_DB": "docutalk"}.items()
+    assert database["ports"] == ["127.0.0.1:5432:5432"]
+    assert database["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-U", "docutalk"]
+    assert database["healthcheck"]["interval"] == "5s"
+    assert database["volumes"] == ["postgres_data:/var/lib/postgresql/data"]
+    assert "postgres_data" in compose["volumes"]
+
+
+@pytest.mark.spec("PACK-13")
+def test_a_container_of_compose_can_do_no_more_than_it_must(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert service["stop_grace_period"] == "15s", name
+        assert service["deploy"]["resources"]["limits"]["memory"], name
+        assert "privileged" not in service, name
+        assert re.search(r":[\w.-]+$", service["image"]), name
+        assert not service["image"].endswith(":latest"), name
+        for port in service.get("ports", []):
+            assert port.startswith(("127.0.0.1:", "${HOST:-127.0.0.1}:")), name
+
+
+@pytest.mark.spec("PACK-14")
+def test_compose_holds_no_secret_but_names_their_files(compose: dict[str, Any], checkout: Path) -> None:
+    for name, service in compose["services"].items():
+        secret = re.compile(r"(PASSWORD|SECRET|TOKEN|_KEY|DATABASE_URL)$")
+        assert not [variable for variable in service.get("environment", {}) if secret.search(variable)], name
+
+    run("make", "secrets", cwd=checkout)
+
+    for name, source in compose["secrets"].items():
+        assert source == {"file": f"./secrets/{name}"}
+        assert (checkout / source["file"]).is_file()
+
+
+@pytest.mark.spec("PACK-14")
+def test_make_secrets_makes_a_password_once_and_puts_it_into_the_url(checkout: Path) -> None:
+    made = run("make", "secrets", cwd=checkout)
+    password = (checkout / "secrets/POSTGRES_PASSWORD").read_text()
+    again = run("make", "secrets", cwd=checkout)
+
+    assert (made.returncode, again.returncode) == (0, 0)
+    assert re.fullmatch(r"[0-9a-f]{64}", password)
+    assert (checkout / "secrets/POSTGRES_PASSWORD").read_text() == password
+    assert (checkout / "secrets/DATABASE_URL").read_text() == f"postgresql://docutalk:{password}@db:5432/docutalk"
+    assert (checkout / "secrets/SECRET_KEY").read_text() != password
+    assert (checkout / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (checkout / "secrets/SECRET_KEY").stat().st_mode & 0o777 == 0o644
