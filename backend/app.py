@@ -4,10 +4,11 @@ import asyncio
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
 
+from anyio import create_task_group
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -47,7 +48,7 @@ LET_RUNS_END_SECONDS = 4.0
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the whole service; without settings they are read from the environment."""
     settings = settings or Settings.load()
-    logs.configure(settings.log_level)
+    logs.configure("DEBUG" if settings.debug else settings.log_level)
     database = make_database(settings)
     installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
     operations = Operations(database)
@@ -73,17 +74,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        client = Client(server, cache=None, read_timeout_seconds=60)
         with stop_streams_on_signal(follower):
-            async with server.session_manager.run(), Client(server, cache=None, read_timeout_seconds=60) as client:
-                background = [asyncio.create_task(installation.open()), asyncio.create_task(assistant.load(client))]
-                yield
-                follower.stop()
-                await worker.stop(seconds=LET_RUNS_END_SECONDS)
-                for task in background:
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
-            await run_sync(installation.close)
+            try:
+                async with server.session_manager.run(), client, create_task_group() as background:
+                    background.start_soon(installation.open)
+                    background.start_soon(assistant.load, client)
+                    yield
+                    follower.stop()
+                    await worker.stop(seconds=LET_RUNS_END_SECONDS)
+                    background.cancel_scope.cancel()
+            finally:
+                await run_sync(installation.close)
 
     app = FastAPI(
         title="DocuTalk",
@@ -117,14 +119,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(task_routes(operations, signed_in))
     app.include_router(conversation_routes(database, signed_in))
     app.include_router(run_routes(database, follower, signed_in, stream_of=event_stream))
-    app.include_router(chat_routes(turns, worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
+    app.include_router(chat_routes(worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
     app.router.routes.extend(
         mcp_routes(
             server,
             lambda headers: caller_of(headers, authenticator, door="mcp"),
             public_url=settings.public_url,
             origins=settings.cors_origins,
-            listens_publicly=settings.listens_publicly,
+            host=None if settings.listens_publicly else settings.host,
         )
     )
     install_problems(app)
@@ -209,7 +211,8 @@ def not_ready(installation: Installation, assistant: AgentAssistant) -> str | No
 def stop_streams_on_signal(follower: Follower) -> Iterator[None]:
     """End the streams as soon as the process is told to go down.
 
-    The server waits for open requests before it ends the lifespan, and a followed run keeps its request open.
+    The server waits for open requests before it ends the lifespan, and a followed run keeps its request open. An
+    impatient second signal changes nothing: it would leave the embedded database behind, and the stop takes seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -217,11 +220,15 @@ def stop_streams_on_signal(follower: Follower) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     before: dict[signal.Signals, Any] = {}
 
+    stopping = False
+
     def stop(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(follower.stop)
+        nonlocal stopping
         handler = before[signal.Signals(number)]
-        if callable(handler):
+        if not stopping and callable(handler):
             handler(number, frame)
+        stopping = True
+        loop.call_soon_threadsafe(follower.stop)
 
     for name in (signal.SIGTERM, signal.SIGINT):
         before[name] = signal.signal(name, stop)

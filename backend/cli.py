@@ -1,15 +1,18 @@
-"""The command `docutalk`: serve, mcp, migrate, token, doctor."""
+"""The command `docutalk`: serve, worker, mcp, migrate, token, doctor."""
 
 import argparse
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import anyio
+import structlog
 import uvicorn
 
 from backend import VERSION
@@ -18,7 +21,7 @@ from backend.app import TOOLS, create_app, find_postgres, make_authenticator, ma
 from backend.database import Database
 from backend.doctor import examine_here, examine_url
 from backend.embedded_postgres import EmbeddedPostgresError
-from backend.errors import DocuTalkError
+from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import UTC, user_id_of
 from backend.installation import Installation
@@ -30,6 +33,12 @@ from backend.settings import InvalidSettings, Settings
 
 GRACEFUL_SECONDS = 3
 """How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""
+
+
+HOUSEKEEPING_SECONDS = 3600
+"""How often the worker looks for what has expired; seldom, so that a serverless database can sleep."""
+
+log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,10 +58,6 @@ def serve(_given: argparse.Namespace) -> int:
     """Serve the page, the API and MCP until a signal."""
     settings = Settings.load()
     app = create_app(settings)
-    sockets = [_bound(settings.host, settings.port)]
-    if settings.mcp_port is not None:
-        sockets.append(_bound(settings.mcp_host or settings.host, settings.mcp_port))
-    print(_banner(settings, sockets[0].getsockname()[1]), file=sys.stderr, flush=True)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -63,7 +68,16 @@ def serve(_given: argparse.Namespace) -> int:
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
     )
-    server.run(sockets=sockets)
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(_listening("PORT", settings.host, settings.port))]
+        if settings.mcp_port is not None:
+            host = settings.mcp_host or settings.host
+            sockets.append(opened.enter_context(_listening("MCP_PORT", host, settings.mcp_port)))
+        print(_banner(settings, sockets[0].getsockname()[1]), file=sys.stderr, flush=True)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            # Uvicorn raises the signal again once it has stopped; a stop that was asked for is no failure.
+            signal.signal(name, server.handle_exit)
+        server.run(sockets=sockets)
     return 0 if server.started else 1
 
 
@@ -86,6 +100,25 @@ def serve_mcp(given: argparse.Namespace) -> int:
         caller = make_authenticator(settings, database).caller(token)
         server = build_server(TOOLS, Operations(database))
         anyio.run(serve_stdio, server, replace(caller, door="mcp", client="stdio"))
+    return 0
+
+
+def work(_given: argparse.Namespace) -> int:
+    """Do what no request waits for, until a signal: forget guests who have expired."""
+    settings = Settings.load()
+    logs.configure(settings.log_level)
+    stopped = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stopped.set())
+    with opened_database(settings) as database:
+        authenticator = make_authenticator(settings, database)
+        while not stopped.is_set():
+            try:
+                while authenticator.forget_expired() and not stopped.is_set():
+                    continue
+            except DatabaseUnavailable:
+                log.warning("housekeeping_put_off")
+            stopped.wait(HOUSEKEEPING_SECONDS)
     return 0
 
 
@@ -125,10 +158,12 @@ def create_token(given: argparse.Namespace) -> int:
 
 def examine(given: argparse.Namespace) -> int:
     """Check an installation, here or at a URL, and say what to mend."""
-    findings = examine_url(given.url) if given.url else examine_here(Settings.load())
-    for finding in findings:
-        print(finding)
-    return 1 if any(finding.is_bad for finding in findings) else 0
+    logs.configure("WARNING", stream=sys.stderr)
+    status = 0
+    for finding in examine_url(given.url) if given.url else examine_here(Settings.load()):
+        print(finding, flush=True)
+        status = max(status, int(finding.is_bad))
+    return status
 
 
 @contextmanager
@@ -163,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", serve)
     mcp = add("mcp", serve_mcp)
     mcp.add_argument("--url", help="speak to a hosted installation at this address instead, with a token alone")
+    add("worker", work)
     add("migrate", migrate_database)
     token = commands.add_parser("token", help="Make personal access tokens.").add_subparsers(required=True)
     create = token.add_parser("create", help=create_token.__doc__, description=create_token.__doc__)
@@ -185,19 +221,20 @@ def _days(text: str) -> int:
     return days
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _listening(name: str, host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # asyncio sends without delay only where it can see that this is TCP; else each answer waits for the client's ACK.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
+        listening.bind((host, port))
+        listening.listen()
     except OSError as error:
-        bound.close()
+        listening.close()
         raise InvalidSettings(
-            f"PORT: {host}:{port} cannot be used: {error.strerror}. Stop what listens there, or set another PORT."
+            f"{name}: {host}:{port} cannot be used: {error.strerror}. Stop what listens there, or set another {name}."
         ) from None
-    bound.set_inheritable(True)
-    return bound
+    return listening
 
 
 def _banner(settings: Settings, port: int) -> str:

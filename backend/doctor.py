@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import httpx2
 
@@ -44,35 +45,43 @@ def examine_url(url: str) -> Iterator[Finding]:
     base = url.rstrip("/")
     with httpx2.Client(timeout=15, follow_redirects=False) as http:
         try:
-            health = http.get(f"{base}/health")
-        except httpx2.HTTPError as error:
+            yield from _examined(http, base)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             yield Finding("address", f"{base} does not answer ({type(error).__name__}); check it", is_bad=True)
-            return
-        if health.status_code != 200 or "version" not in health.text:
-            yield Finding("health", f"HTTP {health.status_code}: this is no DocuTalk, or it is down", is_bad=True)
-            return
-        told = health.json()
-        yield Finding("health", f"version {told['version']}, model {told['model']}")
-        if base.startswith("http://") and not _is_local(base):
-            yield Finding("https", "tokens travel unencrypted; put TLS in front", is_bad=True)
-        ready = http.get(f"{base}/ready")
-        is_ready = ready.status_code == 200
-        yield Finding("ready", "yes" if is_ready else ready.json().get("detail", "no"), is_bad=not is_ready)
-        database = http.get(f"{base}/health/db")
-        connected = database.status_code == 200
-        says = "connected" if connected else "unreachable; check DATABASE_URL and the database itself"
-        yield Finding("database", says, is_bad=not connected)
-        yield _mcp(http, base)
-        page = http.get(base, headers={"Accept": "text/html"})
-        has_policy = "content-security-policy" in page.headers
-        yield Finding(
-            "page", "served" if has_policy else "something strips its security headers", is_bad=not has_policy
-        )
-        metrics = http.get(f"{base}/metrics")
-        open_metrics = metrics.status_code == 200 and not _is_local(base)
-        yield Finding(
-            "metrics", "open to everybody; set METRICS_TOKEN" if open_metrics else "guarded", is_bad=open_metrics
-        )
+
+
+def _examined(http: httpx2.Client, base: str) -> Iterator[Finding]:
+    health = http.get(f"{base}/health")
+    told = _json(health)
+    if health.status_code != 200 or not {"version", "model"} <= told.keys():
+        yield Finding("health", f"HTTP {health.status_code}: this is no DocuTalk, or it is down", is_bad=True)
+        return
+    yield Finding("health", f"version {told['version']}, model {told['model']}")
+    if base.startswith("http://") and not _is_local(base):
+        yield Finding("https", "tokens travel unencrypted; put TLS in front", is_bad=True)
+    ready = http.get(f"{base}/ready")
+    is_ready = ready.status_code == 200
+    yield Finding("ready", "yes" if is_ready else _json(ready).get("detail", "no"), is_bad=not is_ready)
+    database = http.get(f"{base}/health/db")
+    connected = database.status_code == 200
+    says = "connected" if connected else "unreachable; check DATABASE_URL and the database itself"
+    yield Finding("database", says, is_bad=not connected)
+    yield _mcp(http, base)
+    page = http.get(base, headers={"Accept": "text/html"})
+    has_policy = "content-security-policy" in page.headers
+    yield Finding("page", "served" if has_policy else "something strips its security headers", is_bad=not has_policy)
+    metrics = http.get(f"{base}/metrics")
+    open_metrics = metrics.status_code == 200 and not _is_local(base)
+    yield Finding("metrics", "open to everybody; set METRICS_TOKEN" if open_metrics else "guarded", is_bad=open_metrics)
+
+
+def _json(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the answer's object; an empty one when it is something else, of a proxy in between say."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _mcp(http: httpx2.Client, base: str) -> Finding:

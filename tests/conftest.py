@@ -193,8 +193,10 @@ def signed_in_guest(url: str, **body: Any) -> Iterator[httpx.Client]:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """Serve the app in a thread on a free port until the block ends; yields its address once it is ready."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    """Serve the app in a thread, on a free port unless the settings name one; yields its address once it is ready."""
+    listener = socket.create_server(("127.0.0.1", settings.port))
+    # asyncio does this for sockets that it makes itself; without it each answer waits for the client's late ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         create_app(settings), log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=2

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from anyio.to_thread import run_sync
 
 from backend.database import Database
+from backend.errors import Unavailable
 from backend.identity.caller import Caller
 from backend.runs.live import Channel, Live
-from backend.runs.repository import Event, RunRepository
+from backend.runs.repository import Event, RunNotFound, RunRepository
 
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 1.0
@@ -21,9 +22,10 @@ RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again wi
 class Follower:
     """Tells runs to whoever follows; never in the way of the worker that executes them."""
 
-    def __init__(self, database: Database, live: Live) -> None:
+    def __init__(self, database: Database, live: Live, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._database = database
         self._live = live
+        self._heartbeat_seconds = heartbeat_seconds
         self._stopping = False
 
     def stop(self) -> None:
@@ -34,19 +36,31 @@ class Follower:
     async def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after number `after` until `done`; heartbeats while nothing happens.
 
-        Raises:
-            RunNotFound: The caller has no such run.
+        A run that is deleted ends too, and a database that does not answer is told as `reconnect`.
         """
-        seq, told = after, -1
+        try:
+            async for event in self._events(caller, run_id, after):
+                yield event
+        except Unavailable:
+            yield RECONNECT
+        except RunNotFound as error:
+            why = {"code": error.code, "detail": str(error), "status": error.status, "retry_after": None}
+            yield Event("error", why)
+            yield Event("done", {"run_id": run_id, "status": "cancelled", "error": why})
+
+    async def _events(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
+        # Read from the start all the same: where in the answer the reader is follows from what it was told.
+        seq, told = 0, 0
         spoke = time.monotonic()
         while True:
             channel = self._live.find(run_id)
             news = channel.news() if channel else None
-            if channel is None or channel.stored_seq > seq or told < 0:
-                told = max(told, 0)
+            if channel is None or channel.stored_seq > seq or seq == 0:
                 for event in await run_sync(self._read, caller, run_id, seq):
-                    yield event
-                    seq, spoke = event.seq or seq, time.monotonic()
+                    seq = event.seq or seq
+                    if seq > after:
+                        yield event
+                        spoke = time.monotonic()
                     if event.kind == "text":
                         told = event.data["offset"] + len(event.data["delta"])
                     elif event.kind == "reset":
@@ -60,10 +74,10 @@ class Follower:
                 yield RECONNECT
                 return
             if news is None:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(min(POLL_SECONDS, self._heartbeat_seconds))
             else:
-                await _wait(news, HEARTBEAT_SECONDS)
-            if time.monotonic() - spoke >= HEARTBEAT_SECONDS:
+                await _wait(news, self._heartbeat_seconds)
+            if time.monotonic() - spoke >= self._heartbeat_seconds:
                 yield HEARTBEAT
                 spoke = time.monotonic()
 

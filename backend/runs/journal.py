@@ -14,7 +14,7 @@ from backend.identity.caller import Caller
 from backend.operations.perform import Outcome
 from backend.plain_text import storable
 from backend.runs.live import Live
-from backend.runs.repository import Event, RunRepository
+from backend.runs.repository import ENDED, Event, RunEnded, RunRepository
 
 STORE_TEXT_SECONDS = 1.0
 """The longest that streamed text stays unstored."""
@@ -122,7 +122,17 @@ class Journal:
         also: Write | None = None,
     ) -> None:
         def end(scope: Scope, runs: RunRepository) -> Event:
+            # Locked in the order of an accepted or a deleted conversation, so that there is no deadlock: the
+            # conversation, its runs, the usage, the numbers.
+            conversations = ConversationRepository(scope)
+            conversation = conversations.get(self._conversation_id, lock=True)
             run = runs.get(self.run_id, lock=True)
+            if run.status in ENDED:
+                raise RunEnded
+            if self._usage["input_tokens"] or self._usage["output_tokens"]:
+                UsageRepository(scope).count_tokens(
+                    input_tokens=self._usage["input_tokens"], output_tokens=self._usage["output_tokens"]
+                )
             message_id = None
             if status == "completed" or self._answer or self._calls:
                 message_id = (
@@ -136,12 +146,7 @@ class Journal:
                     )
                     .id
                 )
-                conversations = ConversationRepository(scope)
-                conversations.touch(conversations.get(self._conversation_id))
-            if self._usage["input_tokens"] or self._usage["output_tokens"]:
-                UsageRepository(scope).count_tokens(
-                    input_tokens=self._usage["input_tokens"], output_tokens=self._usage["output_tokens"]
-                )
+                conversations.touch(conversation)
             if also is not None:
                 also(runs)
             runs.change(run, status=status, answer_id=message_id, error=error, usage=self._usage, ended_at=scope.now)
@@ -179,10 +184,11 @@ class Journal:
         def write() -> int:
             with self._database.scope(self._caller.user_id, self._caller.zone) as scope:
                 runs = RunRepository(scope)
+                final = [last(scope, runs)] if last is not None else []
+                seq = runs.append(self.run_id, [*told, *events, *final], last=last is not None)
                 if also is not None:
                     also(runs)
-                final = [last(scope, runs)] if last is not None else []
-                return runs.append(self.run_id, [*told, *events, *final])
+                return seq
 
         seq = await run_sync(write)
         self._text_stored_at = time.monotonic()

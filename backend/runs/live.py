@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 class Channel:
     """The live end of one run that this process executes."""
 
-    stored_seq: int = 0
-    """The number of the last event that is known to be committed."""
+    stored_seq: int = 1
+    """The number of the last event that is known to be committed; a run is accepted with its first."""
     text_start: int = 0
     """Where in the answer `text` begins."""
     text: str = ""

@@ -1,18 +1,20 @@
 """The repository of runs, their committed responses and their events."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy import insert, text
 from sqlmodel import col, select
 
-from backend.errors import NotFound
+from backend.errors import Conflict, NotFound
 from backend.plain_text import storable_json
 from backend.repository import UserRepository
 from backend.runs.models import Run, RunEvent, RunResponse
 
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
 ENDED = ("completed", "failed", "cancelled")
+KEY_LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ class RunNotFound(NotFound):
         super().__init__("This run does not exist. GET /api/conversations lists what there is.")
 
 
+class RunEnded(Conflict):
+    """The run has ended; nothing can be added to it."""
+
+    def __init__(self) -> None:
+        super().__init__("This run has ended. Send a new message to go on.")
+
+
 class RunRepository(UserRepository[Run]):
     """The user's runs."""
 
@@ -45,8 +54,12 @@ class RunRepository(UserRepository[Run]):
         return run
 
     def find_key(self, key: str) -> Run | None:
-        """Return the run that an idempotency key began."""
-        return self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
+        """Return the run that an idempotency key began within the last 24 hours."""
+        found = self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
+        if found is not None and self._scope.now - found.created_at > KEY_LIFETIME:
+            self.change(found, idempotency_key=None)
+            return None
+        return found
 
     def is_busy(self, conversation_id: int) -> bool:
         """Tell whether a run of the conversation has not ended."""
@@ -83,24 +96,30 @@ class RunRepository(UserRepository[Run]):
             )
         )
 
-    def append(self, run_id: str, events: list[Event]) -> int:
+    def append(self, run_id: str, events: list[Event], *, last: bool = False) -> int:
         """Store events under the run's next numbers and return the last number.
 
         The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap.
+
+        Raises:
+            RunNotFound: The user has no such run.
+            RunEnded: It has ended, and these are not said to be its last events.
         """
-        last = self._session.execute(
+        last_seq = self._session.execute(
             text(
-                "update runs set last_seq = last_seq + :count where user_id = :user_id and id = :id returning last_seq"
+                "update runs set last_seq = last_seq + :count where user_id = :user_id and id = :id "
+                "and (ended_at is null or :last) returning last_seq"
             ),
-            {"count": len(events), "user_id": self._scope.user_id, "id": run_id},
+            {"count": len(events), "user_id": self._scope.user_id, "id": run_id, "last": last},
         ).scalar_one_or_none()
-        if last is None:
-            raise RunNotFound
+        if last_seq is None:
+            self.get(run_id)
+            raise RunEnded
         rows = [
             {
                 "user_id": self._scope.user_id,
                 "run_id": run_id,
-                "seq": last - len(events) + place,
+                "seq": last_seq - len(events) + place,
                 "kind": event.kind,
                 "data": storable_json(event.data),
                 "created_at": self._scope.now,
@@ -109,7 +128,7 @@ class RunRepository(UserRepository[Run]):
         ]
         if rows:
             self._session.execute(insert(RunEvent), rows)
-        return int(last)
+        return int(last_seq)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:
         """List the events with a number above `after`, in order."""

@@ -14,12 +14,12 @@ from backend.errors import TooManyRequests
 from backend.identity.accounts import UsageRepository
 from backend.identity.caller import Caller
 from backend.operations.ledger import KeyUsedForSomethingElse, hash_of
-from backend.plain_text import PlainText
+from backend.plain_text import PLAIN
 from backend.runs.journal import Journal
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository
 
-MessageText = Annotated[PlainText, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000)]
+MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), PLAIN]
 """What a user says: 1 to 16,000 characters."""
 
 
@@ -103,18 +103,14 @@ class Turns:
                 if earlier.request_hash != request_hash:
                     raise KeyUsedForSomethingElse
                 return _turn(earlier, caller, is_new=False)
-            turns_today = UsageRepository(scope).count_turn()
-            if caller.kind == "guest" and 0 < self._guest_turns_per_day < turns_today:
-                raise TooManyRequests(
-                    f"A guest may send {self._guest_turns_per_day} messages a day. Go on tomorrow (UTC), or sign in.",
-                    retry_after=86_400 - (scope.now.hour * 60 + scope.now.minute) * 60 - scope.now.second,
-                )
             conversations = ConversationRepository(scope)
             # The conversation's row is locked first, so that two messages at once are accepted one after the other.
-            if conversation_id is None:
+            # Then come usage and numbers, in the order in which the end of a run locks them: no deadlock.
+            conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
+            self._count(scope, caller)
+            if conversation is None:
                 conversation = conversations.add(first_message=message)
             else:
-                conversation = conversations.get(conversation_id, lock=True)
                 conversations.touch(conversation)
             waits = runs.is_busy(conversation.id)
             run_id = secrets.token_hex(16)
@@ -142,6 +138,14 @@ class Turns:
             )
             runs.append(run_id, [_run_event(run)])
             return _turn(run, caller)
+
+    def _count(self, scope: Scope, caller: Caller) -> None:
+        turns_today = UsageRepository(scope).count_turn()
+        if caller.kind == "guest" and 0 < self._guest_turns_per_day < turns_today:
+            raise TooManyRequests(
+                f"A guest may send {self._guest_turns_per_day} messages a day. Go on tomorrow (UTC), or sign in.",
+                retry_after=86_400 - (scope.now.hour * 60 + scope.now.minute) * 60 - scope.now.second,
+            )
 
     def _fixed_input(self, scope: Scope, caller: Caller, conversation_id: int, message_id: int) -> dict[str, Any]:
         messages = MessageRepository(scope).all(conversation_id, last=self._history_messages + 1, up_to=message_id)

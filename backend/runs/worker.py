@@ -10,11 +10,11 @@ import structlog
 from anyio.to_thread import run_sync
 
 from backend.database import Database
-from backend.errors import DocuTalkError, Unavailable
-from backend.identity.caller import acting_as
+from backend.errors import DocuTalkError, NotFound, Unavailable
+from backend.identity.caller import Caller, acting_as
 from backend.runs.journal import Journal
 from backend.runs.live import Live
-from backend.runs.repository import RunNotFound
+from backend.runs.repository import RunEnded
 from backend.runs.turns import Assistant, Turn, Turns
 
 log = structlog.get_logger()
@@ -54,11 +54,30 @@ class Worker:
         self._assistant = assistant
         self._live = live
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._conversations: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        # They are weak: a lock lives as long as somebody holds it or waits for it.
+        self._accepting: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._executing: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, turn: Turn) -> None:
-        """Execute a run as soon as there is a free slot and the conversation's earlier runs have ended."""
+    async def accept(
+        self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
+    ) -> Turn:
+        """Accept a message and execute its run as soon as there is a slot and the conversation's earlier runs ended.
+
+        Raises as `Turns.accept` does.
+        """
+
+        def accept() -> Turn:
+            return self._turns.accept(caller, message, conversation_id=conversation_id, idempotency_key=idempotency_key)
+
+        # Runs of one conversation are submitted in the order in which their messages were committed.
+        async with _lock(self._accepting, (caller.user_id, conversation_id or 0)):
+            turn = await run_sync(accept)
+            if turn.is_new:
+                self._submit(turn)
+        return turn
+
+    def _submit(self, turn: Turn) -> None:
         self._live.open(turn.run_id)
         task = asyncio.create_task(self._execute(turn), name=f"run {turn.run_id}")
         self._tasks.add(task)
@@ -94,6 +113,7 @@ class Worker:
                 fixed_input = turn.fixed_input
                 if fixed_input is None:
                     fixed_input = await run_sync(self._turns.begin, turn)
+                    journal.tell()
                 with acting_as(caller):
                     await self._assistant.answer(fixed_input, model=turn.model, journal=journal)
                 status = "completed"
@@ -111,18 +131,21 @@ class Worker:
 
     @asynccontextmanager
     async def _turn_of(self, turn: Turn) -> AsyncIterator[None]:
-        # The dictionary is weak: a lock lives as long as a run holds it or waits for it.
-        key = (turn.caller.user_id, turn.conversation_id)
-        lock = self._conversations.get(key) or self._conversations.setdefault(key, asyncio.Lock())
-        async with lock, self._slots:
+        async with _lock(self._executing, (turn.caller.user_id, turn.conversation_id)), self._slots:
             yield
+
+
+def _lock(locks: WeakValueDictionary[tuple[str, int], asyncio.Lock], key: tuple[str, int]) -> asyncio.Lock:
+    return locks.get(key) or locks.setdefault(key, asyncio.Lock())
 
 
 async def _fail(journal: Journal, error: DocuTalkError) -> None:
     log.warning("run_failed", code=error.code)
     try:
         await journal.fail(error)
-    except RunNotFound:
+    except NotFound:
         log.info("run_deleted")
+    except RunEnded:
+        log.info("run_had_ended")
     except Unavailable as away:
         log.error("run_end_not_written", code=away.code)

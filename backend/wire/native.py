@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
@@ -17,10 +16,11 @@ from backend.identity.caller import Caller
 from backend.operations.tool import IdempotencyKey
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.repository import Event
-from backend.runs.turns import MessageText, Turn, Turns
+from backend.runs.turns import MessageText, Turn
 from backend.runs.worker import Worker
 from backend.wire.problems import problem
 
+_TOLD_OF_FAILURES = ("conversation_id", "run_id", "message_id", "response", "tool_calls")
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
@@ -50,9 +50,7 @@ class ChatReply(BaseModel):
     usage: dict[str, Any]
 
 
-def chat_routes(
-    turns: Turns, worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float
-) -> APIRouter:
+def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float) -> APIRouter:
     """Return the routes of chat."""
     router = APIRouter(prefix="/api", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
@@ -64,13 +62,7 @@ def chat_routes(
 
     async def answer(request: Request, said: ChatMessage, caller: Caller, key: str | None) -> Response:
         caller.require("write")
-
-        def accept() -> Turn:
-            return turns.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
-
-        turn = await run_sync(accept)
-        if turn.is_new:
-            worker.submit(turn)
+        turn = await worker.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
         events = follower.events(caller, turn.run_id)
         if "text/event-stream" in request.headers.get("accept", ""):
             return event_stream(events)
@@ -113,9 +105,11 @@ def _told(event: Event) -> str:
 
 
 async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float) -> Response:
+    status = "running"
     try:
         async with asyncio.timeout(seconds):
             async for event in events:
+                status = event.data["status"] if event.kind == "run" else status
                 if event.kind == "done":
                     return _ended(event.data)
     except TimeoutError:
@@ -124,7 +118,7 @@ async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float
         "conversation_id": turn.conversation_id,
         "run_id": turn.run_id,
         "message_id": None,
-        "status": "running",
+        "status": status,
         "response": "",
         "tool_calls": [],
         "citations": [],
@@ -145,5 +139,5 @@ def _ended(reply: dict[str, Any]) -> Response:
         error["code"],
         error["detail"],
         headers={"Retry-After": str(retry_after)} if retry_after else None,
-        **{name: reply[name] for name in ("conversation_id", "run_id", "message_id", "response", "tool_calls")},
+        **{name: reply[name] for name in _TOLD_OF_FAILURES if name in reply},
     )

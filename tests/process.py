@@ -1,0 +1,124 @@
+"""The service as a process of its own, as its owner starts it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import wait_until
+
+ROOT = Path(__file__).parents[1]
+DOCUTALK = (sys.executable, "-m", "backend.cli")
+
+
+@dataclass
+class Process:
+    """A running service."""
+
+    popen: subprocess.Popen[bytes]
+    directory: Path
+    url: str = ""
+
+    @property
+    def out(self) -> str:
+        return (self.directory / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.directory / "err").read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines() if line.startswith("{")]
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self.popen.poll() is None, self.err
+            return answers(f"{self.url}/ready")
+
+        wait_until(ready, seconds=60)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal to the process's group, as a terminal does; return the exit status and the seconds it took."""
+        started = time.monotonic()
+        os.killpg(self.popen.pid, number)
+        return self.popen.wait(30), time.monotonic() - started
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def environment(directory: Path, **settings: Any) -> dict[str, str]:
+    """Return an environment in which the command knows these settings and nothing else."""
+    given = {"DATA_DIR": directory / "data", "PYTHONPATH": ROOT, "PORT": 0, "GUESTS_PER_HOUR": 0} | settings
+    return {**os.environ, **{name: str(value) for name, value in given.items()}}
+
+
+def docutalk(directory: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*DOCUTALK, *arguments],
+        env=environment(directory, **settings),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@contextmanager
+def started(directory: Path, *command: str, name: str = "service", **settings: Any) -> Iterator[Process]:
+    """Start a command, `docutalk serve` unless told, in a process group of its own; kill what is left of it at the end.
+
+    The log and the rest of its output are in a directory `name` under `directory`.
+    """
+    output = directory / name
+    output.mkdir(exist_ok=True)
+    with (output / "out").open("w") as out, (output / "err").open("w") as err:
+        popen = subprocess.Popen(
+            command or (*DOCUTALK, "serve"),
+            env=environment(directory, **settings),
+            cwd=directory,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+    try:
+        yield Process(popen, output)
+    finally:
+        if popen.poll() is None:
+            os.killpg(popen.pid, signal.SIGTERM)
+            try:
+                popen.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(popen.pid, signal.SIGKILL)
+                popen.wait(5)
+
+
+@contextmanager
+def running(directory: Path, *, name: str = "service", **settings: Any) -> Iterator[Process]:
+    """Start `docutalk serve` and yield it once it is ready."""
+    with started(directory, name=name, **settings) as process:
+
+        def address() -> Any:
+            assert process.popen.poll() is None, process.err
+            return re.search(r"API +(http://\S+)/docs", process.err)
+
+        process.url = wait_until(address, seconds=60)[1]
+        process.wait_ready()
+        yield process

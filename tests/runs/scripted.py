@@ -1,0 +1,88 @@
+"""The durable turn's parts around an assistant that does what a test tells it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from backend.conversations.models import Message
+from backend.database import Database
+from backend.identity.caller import Caller
+from backend.runs.follow import HEARTBEAT, Follower
+from backend.runs.journal import Journal
+from backend.runs.live import Live
+from backend.runs.repository import Event
+from backend.runs.turns import Assistant, Turn, Turns
+from backend.runs.worker import Worker
+
+Script = Callable[[list[str], Journal], Awaitable[None]]
+"""Takes what was said so far, oldest first, and a journal, and answers."""
+
+FINAL: dict[str, Any] = {"output": [], "usage": {"input_tokens": 3, "output_tokens": 2}}
+
+
+class ScriptedAssistant:
+    """Answers by a script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def model_for(self, _caller: Caller) -> str:
+        return "scripted"
+
+    def fixed_input(self, messages: list[Message], _caller: Caller) -> dict[str, Any]:
+        return {"said": [message.content for message in messages]}
+
+    async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
+        assert model == "scripted"
+        await self._script(fixed_input["said"], journal)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one process is made of, as far as runs go."""
+
+    live: Live
+    turns: Turns
+    worker: Worker
+    follower: Follower
+
+    @classmethod
+    def of(cls, database: Database, assistant: Assistant, *, slots: int = 8, heartbeat_seconds: float = 15) -> "Parts":
+        live = Live()
+        turns = Turns(database, assistant, guest_turns_per_day=0, history_messages=40)
+        worker = Worker(database, turns, assistant, live, max_concurrent=slots)
+        return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds))
+
+    async def say(self, caller: Caller, words: str, conversation_id: int | None = None) -> tuple[Turn, dict[str, Any]]:
+        """Return the turn and its reply once it has ended."""
+        turn = await self.worker.accept(caller, words, conversation_id=conversation_id)
+        return turn, (await self.told(caller, turn))[-1].data
+
+    async def told(self, caller: Caller, turn: Turn, *, after: int = 0) -> list[Event]:
+        """Follow a run to its end; heartbeats are left out."""
+        events = self.follower.events(caller, turn.run_id, after=after)
+        return [event async for event in without_heartbeats(events)]
+
+
+async def without_heartbeats(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    async for event in events:
+        if event is not HEARTBEAT:
+            yield event
+
+
+async def echo(said: list[str], journal: Journal) -> None:
+    """Repeat the last message."""
+    await journal.add_text(f"You said {said[-1]}.")
+    await journal.finish(FINAL, outputs={})
+
+
+def text_of(events: list[Event]) -> str:
+    """Put the answer together as a client does: by offset, and taken back at a reset."""
+    text = ""
+    for event in events:
+        if event.kind == "text" and event.data["offset"] <= len(text):
+            known = len(text) - event.data["offset"]
+            text += event.data["delta"][known:]
+        elif event.kind == "reset":
+            text = text[: event.data["offset"]]
+    return text

@@ -1,0 +1,163 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from backend.database import Database
+from backend.identity.caller import Caller
+from backend.runs import journal as journals
+from backend.runs.follow import HEARTBEAT, RECONNECT, Follower
+from backend.runs.journal import Journal
+from backend.runs.live import Live
+from backend.runs.repository import Event
+from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo, text_of
+
+WORDS = [f"word{number}" for number in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def text_is_stored_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "STORE_TEXT_SECONDS", 0.02)
+
+
+async def slowly(_said: list[str], journal: Journal) -> None:
+    for word in WORDS:
+        await journal.add_text(word + " ")
+        await asyncio.sleep(0.004)
+    await journal.finish(FINAL, outputs={})
+
+
+async def with_a_reset(said: list[str], journal: Journal) -> None:
+    for word in WORDS[:12]:
+        await journal.add_text(word + " ")
+        await asyncio.sleep(0.004)
+    await journal.reset()
+    await slowly(said, journal)
+
+
+def followed(database: Database, caller: Caller, script: Any) -> tuple[list[Event], dict[int, list[Event]]]:
+    """Return what a follower was told from the start, and others that came back after each stored event."""
+
+    async def run() -> tuple[list[Event], dict[int, list[Event]]]:
+        parts = Parts.of(database, ScriptedAssistant(script))
+        turn = await parts.worker.accept(caller, "hello", conversation_id=None)
+        events: list[Event] = []
+        returned: dict[int, asyncio.Task[list[Event]]] = {}
+        async for event in parts.follower.events(caller, turn.run_id):
+            events.append(event)
+            if event.seq is not None:
+                returned[event.seq] = asyncio.create_task(parts.told(caller, turn, after=event.seq))
+        return events, {seq: await task for seq, task in returned.items()}
+
+    return asyncio.run(run())
+
+
+def stored(events: list[Event]) -> list[Event]:
+    return [event for event in events if event.seq is not None]
+
+
+@pytest.mark.spec("RUN-9")
+@pytest.mark.parametrize("script", [slowly, with_a_reset])
+def test_stored_events_are_numbered_without_a_gap_and_live_text_has_no_number(
+    database: Database, alice: Caller, script: Any
+) -> None:
+    events, _ = followed(database, alice, script)
+
+    assert [event.seq for event in stored(events)] == list(range(1, len(stored(events)) + 1))
+    assert events[0].kind == "run"
+    assert events[-1].kind == "done"
+    assert {event.kind for event in events if event.seq is None} == {"text"}
+    assert text_of(events) == text_of(stored(events)) == events[-1].data["response"] == " ".join(WORDS) + " "
+
+
+@pytest.mark.spec("RUN-10")
+@pytest.mark.parametrize("script", [slowly, with_a_reset])
+def test_who_comes_back_is_told_exactly_the_rest(database: Database, alice: Caller, script: Any) -> None:
+    events, returned = followed(database, alice, script)
+
+    for seq, rest in returned.items():
+        assert stored(rest) == stored(events)[seq:]
+        assert text_of([*stored(events)[:seq], *rest]) == events[-1].data["response"]
+    assert returned[max(returned)] == []
+
+
+@pytest.mark.spec("RUN-10")
+@pytest.mark.parametrize("after", [3, 99, 2_147_483_647])
+def test_who_comes_back_after_the_end_is_told_nothing_and_not_kept(
+    database: Database, alice: Caller, after: int
+) -> None:
+    async def run() -> list[Event]:
+        parts = Parts.of(database, ScriptedAssistant(echo))
+        turn, _ = await parts.say(alice, "hello")
+        async with asyncio.timeout(5):
+            return await parts.told(alice, turn, after=after)
+
+    assert asyncio.run(run()) == []
+
+
+@pytest.mark.spec("RUN-11")
+def test_a_follower_elsewhere_is_told_the_same_stored_events(
+    database: Database, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.runs.follow.POLL_SECONDS", 0.01)
+
+    async def run() -> tuple[list[Event], list[Event]]:
+        parts = Parts.of(database, ScriptedAssistant(slowly))
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        # A process that does not execute the run has no live channel of it.
+        elsewhere = Follower(database, Live())
+        there = [event async for event in elsewhere.events(alice, turn.run_id)]
+        return await parts.told(alice, turn), there
+
+    here, there = asyncio.run(run())
+
+    assert there == stored(there) == here
+
+
+@pytest.mark.spec("RUN-12")
+def test_a_silent_run_keeps_its_stream_open_with_heartbeats(database: Database, alice: Caller) -> None:
+    async def silent(said: list[str], journal: Journal) -> None:
+        await asyncio.sleep(0.3)
+        await echo(said, journal)
+
+    async def run() -> list[Event]:
+        parts = Parts.of(database, ScriptedAssistant(silent), heartbeat_seconds=0.05)
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        return [event async for event in parts.follower.events(alice, turn.run_id)]
+
+    events = asyncio.run(run())
+
+    assert 2 <= events.count(HEARTBEAT) <= 6
+    assert events[-1].kind == "done"
+
+
+@pytest.mark.spec("RUN-13")
+def test_streams_end_with_reconnect_when_the_process_goes_down(database: Database, alice: Caller) -> None:
+    async def run() -> list[list[Event]]:
+        parts = Parts.of(database, ScriptedAssistant(slowly))
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        following = [asyncio.create_task(parts.told(alice, turn)) for _ in range(3)]
+        await asyncio.sleep(0.03)
+        parts.follower.stop()
+        async with asyncio.timeout(1):
+            events = [await task for task in following]
+        await parts.worker.stop(seconds=5)
+        return events
+
+    for events in asyncio.run(run()):
+        assert events[-1] is RECONNECT
+        assert "done" not in [event.kind for event in events]
+
+
+@pytest.mark.spec("RUN-13")
+def test_a_database_that_goes_away_is_told_as_reconnect(database_url: str, alice: Caller) -> None:
+    database = Database()
+    database.open(database_url)
+
+    async def run() -> list[Event]:
+        parts = Parts.of(database, ScriptedAssistant(echo))
+        turn, _ = await parts.say(alice, "hello")
+        database.close()
+        return await parts.told(alice, turn)
+
+    assert asyncio.run(run()) == [RECONNECT]
