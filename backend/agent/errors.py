@@ -45,6 +45,10 @@ class ModelTimeout(ModelFailed):
         super().__init__(f"The model {model} took too long to answer. Your message is kept; try again.")
 
 
+class BrokeOff(Exception):
+    """The provider's stream ended before its answer did."""
+
+
 class TooManySteps(ModelFailed):
     """The model kept calling tools."""
 

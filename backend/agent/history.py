@@ -1,50 +1,68 @@
 """What a run works on: the conversation so far, in the Responses API's items, bounded and whole."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 from backend.conversations.models import Message
 
 Item = dict[str, Any]
 
+UNANSWERED = "(This message got no answer.)"
+"""What stands in for the answer of a run that failed; many servers insist that user and assistant take turns."""
+
 
 def items_of(messages: list[Message], *, most_characters: int) -> list[Item]:
     """Return the items of a conversation, oldest first, ending with the user's new message.
 
     Whole messages are left out from the oldest on until the rest has at most `most_characters` characters; the last
-    stays in any case. Every call stands before its own output, whatever became of its run: a provider refuses a
-    history in which one is missing.
+    stays in any case. Every call stands before its own output and every user's message but the last has an answer,
+    whatever became of its run: providers refuse a history in which one is missing.
     """
     kept: list[list[Item]] = []
     room = most_characters
     for message in reversed(messages):
-        items = _items(message)
+        if not (items := _items(message)):
+            continue
         room -= sum(len(json.dumps(item, ensure_ascii=False)) for item in items)
         if kept and room < 0:
             break
         kept.append(items)
     while len(kept) > 1 and kept[-1][0].get("role") != "user":
         kept.pop()
-    return [item for items in reversed(kept) for item in items]
+    items = []
+    for said in reversed(kept):
+        if items and said[0].get("role") == "user" and items[-1].get("role") != "assistant":
+            items.append({"role": "assistant", "content": UNANSWERED})
+        items += said
+    return items
 
 
 def _items(message: Message) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
-    items: list[Item] = [
-        {
-            "type": "function_call",
-            "call_id": call["call_id"],
-            "name": call.get("name") or "unknown",
-            "arguments": json.dumps(call.get("arguments") or {}, ensure_ascii=False),
-        }
-        for call in message.tool_calls
-    ]
-    for call in message.tool_calls:
-        result = call.get("result") or {}
-        output = result.get("error", result) if call.get("is_error") else result
-        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, separators=(",", ":"))
-        items.append({"type": "function_call_output", "call_id": call["call_id"], "output": text})
+    items: list[Item] = []
+    # The calls of one response stand together: a model that reads them all as parallel learns to guess task numbers.
+    for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
+        response = list(calls)
+        items += [_call(call) for call in response]
+        items += [_output(call) for call in response]
     if message.content:
         items.append({"role": "assistant", "content": message.content})
     return items
+
+
+def _call(call: dict[str, Any]) -> Item:
+    return {
+        "type": "function_call",
+        "call_id": call["call_id"],
+        "name": call.get("name") or "unknown",
+        "arguments": json.dumps(call.get("arguments") or {}, ensure_ascii=False),
+    }
+
+
+def _output(call: dict[str, Any]) -> Item:
+    result = call.get("result") or {}
+    output = result.get("error", result) if call.get("is_error") else result
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, separators=(",", ":"))
+    return {"type": "function_call_output", "call_id": call["call_id"], "output": text}

@@ -1,15 +1,20 @@
 """Any model that LiteLLM knows. Importing this module imports LiteLLM."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
 
 # Before the import: without it LiteLLM fetches a price map from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm  # after the setting above
+import openai
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.models.interface import Model
 
 from backend.agent.assistant import ModelChoice
+from backend.agent.errors import BrokeOff
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
@@ -18,7 +23,40 @@ litellm.drop_params = True
 
 def litellm_model(choice: ModelChoice) -> Model:
     """Return the model that a LiteLLM name stands for. Retries are ours: see `recording.py`."""
-    provider = choice.name.split("/", 1)[0]
+    provider = _provider_of(choice.name)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider) or ("none" if base_url else None)
-    return LitellmModel(choice.name, base_url=base_url, api_key=key)
+    return WholeAnswers(choice.name, base_url=base_url, api_key=key)
+
+
+class WholeAnswers(LitellmModel):
+    """LiteLLM's model, which does not take half an answer for a whole one."""
+
+    async def _fetch_response(self, *args: Any, **more: Any) -> Any:
+        # The SDK's own method, not meant to be overridden: the only place where LiteLLM's stream can be reached.
+        fetched = await super()._fetch_response(*args, **more)
+        if isinstance(fetched, tuple):
+            response, stream = fetched
+            return response, _whole(stream)
+        return fetched
+
+
+async def _whole(stream: Any) -> AsyncIterator[Any]:
+    """Pass LiteLLM's stream on.
+
+    Raises:
+        BrokeOff: The provider gave no reason for the end. LiteLLM then makes one up, and says the answer is complete.
+    """
+    async with aclosing(stream):
+        async for chunk in stream:
+            yield chunk
+    if stream.received_finish_reason is None and stream.intermittent_finish_reason is None:
+        raise BrokeOff
+
+
+def _provider_of(name: str) -> str:
+    """Return LiteLLM's name of a model's provider: names that it knows need no prefix."""
+    try:
+        return str(litellm.get_llm_provider(name)[1])
+    except openai.BadRequestError:
+        return name.split("/", 1)[0]

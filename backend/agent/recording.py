@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import math
+import re
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import openai
@@ -18,11 +20,12 @@ from openai.types.responses import (
     ResponseOutputItem,
     ResponseOutputMessage,
     ResponseOutputText,
+    ResponseRefusalDeltaEvent,
     ResponseTextDeltaEvent,
 )
 
-from backend.agent.errors import ModelAuthFailed, ModelFailed, ModelTimeout, ModelUnavailable
-from backend.plain_text import storable
+from backend.agent.errors import BrokeOff, ModelAuthFailed, ModelFailed, ModelTimeout, ModelUnavailable
+from backend.plain_text import storable_json
 from backend.runs.journal import Journal
 
 log = structlog.get_logger()
@@ -32,7 +35,11 @@ ATTEMPTS = 3
 MOST_CALLS = 32
 """Calls of one response that are followed."""
 LONGEST_WAIT = 10.0
-"""Seconds between two attempts, whatever the provider asks for."""
+"""Seconds that we wait for a provider before we ask again; one that wants more is not asked again."""
+LONGEST_RESPONSE = 1_000_000
+"""Characters of one response; a model that goes on is stopped."""
+DEEPEST_ARGUMENTS = 20
+"""Levels of lists and objects in a call's arguments."""
 
 Dumped = dict[str, Any]
 
@@ -55,17 +62,19 @@ class RecordedModel(Model):
         self, system_instructions: str | None, input: str | list[TResponseInputItem], *rest: Any, **more: Any
     ) -> ModelResponse:
         """Return the model's next response after it was committed; a final one is committed by `finish`."""
-        response = await self._asked((system_instructions, input, *rest), more)
+        items = _in_plain_text(input)
+        response = await self._asked((system_instructions, items, *rest), more)
         number = self._journal.next_response
         output, calls = _with_our_ids(response.output, f"{self._journal.run_id}-{number}")
-        if not calls and not any(isinstance(item, ResponseOutputMessage) for item in output):
+        if not calls and not any(text.strip() for text in _texts(output)):
+            await self._journal.reset()
             raise ModelFailed(f"The model {self._name} gave an empty answer. Your message is kept; try again.")
         usage = response.usage
         dumped = {
             "output": [item.model_dump(mode="json", exclude_none=True) for item in output],
             "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
         }
-        outputs = _outputs(input)
+        outputs = _outputs(items)
         if calls:
             await self._journal.add_response(dumped, calls, outputs=outputs)
         else:
@@ -93,15 +102,21 @@ class RecordedModel(Model):
                     raise
                 log.warning("model_failed", code=failure.code, attempt=attempt, error=type(error).__name__)
                 await self._journal.reset()
-                if not isinstance(failure, ModelUnavailable) or attempt == ATTEMPTS:
+                asked = _asked_to_wait(error)
+                wait = 0.5 * 2 ** (attempt - 1) if asked is None else asked
+                if not isinstance(failure, ModelUnavailable) or attempt == ATTEMPTS or wait > LONGEST_WAIT:
                     raise failure from error
-                await asyncio.sleep(_wait_before_retry(error, attempt))
+                await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 
     async def _streamed(self, args: tuple[Any, ...], more: dict[str, Any]) -> ModelResponse:
         final: Response | None = None
+        size = 0
         async for event in self._inner.stream_response(*args, **more):
-            if isinstance(event, ResponseTextDeltaEvent):
+            size += len(getattr(event, "delta", ""))
+            if size > LONGEST_RESPONSE:
+                raise ModelFailed(f"The model {self._name} did not stop talking, and was stopped. Try again.")
+            if isinstance(event, ResponseTextDeltaEvent | ResponseRefusalDeltaEvent):
                 await self._journal.add_text(event.delta)
             elif isinstance(event, ResponseCompletedEvent):
                 final = event.response
@@ -114,22 +129,23 @@ class RecordedModel(Model):
 
     async def _whole(self, args: tuple[Any, ...], more: dict[str, Any]) -> ModelResponse:
         response = await self._inner.get_response(*args, **more)
-        for item in response.output:
-            if isinstance(item, ResponseOutputMessage):
-                for part in item.content:
-                    if isinstance(part, ResponseOutputText):
-                        await self._journal.add_text(part.text)
+        for text in _texts(response.output):
+            await self._journal.add_text(text)
         return response
 
 
-class BrokeOff(Exception):
-    """The provider's stream ended without a response."""
+def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
+    """Yield what the model says to the user; a refusal is said too."""
+    for item in output:
+        if isinstance(item, ResponseOutputMessage):
+            for part in item.content:
+                yield part.text if isinstance(part, ResponseOutputText) else part.refusal
 
 
 def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[ResponseOutputItem], list[Dumped]]:
     """Return the output with every call renamed, and the calls: providers reuse ids and leave them out.
 
-    Arguments that are no JSON object become one whose only name says so: the tool refuses it, and the model reads why.
+    Arguments that nobody can use become an object whose only name says why: the tool refuses it, the model reads it.
     """
     renamed: list[ResponseOutputItem] = []
     calls: list[Dumped] = []
@@ -139,9 +155,15 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
                 continue
             arguments = _arguments(item.arguments)
             call_id = f"{prefix}-{len(calls) + 1}"
-            calls.append({"call_id": call_id, "name": storable(item.name), "arguments": arguments})
-            update = {"call_id": call_id, "name": storable(item.name), "arguments": json.dumps(arguments)}
+            # The name goes back to the provider, which refuses a whole conversation for one that is out of order.
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", item.name)[:64] or "unknown"
+            calls.append({"call_id": call_id, "name": name, "arguments": arguments})
+            update = {"call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
             renamed.append(item.model_copy(update=update))
+        elif isinstance(item, ResponseOutputMessage):
+            # The SDK crashes on a refusal; to the user it is an answer like any other.
+            said = [ResponseOutputText(text=text, annotations=[], type="output_text") for text in _texts([item])]
+            renamed.append(item.model_copy(update={"content": said}))
         else:
             renamed.append(item)
     return renamed, calls
@@ -149,50 +171,78 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
 
 def _arguments(text: str) -> Dumped:
     try:
-        parsed = json.loads(text or "{}")
-    except ValueError:
+        # Numbers that JSON does not have would be refused by the database.
+        parsed = json.loads(text or "{}", parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
         parsed = None
-    return parsed if isinstance(parsed, dict) else {"arguments_were_not_a_json_object": True}
+    if not isinstance(parsed, dict) or not _is_flat(parsed, DEEPEST_ARGUMENTS):
+        return {"arguments_were_not_a_json_object": True}
+    return parsed if storable_json(parsed) == parsed else {"arguments_had_control_characters": True}
 
 
-def _outputs(items: str | list[TResponseInputItem]) -> dict[str, str]:
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(item, levels - 1) for item in inside)
+
+
+def _in_plain_text(items: str | list[TResponseInputItem]) -> list[TResponseInputItem]:
+    """Return the input with each tool's output as text: the SDK makes a list of parts, which many servers refuse."""
     if isinstance(items, str):
-        return {}
-    outputs: dict[str, str] = {}
+        return [{"role": "user", "content": items}]
+    plain: list[TResponseInputItem] = []
     for item in items:
-        if item.get("type") == "function_call_output":
-            told: Any = item
-            output = told["output"]
-            outputs[told["call_id"]] = output if isinstance(output, str) else json.dumps(output)
-    return outputs
+        told: Any = item
+        if told.get("type") == "function_call_output" and not isinstance(told["output"], str):
+            told = {**told, "output": "".join(part.get("text", "") for part in told["output"])}
+        plain.append(told)
+    return plain
+
+
+def _outputs(items: list[TResponseInputItem]) -> dict[str, str]:
+    told: list[Any] = [item for item in items if item.get("type") == "function_call_output"]
+    return {item["call_id"]: item["output"] for item in told}
 
 
 def _failure(error: Exception, model: str) -> ModelFailed | None:
     """Return our own error for a provider's; None for a defect of ours. LiteLLM's errors are kinds of OpenAI's."""
-    match error:
-        case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return ModelAuthFailed(model)
-        case openai.APITimeoutError() | TimeoutError():
-            return ModelTimeout(model)
-        case openai.RateLimitError() | openai.APIConnectionError() | openai.InternalServerError() | BrokeOff():
-            return ModelUnavailable(model)
-        case openai.APIStatusError() if error.status_code >= 500:
-            return ModelUnavailable(model)
-        case openai.APIStatusError() if type(error).__name__ == "ContextWindowExceededError":
-            return ModelFailed(f"This conversation is too long for the model {model}. Start a new one.")
-        case openai.APIStatusError():
-            return ModelFailed(
-                f"The provider of the model {model} refused the request (HTTP {error.status_code}). Whoever runs this "
-                "service has to check MODEL and the provider's settings. Your message is kept."
-            )
-        case openai.OpenAIError():
-            return ModelUnavailable(model)
-        case _:
-            return None
+    if not isinstance(error, openai.OpenAIError | TimeoutError | BrokeOff):
+        return None
+    status = getattr(error, "status_code", None) or 503
+    if any(isinstance(cause, openai.APITimeoutError | TimeoutError) for cause in _causes(error)):
+        return ModelTimeout(model)
+    if status in (401, 403):
+        return ModelAuthFailed(model)
+    if status == 429 or status >= 500:
+        return ModelUnavailable(model, retry_after=math.ceil(_asked_to_wait(error) or 10))
+    if type(error).__name__ == "ContextWindowExceededError":
+        return ModelFailed(f"This conversation is too long for the model {model}. Start a new one.")
+    return ModelFailed(
+        f"The provider of the model {model} refused the request (HTTP {status}). Whoever runs this service has to "
+        "check MODEL and the provider's settings. Your message is kept."
+    )
 
 
-def _wait_before_retry(error: Exception, attempt: int) -> float:
-    response = getattr(error, "response", None)
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    seconds = float(asked) if asked.replace(".", "", 1).isdigit() else 0.5 * 2 ** (attempt - 1)
-    return min(seconds, LONGEST_WAIT)
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # A stream that falls silent reaches us as one that broke off; only what lies behind it tells the two apart.
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _asked_to_wait(error: Exception) -> float | None:
+    """Return after how many seconds the provider wants to be asked again, when it says so."""
+    # LiteLLM keeps the provider's headers here; its errors' own response is made up and has none.
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None

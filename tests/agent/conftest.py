@@ -1,0 +1,60 @@
+"""The service with a model of a provider's, which is scripted and speaks real HTTP."""
+
+import importlib
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from backend.settings import Settings
+from bench.scripted_model import ScriptedModel, says, scripted_model
+from tests.agent.talk import KEY
+from tests.conftest import serving, signed_in_guest
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[ScriptedModel]:
+    """The provider's server; a test says what it answers with `model.follow`."""
+    # Imported once before any service needs it: on a busy machine that takes longer than a service may take to start.
+    importlib.import_module("backend.agent.providers")
+    with scripted_model([says("Hello.")]) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def with_model(model: ScriptedModel, make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
+    """Makes settings of a service that asks the scripted model."""
+
+    def make(**changes: object) -> Settings:
+        given = {"model": "openai/any", "openai_base_url": model.url, "openai_api_key": KEY, "max_steps": 6}
+        return make_settings(**(given | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session", params=["streaming", "whole"])
+def asking(request: pytest.FixtureRequest, with_model: Callable[..., Settings]) -> Iterator[str]:
+    """The service, once with MODEL_STREAMING and once without; returns its address."""
+    with serving(with_model(model_streaming=request.param == "streaming")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def streaming(with_model: Callable[..., Settings]) -> Iterator[str]:
+    """The service with MODEL_STREAMING; returns its address."""
+    with serving(with_model()) as url:
+        yield url
+
+
+@pytest.fixture
+def person(asking: str) -> Iterator[httpx.Client]:
+    """A fresh guest of `asking`."""
+    with signed_in_guest(asking) as client:
+        yield client
+
+
+@pytest.fixture
+def listener(streaming: str) -> Iterator[httpx.Client]:
+    """A fresh guest of `streaming`."""
+    with signed_in_guest(streaming) as client:
+        yield client
