@@ -6,13 +6,12 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import create_task_group
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from mcp import Client
 
 from backend import VERSION
 from backend import log as logs
@@ -22,8 +21,7 @@ from backend.database import Database
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
 from backend.identity.routes import identity_routes
 from backend.installation import Installation, Postgres
-from backend.mcp_server.http import mcp_routes
-from backend.mcp_server.server import build_server
+from backend.mcp_server.mount import McpMount
 from backend.operations.perform import Operations
 from backend.runs.follow import Follower
 from backend.runs.live import Live
@@ -40,6 +38,10 @@ from backend.wire.native import chat_routes, event_stream
 from backend.wire.problems import install_problems
 from backend.wire.signed_in import bearer_token, caller_of, client_address, sign_in
 
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+    from starlette.types import ASGIApp
+
 TOOLS = TASK_TOOLS
 LET_RUNS_END_SECONDS = 4.0
 """How long a process that goes down lets its runs go on."""
@@ -53,7 +55,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
     operations = Operations(database)
     authenticator = make_authenticator(settings, database)
-    server = build_server(TOOLS, operations)
     assistant = AgentAssistant(
         model_choice(settings),
         TOOLS,
@@ -70,16 +71,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     follower = Follower(database, live)
     worker = Worker(database, turns, assistant, live, max_concurrent=settings.max_concurrent_runs)
+    mcp = McpMount(lambda: mcp_endpoint(settings, operations, authenticator))
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        client = Client(server, cache=None, read_timeout_seconds=60)
         with stop_streams_on_signal(follower):
             try:
-                async with server.session_manager.run(), client, create_task_group() as background:
+                async with create_task_group() as background:
                     background.start_soon(installation.open)
-                    background.start_soon(assistant.load, client)
+                    background.start_soon(mcp.serve, assistant.load)
                     yield
                     follower.stop()
                     await worker.stop(seconds=LET_RUNS_END_SECONDS)
@@ -120,15 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(conversation_routes(database, signed_in))
     app.include_router(run_routes(database, follower, signed_in, stream_of=event_stream))
     app.include_router(chat_routes(worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
-    app.router.routes.extend(
-        mcp_routes(
-            server,
-            lambda headers: caller_of(headers, authenticator, door="mcp"),
-            public_url=settings.public_url,
-            origins=settings.cors_origins,
-            host=None if settings.listens_publicly else settings.host,
-        )
-    )
+    app.router.routes.append(mcp.route)
     install_problems(app)
     app.add_middleware(
         CORSMiddleware,
@@ -181,6 +174,23 @@ def make_authenticator(settings: Settings, database: Database) -> Authenticator:
     )
     guests = GuestRules(get=settings.guests_get, per_hour=settings.guests_per_hour, days=settings.guest_days)
     return Authenticator(database, secret=settings.secret, guests=guests, better_auth=better_auth)
+
+
+def mcp_endpoint(
+    settings: Settings, operations: Operations, authenticator: Authenticator
+) -> "tuple[MCPServer[Any], ASGIApp]":
+    """Import the MCP SDK, and return the server of our tools with its endpoint for outside clients."""
+    from backend.mcp_server.http import guarded_endpoint
+    from backend.mcp_server.server import build_server
+
+    server = build_server(TOOLS, operations)
+    return server, guarded_endpoint(
+        server,
+        lambda headers: caller_of(headers, authenticator, door="mcp"),
+        public_url=settings.public_url,
+        origins=settings.cors_origins,
+        host=None if settings.listens_publicly else settings.host,
+    )
 
 
 def model_choice(settings: Settings) -> ModelChoice:

@@ -19,14 +19,11 @@ from backend import VERSION
 from backend import log as logs
 from backend.app import TOOLS, create_app, find_postgres, make_authenticator, make_database, model_choice
 from backend.database import Database
-from backend.doctor import examine_here, examine_url
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import UTC, user_id_of
 from backend.installation import Installation
-from backend.mcp_server.server import build_server
-from backend.mcp_server.stdio import bridge_stdio, serve_stdio
 from backend.operations.perform import Operations
 from backend.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
@@ -83,8 +80,15 @@ def serve(_given: argparse.Namespace) -> int:
 
 def serve_mcp(given: argparse.Namespace) -> int:
     """Serve MCP over stdin and stdout, for clients that start a command."""
+    # Not at the top: the SDK takes as long as all the rest of a start, and no other command needs it at once.
+    from backend.mcp_server.server import build_server
+    from backend.mcp_server.stdio import bridge_stdio, serve_stdio
+
+    level = os.environ.get("LOG_LEVEL", "WARNING").upper()
+    if level not in logs.LEVELS:
+        raise InvalidSettings(f"LOG_LEVEL: give one of {', '.join(logs.LEVELS)}.")
     # Standard output belongs to the protocol.
-    logs.configure(os.environ.get("LOG_LEVEL", "WARNING").upper(), stream=sys.stderr)
+    logs.configure(level, stream=sys.stderr)
     token = os.environ.get("DOCUTALK_TOKEN", "")
     if not token:
         print(
@@ -158,6 +162,8 @@ def create_token(given: argparse.Namespace) -> int:
 
 def examine(given: argparse.Namespace) -> int:
     """Check an installation, here or at a URL, and say what to mend."""
+    from backend.doctor import examine_here, examine_url
+
     logs.configure("WARNING", stream=sys.stderr)
     status = 0
     for finding in examine_url(given.url) if given.url else examine_here(Settings.load()):
@@ -185,7 +191,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="docutalk", description="A chat service over your tasks and documents.")
+    parser = argparse.ArgumentParser(prog="docutalk", description="A chat service over your tasks.")
     parser.add_argument("--version", action="version", version=f"docutalk {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="command")
 

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import structlog
 
 _ROOT = f"{Path(__file__).parent.parent}/"
-_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
 
 def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
@@ -25,7 +25,7 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     ]
     structlog.configure(
         processors=[*stamps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -42,9 +42,9 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Below WARNING libraries tell whole requests and answers; of them only the server's start and end is told.
-    root.setLevel(max(_LEVELS[level], logging.WARNING))
-    logging.getLogger("backend").setLevel(_LEVELS[level])
-    logging.getLogger("uvicorn.error").setLevel(max(_LEVELS[level], logging.INFO))
+    root.setLevel(max(LEVELS[level], logging.WARNING))
+    logging.getLogger("backend").setLevel(LEVELS[level])
+    logging.getLogger("uvicorn.error").setLevel(max(LEVELS[level], logging.INFO))
     for name in ("mcp", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The SDK and LiteLLM put prompts and tool data into records at ERROR too.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from anyio.to_thread import run_sync
-from mcp import Client
 
 from backend.agent.errors import ModelFailed
 from backend.agent.history import items_of
@@ -19,6 +18,8 @@ from backend.operations.tool import Tool
 from backend.runs.journal import Journal
 
 if TYPE_CHECKING:
+    from mcp import Client
+
     from backend.agent.loop import Loop
 
 log = structlog.get_logger()
@@ -73,7 +74,7 @@ class AgentAssistant:
         """Whether what is heavy is loaded, so that a turn could be served."""
         return self._loop is not None
 
-    async def load(self, client: Client) -> None:
+    async def load(self, client: "Client") -> None:
         """Import the Agents SDK, and LiteLLM where the model needs it, beside the event loop."""
         try:
             self._loop = await run_sync(self._make_loop, client)
@@ -109,7 +110,7 @@ class AgentAssistant:
             raise ModelFailed("The model could not be loaded; the service's log says why. Your message is kept.")
         await self._loop.answer(fixed_input, model=model, journal=journal)
 
-    def _make_loop(self, client: Client) -> "Loop":
+    def _make_loop(self, client: "Client") -> "Loop":
         module = importlib.import_module("backend.agent.loop")
         made: Loop = module.Loop(self._choice, client, max_steps=self._max_steps)
         return made

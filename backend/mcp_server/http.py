@@ -10,7 +10,7 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, jsonrpc_message_adapter
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import DocuTalkError
@@ -20,10 +20,10 @@ LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 CallerOf = Callable[[list[tuple[bytes, bytes]]], Awaitable[Caller]]
 
 
-def mcp_routes(
+def guarded_endpoint(
     server: MCPServer[Any], caller_of: CallerOf, *, public_url: str | None, origins: list[str], host: str | None
-) -> list[BaseRoute]:
-    """Return the route `/mcp`; the server's session manager must be run by the app's lifespan.
+) -> ASGIApp:
+    """Return what answers at `/mcp`; the server's session manager must be running.
 
     Args:
         server: The MCP server.
@@ -38,9 +38,8 @@ def mcp_routes(
         json_response=False,
         transport_security=_security(public_url, origins, host),
     )
-    [endpoint] = [route for route in app.routes if isinstance(route, Route) and route.path == "/mcp"]
-    guarded = Route("/mcp", endpoint=_with_caller(endpoint.app, caller_of), methods=None)
-    return [guarded]
+    [route] = [route for route in app.routes if isinstance(route, Route) and route.path == "/mcp"]
+    return _with_caller(route.app, caller_of)
 
 
 def _security(public_url: str | None, origins: list[str], host: str | None) -> TransportSecuritySettings:
