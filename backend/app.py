@@ -15,7 +15,8 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from backend import VERSION
 from backend import log as logs
-from backend.agent.assistant import AgentAssistant, ModelChoice
+from backend.agent.assistant import AgentAssistant
+from backend.agent.choice import ModelChoice
 from backend.conversations.routes import conversation_routes
 from backend.database import Database
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules

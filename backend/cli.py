@@ -245,14 +245,15 @@ def _listening(name: str, host: str, port: int) -> socket.socket:
 
 def _banner(settings: Settings, port: int) -> str:
     host = "localhost" if settings.listens_publicly or settings.host in ("127.0.0.1", "::1") else settings.host
+    base = settings.public_url or f"http://{host}:{port}"
     model = model_choice(settings).shown
     hint = " (no language model; set MODEL or a provider's key for one)" if model == "offline-rules-1" else ""
     database = "your PostgreSQL (DATABASE_URL)" if settings.database_url else f"embedded, in {settings.data_dir}"
     return (
         f"\n  DocuTalk {VERSION}\n\n"
-        f"  Page      {settings.public_url or f'http://{host}:{port}'}\n"
-        f"  API       http://{host}:{port}/docs\n"
-        f"  MCP       http://{host}:{port}/mcp\n"
+        f"  Page      {base}\n"
+        f"  API       {base}/docs\n"
+        f"  MCP       {base}/mcp\n"
         f"  Model     {model}{hint}\n"
         f"  Database  {database}\n\n"
         f"  Ctrl-C stops it.\n"

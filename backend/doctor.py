@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from backend import VERSION
-from backend.agent.assistant import OFFLINE_NAME
+from backend.agent.choice import OFFLINE_NAME
 from backend.app import find_postgres, make_database, model_choice
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady

@@ -167,8 +167,8 @@ class EmbeddedPostgres:
         if maker != str(self._major):
             raise EmbeddedPostgresError(
                 f"The database in {self._cluster} was made by PostgreSQL {maker}, and this is PostgreSQL "
-                f"{self._major}. Nothing was changed. Back it up with the DocuTalk that made it and restore "
-                "it under another DATA_DIR, or move it away to begin with an empty database."
+                f"{self._major}. Nothing was changed. Go back to the DocuTalk that made it, or copy the data over with "
+                f"pg_dump and psql of PostgreSQL {maker}, or move it away to begin with an empty database."
             )
 
     def _make_cluster(self, lock: TextIO) -> None:

@@ -11,6 +11,8 @@ class DocuTalkError(Exception):
 
     def __init__(self, sentence: str, *, retry_after: int | None = None) -> None:
         super().__init__(sentence)
+        self.members: dict[str, int | str] = {}
+        """Further members of the problem, for programs."""
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, or None."""
 

@@ -85,8 +85,7 @@ class UserRepository(Generic[Row]):
             ).scalar_one()
         )
 
-    def _written(self, outcome: str, **fields: Any) -> None:
-        """Log a write by its table and outcome; ids only, never content."""
-        log.info(
-            "repository_write", table=self.model.__tablename__, user_id=self._scope.user_id, outcome=outcome, **fields
-        )
+    def _written(self, outcome: str, *, table: str | None = None, **fields: Any) -> None:
+        """Log a write by its table and outcome; ids and counts only, never content."""
+        table = table or self.model.__tablename__
+        log.info("repository_write", table=table, user_id=self._scope.user_id, outcome=outcome, **fields)

@@ -1,4 +1,4 @@
-"""Every setting of the service, read once at start. Only `app.py` and `cli.py` import this."""
+"""Every setting of the service, read once at start. Only the root, the commands and the migrations import this."""
 
 import ipaddress
 import os

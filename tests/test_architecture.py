@@ -23,6 +23,7 @@ FLOORS = (
     {"installation"},
     {"schema"},
     {"database"},
+    {"idempotency"},
     {"settings", "errors", "log", "plain_text", "embedded_postgres"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""

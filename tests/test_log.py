@@ -164,6 +164,7 @@ def test_each_request_is_told_once_with_its_route_and_time(run: Run) -> None:
         assert line["latency_ms"] >= 0
         has_user = name not in ("unknown", "jwt", "health", "malformed")
         assert line.get("user_id") == (run.user_id if has_user else None), name
+        assert ("run_id" in line and "conversation_id" in line) == (name in ("chat", "events")), name
 
 
 @pytest.mark.spec("LOG-3")
@@ -171,8 +172,9 @@ def test_each_write_is_told_with_its_table_user_and_outcome(run: Run) -> None:
     written = [(line["table"], line["outcome"]) for line in run.of("add") if line["event"] == "repository_write"]
     tables = {line["table"] for line in run.named("repository_write")}
 
-    assert written == [("tasks", "added")]
-    assert {"users", "sessions", "api_tokens", "tasks", "conversations", "messages", "runs"} <= tables
+    assert written == [("tasks", "added"), ("operations", "added")]
+    rows_of_a_turn = {"conversations", "messages", "runs", "run_responses", "run_events", "operations", "usage"}
+    assert {"users", "sessions", "api_tokens", "tasks"} | rows_of_a_turn <= tables
     assert all(line["user_id"] and line["outcome"] for line in run.named("repository_write"))
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import importlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from anyio.to_thread import run_sync
 
+from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed
 from backend.agent.history import items_of
 from backend.conversations.models import Message
@@ -23,29 +23,6 @@ if TYPE_CHECKING:
     from backend.agent.loop import Loop
 
 log = structlog.get_logger()
-
-OFFLINE = "offline"
-OFFLINE_NAME = "offline-rules-1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelChoice:
-    """Which model answers, and how it is reached."""
-
-    name: str = OFFLINE
-    """`offline`, or a LiteLLM name."""
-    keys: dict[str, str] = field(default_factory=dict)
-    """API keys by the provider's LiteLLM prefix; LiteLLM finds those of others in the environment."""
-    base_url: str | None = None
-    """Where an OpenAI-compatible server is, for names that begin with `openai/`."""
-    streaming: bool = True
-    timeout_seconds: float = 120.0
-    guests_get: Literal["on", "offline", "off"] = "on"
-
-    @property
-    def shown(self) -> str:
-        """The model's name as users see it."""
-        return OFFLINE_NAME if self.name == OFFLINE else self.name
 
 
 class AgentAssistant:

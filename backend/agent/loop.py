@@ -13,7 +13,7 @@ from agents.run_config import ToolExecutionConfig
 from agents.tool_context import ToolContext
 from mcp import Client
 
-from backend.agent.assistant import OFFLINE_NAME, ModelChoice
+from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
 from backend.agent.offline import OfflineModel
 from backend.agent.recording import RecordedModel

@@ -19,7 +19,6 @@ from agents.models.interface import Model
 from agents.tool import Tool
 from agents.usage import Usage
 from openai.types import responses as wire
-from typing_extensions import override
 
 from backend.agent import offline_patterns as said
 from backend.agent.offline_patterns import LONGEST_MESSAGE, NAME, NO_TASKS, TOO_LONG, UNLIKE, UNSURE, WHICH
@@ -363,7 +362,6 @@ def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call
 class OfflineModel(Model):
     """The SDK's model interface over the rules; it uses no tokens."""
 
-    @override
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
     ) -> ModelResponse:

@@ -13,7 +13,7 @@ import openai
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.models.interface import Model
 
-from backend.agent.assistant import ModelChoice
+from backend.agent.choice import ModelChoice
 from backend.agent.errors import BrokeOff
 
 litellm.suppress_debug_info = True

@@ -60,6 +60,7 @@ class ConversationRepository(UserRepository[Conversation]):
         """Note that something was said."""
         conversation.updated_at = self._scope.now
         self._session.add(conversation)
+        self._written("touched", conversation_id=conversation.id)
 
     def rename(self, conversation_id: int, title: str) -> Conversation:
         """Give a conversation another title."""

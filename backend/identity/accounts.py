@@ -8,12 +8,15 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlmodel import Session, col
 
-from backend.errors import NotFound
+from backend.errors import Conflict, NotFound
+from backend.idempotency import KEY_LIFETIME
 from backend.identity.caller import AccessScope
 from backend.identity.models import ApiToken, LoginSession, Usage, User
 from backend.repository import UserRepository
 
 SESSION_PREFIX = "dts_"
+MOST_TOKENS = 100
+"""Personal access tokens that a user may have."""
 TOKEN_PREFIX = "dtp_"  # noqa: S105  # a prefix, no token
 
 
@@ -22,6 +25,24 @@ class TokenNotFound(NotFound):
 
     def __init__(self, token_id: int) -> None:
         super().__init__(f"Token {token_id} does not exist. List your tokens with GET /api/tokens.")
+
+
+class TokenMadeBefore(Conflict):
+    """The same request made a token before."""
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(
+            f"This request made token {token_id} already, and its secret is shown only once. If it was lost, revoke "
+            f"token {token_id} and make another one with a new Idempotency-Key."
+        )
+        self.members["token_id"] = token_id
+
+
+class TooManyTokens(Conflict):
+    """The user has as many tokens as one may have."""
+
+    def __init__(self) -> None:
+        super().__init__(f"You have {MOST_TOKENS} tokens, which is the limit. Revoke one that you do not need.")
 
 
 class AccountRepository(UserRepository[User]):
@@ -120,13 +141,35 @@ class TokenRepository(UserRepository[ApiToken]):
 
     model = ApiToken
 
-    def add(self, *, name: str, scopes: list[AccessScope], expires_at: datetime | None) -> tuple[ApiToken, str]:
-        """Keep a token by its hash, and return it with the secret, which is shown this once."""
+    def add(
+        self,
+        *,
+        name: str,
+        scopes: list[AccessScope],
+        expires_at: datetime | None,
+        idempotency_key: str | None = None,
+    ) -> tuple[ApiToken, str]:
+        """Keep a token by its hash, and return it with the secret, which is shown this once.
+
+        Raises:
+            TokenMadeBefore: The idempotency key made one already, whose secret cannot be shown again.
+            TooManyTokens: The user has as many as one may have.
+        """
+        # The number is taken first: its counter stays locked, so equal requests come one after the other.
+        token_id = self._next("token")
+        tokens = self.all()
+        for earlier in tokens:
+            is_recent = self._scope.now - earlier.created_at <= KEY_LIFETIME
+            if is_recent and idempotency_key is not None and earlier.idempotency_key == idempotency_key:
+                raise TokenMadeBefore(earlier.id)
+        if len(tokens) >= MOST_TOKENS:
+            raise TooManyTokens
         secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
         token = ApiToken(
             user_id=self._scope.user_id,
-            id=self._next("token"),
+            id=token_id,
             name=name,
+            idempotency_key=idempotency_key,
             scopes=sorted(scopes),
             token_hash=hashed(secret),
             expires_at=expires_at,
@@ -150,6 +193,7 @@ class TokenRepository(UserRepository[ApiToken]):
         if token.last_used_at is None or now - token.last_used_at > timedelta(hours=1):
             token.last_used_at = now
             self._session.add(token)
+            self._written("used", token_id=token_id)
         return token
 
     def revoke(self, token_id: int) -> None:
@@ -169,7 +213,7 @@ class UsageRepository(UserRepository[Usage]):
 
     def count_turn(self) -> int:
         """Count one more turn today and return how many that makes."""
-        return int(
+        turns = int(
             self._session.execute(
                 text(
                     "insert into usage (user_id, day, turns) values (:user_id, :day, 1) "
@@ -178,6 +222,8 @@ class UsageRepository(UserRepository[Usage]):
                 {"user_id": self._scope.user_id, "day": self._scope.now.date()},
             ).scalar_one()
         )
+        self._written("counted", turns=turns)
+        return turns
 
     def count_tokens(self, *, input_tokens: int, output_tokens: int) -> None:
         """Add a run's tokens to today's."""
@@ -195,6 +241,7 @@ class UsageRepository(UserRepository[Usage]):
                 "output": output_tokens,
             },
         )
+        self._written("counted", input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def hashed(token: str) -> str:

@@ -48,6 +48,7 @@ class ApiToken(Owned, table=True):
     name: str = Field(sa_type=Text)
     scopes: list[str] = Field(sa_type=ARRAY(Text))
     token_hash: str = Field(sa_type=Text, unique=True)
+    idempotency_key: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = timestamp(default_now=True)
     expires_at: datetime | None = timestamp()
     last_used_at: datetime | None = timestamp()

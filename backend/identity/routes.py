@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 
 from backend.database import Database
 from backend.errors import Forbidden, Unauthorized
+from backend.idempotency import IdempotencyHeader
 from backend.identity.accounts import SESSION_PREFIX, AccountRepository, SessionRepository, TokenRepository
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
@@ -81,12 +82,14 @@ def identity_routes(
             return TokensListed(tokens=[TokenSeen.of(token) for token in tokens])
 
     @router.post("/tokens", status_code=201, summary="Make a personal access token; its secret is shown once")
-    def make_token(wanted: TokenWanted, caller: SignedInCaller) -> TokenMade:
+    def make_token(wanted: TokenWanted, caller: SignedInCaller, key: IdempotencyHeader = None) -> TokenMade:
         _forbid_tokens(caller)
         with database.scope(caller.user_id, caller.zone) as scope:
             days = wanted.expires_in_days
             expires = None if days is None else scope.now + timedelta(days=days)
-            token, secret = TokenRepository(scope).add(name=wanted.name, scopes=wanted.scopes, expires_at=expires)
+            token, secret = TokenRepository(scope).add(
+                name=wanted.name, scopes=wanted.scopes, expires_at=expires, idempotency_key=key
+            )
             return TokenMade(**TokenSeen.of(token).model_dump(), token=secret)
 
     @router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a personal access token")

@@ -117,3 +117,5 @@ class TokensListed(BaseModel):
     """The user's tokens."""
 
     tokens: list[TokenSeen]
+    next_cursor: None = None
+    """Always null: a user has at most a hundred, and all are on this page."""

@@ -1,26 +1,14 @@
 """The repository of operations: what was done, through which door, and how it ended."""
 
-import hashlib
 import json
-from datetime import timedelta
 from typing import Any, Literal
 
-from backend.errors import InvalidInput
+from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
 from backend.operations.models import Operation
 from backend.plain_text import storable, storable_json
 from backend.repository import UserRepository
 
 MOST_ARGUMENT_BYTES = 256 * 1024
-KEY_LIFETIME = timedelta(hours=24)
-
-
-class KeyUsedForSomethingElse(InvalidInput):
-    """An idempotency key came again with other content."""
-
-    code = "idempotency_key_reused"
-
-    def __init__(self) -> None:
-        super().__init__("This idempotency key was already used with other content. Use a new key for a new request.")
 
 
 class Ledger(UserRepository[Operation]):
@@ -89,12 +77,8 @@ class Ledger(UserRepository[Operation]):
             )
         )
         self._session.flush()
+        self._written("added", operation_id=operation_id)
         return operation_id
-
-
-def hash_of(arguments: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of arguments regardless of their order."""
-    return hashlib.sha256(json.dumps(arguments, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
 
 
 def outline(result: Any) -> Any:

@@ -12,8 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from backend.database import Database, Scope
 from backend.errors import DocuTalkError, Forbidden, Unavailable
+from backend.idempotency import hash_of
 from backend.identity.caller import Caller
-from backend.operations.ledger import Ledger, hash_of, outline
+from backend.operations.ledger import Ledger, outline
 from backend.operations.models import Operation
 from backend.operations.tool import KEY_ARGUMENT, Tool
 

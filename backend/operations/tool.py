@@ -4,26 +4,19 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from backend.database import Scope
 from backend.errors import FieldProblem, InvalidInput
+from backend.idempotency import IdempotencyKey
 from backend.identity.caller import AccessScope
-from backend.plain_text import ONE_LINE
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result", bound=BaseModel)
 
 KEY_ARGUMENT = "idempotency_key"
-
-IdempotencyKey = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=200),
-    Field(description="Any text that is the same when the same request is sent again: it is then done only once."),
-    ONE_LINE,
-]
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
 

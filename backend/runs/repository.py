@@ -1,20 +1,19 @@
 """The repository of runs, their committed responses and their events."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy import insert, text
 from sqlmodel import col, select
 
 from backend.errors import Conflict, NotFound
+from backend.idempotency import KEY_LIFETIME
 from backend.plain_text import storable_json
 from backend.repository import UserRepository
 from backend.runs.models import Run, RunEvent, RunResponse
 
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
 ENDED = ("completed", "failed", "cancelled")
-KEY_LIFETIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,7 @@ class RunRepository(UserRepository[Run]):
                 created_at=self._scope.now,
             )
         )
+        self._written("added", table="run_responses", run_id=run_id)
 
     def append(self, run_id: str, events: list[Event], *, last: bool = False) -> int:
         """Store events under the run's next numbers and return the last number.
@@ -128,6 +128,7 @@ class RunRepository(UserRepository[Run]):
         ]
         if rows:
             self._session.execute(insert(RunEvent), rows)
+            self._written("added", table="run_events", run_id=run_id, count=len(rows))
         return int(last_seq)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:

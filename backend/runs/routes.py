@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
+import structlog
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import StreamingResponse
@@ -49,17 +50,22 @@ def run_routes(
     router = APIRouter(prefix="/api/runs", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
-    def read(caller: Caller, run_id: str) -> RunSeen:
-        with database.scope(caller.user_id, caller.zone) as scope:
-            return RunSeen.of(RunRepository(scope).get(run_id))
+    async def find(caller: Caller, run_id: str) -> RunSeen:
+        def read() -> RunSeen:
+            with database.scope(caller.user_id, caller.zone) as scope:
+                return RunSeen.of(RunRepository(scope).get(run_id))
+
+        seen = await run_sync(read)
+        structlog.contextvars.bind_contextvars(conversation_id=seen.conversation_id, run_id=run_id)
+        return seen
 
     @router.get("/{run_id}", summary="Show the state of a run")
-    def show_run(run_id: RunId, caller: SignedInCaller) -> RunSeen:
-        return read(caller, run_id)
+    async def show_run(run_id: RunId, caller: SignedInCaller) -> RunSeen:
+        return await find(caller, run_id)
 
     @router.get("/{run_id}/events", summary="Follow a run, from after Last-Event-ID", response_class=StreamingResponse)
     async def follow_run(run_id: RunId, caller: SignedInCaller, last_event_id: LastEventId = 0) -> StreamingResponse:
-        await run_sync(read, caller, run_id)
+        await find(caller, run_id)
         return stream_of(follower.events(caller, run_id, after=last_event_id))
 
     return router

@@ -11,9 +11,9 @@ from backend.conversations.models import Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Database, Scope
 from backend.errors import TooManyRequests
+from backend.idempotency import KeyUsedForSomethingElse, hash_of
 from backend.identity.accounts import UsageRepository
 from backend.identity.caller import Caller
-from backend.operations.ledger import KeyUsedForSomethingElse, hash_of
 from backend.plain_text import PLAIN
 from backend.runs.journal import Journal
 from backend.runs.models import Run

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
+from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
-from backend.operations.tool import IdempotencyKey
 from backend.tasks import tools
 from backend.tasks.repository import Status
 from backend.tasks.schemas import (
@@ -24,8 +24,6 @@ from backend.tasks.schemas import (
     TasksListed,
     Title,
 )
-
-IdempotencyHeader = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
 
 
 class TaskWanted(BaseModel):

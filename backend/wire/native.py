@@ -5,15 +5,16 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request
+import structlog
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from backend.conversations.schemas import ConversationId
 from backend.errors import NotFound
+from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
-from backend.operations.tool import IdempotencyKey
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.repository import Event
 from backend.runs.turns import MessageText, Turn
@@ -54,7 +55,6 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
     """Return the routes of chat."""
     router = APIRouter(prefix="/api", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
-    Key = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
     answers: dict[int | str, dict[str, Any]] = {
         200: {"model": ChatReply, "content": {"text/event-stream": {}}},
         202: {"model": ChatReply, "description": "The run goes on; follow it at /api/runs/{run_id}/events."},
@@ -63,13 +63,16 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
     async def answer(request: Request, said: ChatMessage, caller: Caller, key: str | None) -> Response:
         caller.require("write")
         turn = await worker.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
+        structlog.contextvars.bind_contextvars(conversation_id=turn.conversation_id, run_id=turn.run_id)
         events = follower.events(caller, turn.run_id)
         if "text/event-stream" in request.headers.get("accept", ""):
             return event_stream(events)
         return await _whole_answer(events, turn, wait_seconds)
 
     @router.post("/chat", summary="Say something and get the answer", responses=answers)
-    async def chat(request: Request, said: ChatMessage, caller: SignedInCaller, key: Key = None) -> Response:
+    async def chat(
+        request: Request, said: ChatMessage, caller: SignedInCaller, key: IdempotencyHeader = None
+    ) -> Response:
         return await answer(request, said, caller, key)
 
     @router.post("/{user_id}/chat", summary="The same, for clients that name the user", responses=answers)
@@ -78,7 +81,7 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
         request: Request,
         said: ChatMessage,
         caller: SignedInCaller,
-        key: Key = None,
+        key: IdempotencyHeader = None,
     ) -> Response:
         if user_id not in (caller.user_id, caller.subject):
             raise NotFound("This user does not exist. POST /api/chat takes the user from the token.")

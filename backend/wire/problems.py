@@ -52,7 +52,7 @@ def problem(
     return ProblemResponse(body, status, headers)
 
 
-def problem_of(error: DocuTalkError, **more: Any) -> ProblemResponse:
+def problem_of(error: DocuTalkError) -> ProblemResponse:
     """Return the problem of an error of ours."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
@@ -60,7 +60,7 @@ def problem_of(error: DocuTalkError, **more: Any) -> ProblemResponse:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="docutalk"'
     problems = error.problems if isinstance(error, InvalidInput) else ()
-    return problem(error.status, error.code, str(error), problems=problems, headers=headers, **more)
+    return problem(error.status, error.code, str(error), problems=problems, headers=headers, **error.members)
 
 
 def install_problems(app: FastAPI) -> None:

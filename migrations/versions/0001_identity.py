@@ -65,6 +65,7 @@ def upgrade() -> None:
             name text not null,
             scopes text[] not null,
             token_hash text not null,
+            idempotency_key text,
             created_at timestamp with time zone default now() not null,
             expires_at timestamp with time zone,
             last_used_at timestamp with time zone,

@@ -249,7 +249,7 @@ def test_what_is_heavy_is_imported_where_it_is_needed_and_nobody_is_told() -> No
         "socket.getaddrinfo = lambda *address, **_: asked.append(address) or []\n"
         "heavy = {'agents', 'litellm', 'openai'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
-        "from backend.agent.assistant import ModelChoice\n"
+        "from backend.agent.choice import ModelChoice\n"
         "from backend.agent.loop import Loop\n"
         "Loop(ModelChoice(), None, max_steps=1)\n"
         "print(sorted(heavy & set(sys.modules)))\n"

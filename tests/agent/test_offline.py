@@ -20,7 +20,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from backend.agent import offline
+from backend.agent import offline, offline_patterns
 from backend.agent.offline import NAME, OfflineModel
 from tests.agent.offline_sentences import REFUSED, UNDERSTOOD, Call, Sentence
 
@@ -436,3 +436,4 @@ def test_whatever_a_tool_returns_there_is_an_answer(words: str, output: Any, dum
 @pytest.mark.spec("OFFLINE-10")
 def test_the_rules_stay_small() -> None:
     assert len(inspect.getsource(offline).splitlines()) <= 400
+    assert len(inspect.getsource(offline_patterns).splitlines()) <= 250

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from agents.models.chatcmpl_converter import Converter
 
-from backend.agent.assistant import ModelChoice
+from backend.agent.choice import ModelChoice
 from backend.agent.history import Item, items_of
 from backend.conversations.models import Message
 from tests.agent.talk import assert_acceptable

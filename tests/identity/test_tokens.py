@@ -214,3 +214,34 @@ def test_the_command_makes_no_token_for_nobody(docutalk: Any) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "There is no user guest_nobody."
+
+
+@pytest.mark.spec("IDENT-29")
+def test_an_equal_request_makes_no_second_token_and_shows_no_secret(guest: httpx.Client) -> None:
+    key = {"Idempotency-Key": "laptop-1"}
+    first = guest.post("/api/tokens", json={"name": "laptop"}, headers=key).json()
+
+    again = guest.post("/api/tokens", json={"name": "laptop"}, headers=key)
+
+    refused(again, 409, "conflict")
+    assert again.json()["token_id"] == first["id"]
+    assert first["token"] not in again.text
+    assert [token["id"] for token in guest.get("/api/tokens").json()["tokens"]] == [first["id"]]
+    assert (
+        guest.post("/api/tokens", json={"name": "laptop"}, headers={"Idempotency-Key": "laptop-2"}).status_code == 201
+    )
+
+
+@pytest.mark.spec("IDENT-29")
+def test_a_user_has_at_most_a_hundred_tokens(guest: httpx.Client, superuser_url: str) -> None:
+    user_id = guest.get("/api/me").json()["id"]
+    made(guest)
+    query(
+        superuser_url,
+        "insert into api_tokens (user_id, id, name, scopes, token_hash) "
+        "select %s, number, 'old', '{read}', %s || number from generate_series(1001, 1099) number",
+        user_id,
+        user_id,
+    )
+
+    refused(guest.post("/api/tokens", json={"name": "one too many"}), 409, "conflict")

@@ -6,7 +6,8 @@ import pytest
 from mcp import Client
 from structlog.testing import capture_logs
 
-from backend.agent.assistant import AgentAssistant, ModelChoice
+from backend.agent.assistant import AgentAssistant
+from backend.agent.choice import ModelChoice
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Database
 from backend.identity.caller import Caller

@@ -1,7 +1,9 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -98,6 +100,9 @@ def test_ten_turns_of_one_conversation_do_what_they_say(guest: httpx.Client, pro
             assert arguments.items() <= call["arguments"].items()
             assert call["result"]
         assert named in reply["response"], message
+        if message == "Show me all my tasks":
+            for title in ("Buy groceries", "Pay bills", "Call mom", "Prepare the meeting"):
+                assert title in reply["response"]
         assert reply["model"] == "offline-rules-1"
         body["conversation_id"] = reply["conversation_id"]
 
@@ -112,8 +117,11 @@ def test_the_due_date_of_a_message_is_resolved_by_the_server(guest: httpx.Client
     reply = guest.post("/api/chat", json={"message": CONVERSATION[2][0]}).json()
 
     due = guest.get("/api/tasks/2").json()
+    berlin = ZoneInfo("Europe/Berlin")
+    today = datetime.now(berlin).date()
+    friday = today - timedelta(days=today.weekday()) + timedelta(days=11)
     assert due["priority"] == "high"
-    assert due["due"] is not None
+    assert datetime.fromisoformat(due["due"]) == datetime.combine(friday, time(23, 59), berlin)
     assert reply["tool_calls"][1]["result"]["due"] == due["due"]
 
 

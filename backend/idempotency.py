@@ -1,0 +1,38 @@
+"""Idempotency keys: what makes a request the same as one that was sent before."""
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import Header
+from pydantic import Field, StringConstraints
+
+from backend.errors import InvalidInput
+from backend.plain_text import ONE_LINE
+
+KEY_LIFETIME = timedelta(hours=24)
+"""How long a key stands for its first request."""
+
+IdempotencyKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    Field(description="Any text that is the same when the same request is sent again: it is then done only once."),
+    ONE_LINE,
+]
+
+IdempotencyHeader = Annotated[IdempotencyKey | None, Header(alias="Idempotency-Key")]
+
+
+class KeyUsedForSomethingElse(InvalidInput):
+    """An idempotency key came again with other content."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was already used with other content. Use a new key for a new request.")
+
+
+def hash_of(request: dict[str, Any]) -> str:
+    """Return the SHA-256, in hex, of a request's content regardless of its order."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
