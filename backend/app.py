@@ -36,6 +36,7 @@ from backend.web.routes import web_routes
 from backend.wire.health import health_routes
 from backend.wire.http import EveryRequest, Metrics
 from backend.wire.native import chat_routes, event_stream
+from backend.wire.own_hosts import OwnHosts
 from backend.wire.problems import install_problems
 from backend.wire.signed_in import bearer_token, caller_of, client_address, sign_in
 
@@ -124,6 +125,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(chat_routes(worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
     app.router.routes.append(mcp.route)
     install_problems(app)
+    app.add_middleware(
+        OwnHosts,
+        host=None if settings.listens_publicly else settings.host,
+        public_url=settings.public_url,
+        origins=settings.cors_origins,
+    )
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,

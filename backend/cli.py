@@ -22,9 +22,10 @@ from backend.database import Database
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
-from backend.identity.authenticator import UTC, user_id_of
+from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
 from backend.installation import Installation
 from backend.operations.perform import Operations
+from backend.plain_text import storable
 from backend.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
 
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(given)
     except (InvalidSettings, DocuTalkError, EmbeddedPostgresError) as error:
-        print(error, file=sys.stderr)
+        told = error.for_owner if isinstance(error, DatabaseUnavailable) else str(error)
+        print(storable(told), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -144,14 +146,14 @@ def create_token(given: argparse.Namespace) -> int:
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
     with opened_database(settings) as database:
-        user_id = given.user or user_id_of("local", "owner")
+        user_id = given.user or user_id_of(LOCAL_ISSUER, "owner")
         with database.scope(user_id, UTC) as scope:
             accounts = AccountRepository(scope)
             if accounts.find() is None:
                 if given.user:
                     print(f"There is no user {given.user}.", file=sys.stderr)
                     return 1
-                accounts.add_person(name="Owner", issuer="local", subject="owner")
+                accounts.add_person(name="Owner", issuer=LOCAL_ISSUER, subject="owner")
             expires = None if given.days == 0 else scope.now + timedelta(days=given.days)
             _, secret = TokenRepository(scope).add(
                 name=given.name, scopes=given.scopes or ["read", "write"], expires_at=expires

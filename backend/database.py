@@ -134,7 +134,7 @@ class Database:
             connection = self._connect()
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             log.warning("database_unavailable", reason=type(error).__name__)
-            raise DatabaseUnavailable from error
+            raise not_connected(error) from error
         with connection, Session(connection) as session:
             try:
                 session.execute(
@@ -245,6 +245,26 @@ _GUARD = text(
                    and not (c.relrowsecurity and c.relforcerowsecurity)
                  order by 1) as open_tables
     """
+)
+
+
+def not_connected(error: Exception) -> DatabaseUnavailable:
+    """Return why no connection was made, in the owner's terms: the driver's own text names host and user."""
+    told = str(getattr(error, "orig", None) or error).lower()
+    for words, sentence in _CAUSES:
+        if all(word in told for word in words):
+            return DatabaseUnavailable(f"{sentence} Check DATABASE_URL.")
+    return DatabaseUnavailable()
+
+
+_CAUSES = (
+    (("database", "does not exist"), "The server answers, and it has no database of the name in the URL."),
+    (("role", "does not exist"), "The server answers, and it does not know the user in the URL."),
+    (("password",), "The server answers, and it refuses the user or the password in the URL."),
+    (("translate host name",), "The host name in the URL is not known."),
+    (("connection refused",), "Nothing answers at the host and port in the URL."),
+    (("timeout",), "The server at the host and port in the URL does not answer in time."),
+    (("ssl",), "The server wants another sslmode than the URL has; hosted ones want sslmode=require."),
 )
 
 

@@ -12,8 +12,12 @@ from backend.agent.choice import OFFLINE_NAME
 from backend.app import find_postgres, make_database, model_choice
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
+from backend.plain_text import storable
 from backend.schema import head
 from backend.settings import Settings
+
+KEYED = ("openai", "gemini", "anthropic")
+"""Providers whose keys are settings of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding as one line."""
-        return f"{'MEND' if self.is_bad else 'ok  '}  {self.name}: {self.says}"
+        return f"{'MEND' if self.is_bad else 'ok  '}  {self.name}: {storable(self.says)}"
 
 
 def examine_here(settings: Settings) -> Iterator[Finding]:
@@ -36,6 +40,10 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
     yield Finding("model", f"{model}; guests get: {settings.guests_get}")
     if model != OFFLINE_NAME and find_spec("litellm") is None:
         yield Finding("litellm", "it is not installed; run `make run` again", is_bad=True)
+    provider = model.split("/", 1)[0]
+    is_elsewhere = provider == "openai" and settings.openai_base_url is not None
+    if provider in KEYED and provider not in model_choice(settings).keys and not is_elsewhere:
+        yield Finding("key", f"{model} needs {provider.upper()}_API_KEY", is_bad=True)
     yield _database(settings)
     yield from _reach(settings)
 
@@ -105,10 +113,10 @@ def _database(settings: Settings) -> Finding:
     try:
         database.open(postgres.url, revive=postgres.revive)
         database.check(expected_revision=head())
-    except (NotReady, DatabaseUnavailable) as error:
+    except NotReady as error:
         return Finding("database", f"{where}: {error}", is_bad=True)
-    except ValueError as error:
-        return Finding("database", str(error), is_bad=True)
+    except DatabaseUnavailable as error:
+        return Finding("database", f"{where}: {error.for_owner}", is_bad=True)
     finally:
         database.close()
         postgres.stop()

@@ -1,6 +1,7 @@
 """Expected failures: each has a status, a stable code and a sentence that a person or a model can act on."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class DocuTalkError(Exception):
@@ -15,6 +16,21 @@ class DocuTalkError(Exception):
         """Further members of the problem, for programs."""
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, or None."""
+
+
+def plainly(complaint: Mapping[str, Any], noun: str) -> str:
+    """Return pydantic's complaint about a field or an argument as a sentence, which holds nothing of its value."""
+    limits = complaint.get("ctx", {})
+    match complaint["type"]:
+        case "string_too_short" | "too_short" if limits.get("min_length") == 1:
+            return "This may not be empty."
+        case "extra_forbidden":
+            return f"This {noun} does not exist."
+        case "missing":
+            return f"This {noun} is required."
+        case "string_unicode":
+            return "The text contains characters that are not Unicode."
+    return f"{complaint['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 
 class FieldProblem:
@@ -85,8 +101,10 @@ class DatabaseUnavailable(Unavailable):
 
     code = "database_unavailable"
 
-    def __init__(self) -> None:
+    def __init__(self, for_owner: str | None = None) -> None:
         super().__init__("The database does not answer right now. Try again in a few seconds.", retry_after=5)
+        self.for_owner = for_owner or str(self)
+        """What the owner of the installation can do about it; holds no password, and is not for callers."""
 
 
 class NotReady(DocuTalkError):

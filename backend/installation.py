@@ -68,14 +68,16 @@ class Installation:
 
     async def open(self) -> None:
         """Open the database; try again for as long as it takes, and log each new reason why not."""
+        last_told = ""
         while True:
             try:
                 await run_sync(self.open_now)
                 return
             except (NotReady, DatabaseUnavailable, EmbeddedPostgresError) as error:
-                if str(error) != self.reason:
-                    self.reason = str(error)
-                    log.error("not_ready", reason=self.reason)
+                told = error.for_owner if isinstance(error, DatabaseUnavailable) else str(error)
+                if told != last_told:
+                    log.error("not_ready", reason=told)
+                self.reason, last_told = str(error), told
             except Exception:
                 # A defect must not end the attempts: nobody would hear of a task that died.
                 self.reason = "The database could not be opened; the log says why."

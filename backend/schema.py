@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from backend.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine
-from backend.errors import DatabaseUnavailable, NotReady
+from backend.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine, not_connected
+from backend.errors import NotReady
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -74,7 +74,7 @@ def failures_told() -> Iterator[None]:
         code = getattr(error.orig, "pgcode", None)
         if isinstance(error, OperationalError) and code is None:
             # No connection was made; the driver's text names host and user.
-            raise DatabaseUnavailable from error
+            raise not_connected(error) from error
         advice = " Give the database owner's URL in MIGRATION_DATABASE_URL." if code == _LACKS_A_RIGHT else ""
         raise NotReady(
             f"The migration failed ({code or type(error.orig).__name__}): {_first_line(error)} "

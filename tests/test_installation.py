@@ -83,7 +83,7 @@ def test_the_service_tells_why_it_is_not_ready_and_becomes_ready_without_a_resta
     monkeypatch.setattr(installation, "RETRY_SECONDS", 0.1)
     settings = make_settings(database_url=empty.url, migrate_on_start=False, log_level="CRITICAL")
 
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings), base_url="http://localhost") as client:
         told = wait_until(lambda: "docutalk migrate" in client.get("/ready").text and client.get("/ready"))
         assert told.status_code == 503
         assert told.json()["code"] == "not_ready"
@@ -116,7 +116,9 @@ def test_a_url_that_leads_nowhere_is_told_without_its_password(
 ) -> None:
     monkeypatch.setattr(installation, "RETRY_SECONDS", 0.1)
 
-    with TestClient(create_app(make_settings(database_url=url, log_level="CRITICAL"))) as client:
+    with TestClient(
+        create_app(make_settings(database_url=url, log_level="CRITICAL"), base_url="http://localhost")
+    ) as client:
         told = wait_until(lambda: reason in client.get("/ready").text and client.get("/ready").text)
 
     assert "secret" not in told
@@ -171,7 +173,7 @@ def test_the_embedded_database_that_cannot_be_used_says_why_and_is_tried_again(
     with pytest.raises(EmbeddedPostgresError) as refusal:
         EmbeddedPostgres.start(tmp_path / "postgres")
 
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings), base_url="http://localhost") as client:
         wait_until(lambda: client.get("/ready").json().get("detail") == str(refusal.value))
         (tmp_path / "postgres" / "letter.txt").unlink()
         wait_until(lambda: client.get("/ready").status_code == 200, seconds=40)

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -93,9 +93,10 @@ def place_of(cursor: str | None) -> tuple[datetime, int] | None:
         return None
     try:
         moment, number = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").rsplit(" ", 1)
-        place = datetime.fromisoformat(moment), int(number)
-    except (ValueError, binascii.Error):
+        written = datetime.fromisoformat(moment)
+        place = (written.astimezone(UTC), int(number)) if written.tzinfo else None
+    except (ValueError, OverflowError, binascii.Error):
         place = None
-    if place is None or place[0].tzinfo is None or not 0 < place[1] < 2**31:
+    if place is None or not 1970 <= place[0].year <= 2200 or not 0 < place[1] < 2**31:
         raise InvalidInput("cursor: Use next_cursor of the page before as it is.")
     return place

@@ -3,7 +3,9 @@
 import hashlib
 import hmac
 import ipaddress
+import random
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from zoneinfo import ZoneInfo
 import jwt
 
 from backend.database import Database, Scope, become
-from backend.errors import Forbidden, TooManyRequests, Unauthorized
+from backend.errors import DatabaseUnavailable, Forbidden, TooManyRequests, Unauthorized
 from backend.identity.accounts import (
     SESSION_PREFIX,
     TOKEN_PREFIX,
@@ -30,6 +32,9 @@ from backend.plain_text import storable
 
 UTC = ZoneInfo("UTC")
 MOST_TOKEN_LENGTH = 8192
+FORGET_ATTEMPTS = 5
+LOCAL_ISSUER = "local"
+"""Who vouches for the owner of an installation; no outside token may say so."""
 _REFUSED = "The token is not valid: it is unknown, expired or revoked. Sign in again or start a new guest session."
 
 
@@ -118,9 +123,21 @@ class Authenticator:
         with self._database.transaction(None) as session:
             gone = expired_users(session, most)
         for user_id in gone:
-            with self._database.scope(user_id, UTC) as scope:
-                AccountRepository(scope).delete()
+            self.forget(user_id)
         return len(gone)
+
+    def forget(self, user_id: str) -> None:
+        """Delete a user with everything of theirs."""
+        for attempt in range(1, FORGET_ATTEMPTS + 1):
+            try:
+                with self._database.scope(user_id, UTC) as scope:
+                    AccountRepository(scope).delete()
+                return
+            except DatabaseUnavailable:
+                # What the user is doing at this moment locks rows in another order; it ends soon.
+                if attempt == FORGET_ATTEMPTS:
+                    raise
+                time.sleep(random.uniform(0.05, 0.2) * attempt)  # noqa: S311  # it spreads attempts, no more
 
     def _of_session(self, token: str) -> Caller:
         with self._database.transaction(None) as session:
@@ -151,6 +168,8 @@ class Authenticator:
             raise Unauthorized("The token names nobody: it needs a `sub`, `id` or `userId`.")
         # Keyed by who issued it whether or not that is checked, so that configuring the check moves nobody.
         issuer = storable(str(claims.get("iss") or "better-auth"))
+        if issuer == LOCAL_ISSUER:
+            raise Unauthorized(f"The issuer {LOCAL_ISSUER} is this installation's own name and vouches for nobody.")
         user_id = user_id_of(issuer, str(subject))
         with self._database.scope(user_id, UTC) as scope:
             accounts = AccountRepository(scope)

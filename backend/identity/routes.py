@@ -71,8 +71,7 @@ def identity_routes(
     @router.delete("/me", status_code=204, summary="Delete my account and everything in it")
     def delete_me(caller: SignedInCaller) -> Response:
         _forbid_tokens(caller)
-        with database.scope(caller.user_id, caller.zone) as scope:
-            AccountRepository(scope).delete()
+        authenticator.forget(caller.user_id)
         return Response(status_code=204)
 
     @router.get("/tokens", summary="List my personal access tokens")

@@ -9,6 +9,8 @@ from backend.plain_text import storable, storable_json
 from backend.repository import UserRepository
 
 MOST_ARGUMENT_BYTES = 256 * 1024
+MOST_REFUSED_BYTES = 2 * 1024
+"""Of a call that was not done less is kept: it is anybody's to repeat."""
 
 
 class Ledger(UserRepository[Operation]):
@@ -59,6 +61,7 @@ class Ledger(UserRepository[Operation]):
     ) -> int:
         """Record an operation and return its id."""
         operation_id = self._next("operation")
+        most = MOST_ARGUMENT_BYTES if outcome == "ok" else MOST_REFUSED_BYTES
         self._session.add(
             Operation(
                 user_id=self._scope.user_id,
@@ -70,7 +73,7 @@ class Ledger(UserRepository[Operation]):
                 idempotency_key=idempotency_key,
                 request_hash=request_hash,
                 tool=tool,
-                arguments=_bounded(storable_json(arguments)),
+                arguments=_bounded(storable_json(arguments), most),
                 result=storable_json(result),
                 outcome=outcome,
                 milliseconds=milliseconds,
@@ -93,7 +96,7 @@ def outline(result: Any) -> Any:
             return result
 
 
-def _bounded(arguments: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(arguments)) > MOST_ARGUMENT_BYTES:
-        return {"left_out": "The arguments were too large to keep.", "names": [name[:100] for name in arguments][:50]}
+def _bounded(arguments: dict[str, Any], most: int) -> dict[str, Any]:
+    if len(json.dumps(arguments)) > most:
+        return {"left_out": "The arguments were too large to keep.", "names": [name[:50] for name in arguments][:20]}
     return arguments

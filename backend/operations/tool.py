@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from backend.database import Scope
-from backend.errors import FieldProblem, InvalidInput
+from backend.errors import FieldProblem, InvalidInput, plainly
 from backend.idempotency import IdempotencyKey
 from backend.identity.caller import AccessScope
 
@@ -128,16 +128,13 @@ def tool(
 
 def explained(error: ValidationError) -> tuple[FieldProblem, ...]:
     """Return pydantic's complaints as ours: at most ten, without the input's values and without links."""
-    problems = []
-    for complaint in error.errors(include_url=False, include_input=False, include_context=False)[:10]:
-        place = ".".join(str(part) for part in complaint["loc"])[:100]
-        message = complaint["msg"].removeprefix("Value error, ").rstrip(".")
-        if complaint["type"] == "extra_forbidden":
-            message = "This argument does not exist"
-        elif complaint["type"] == "missing":
-            message = "This argument is required"
-        problems.append(FieldProblem(place or "input", f"{message}."))
-    return tuple(problems)
+    complaints = error.errors(include_url=False, include_input=False)[:10]
+    return tuple(
+        FieldProblem(
+            ".".join(str(part) for part in complaint["loc"])[:100] or "input", plainly(dict(complaint), "argument")
+        )
+        for complaint in complaints
+    )
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The repository of runs, their committed responses and their events."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import insert, text
+from sqlalchemy import func, insert, text
 from sqlmodel import col, select
 
 from backend.errors import Conflict, NotFound
@@ -64,6 +65,12 @@ class RunRepository(UserRepository[Run]):
         """Tell whether a run of the conversation has not ended."""
         statement = self._mine().where(Run.conversation_id == conversation_id, col(Run.status).not_in(ENDED))
         return self._session.exec(statement.limit(1)).first() is not None
+
+    def count_unfinished(self) -> int:
+        """Count the runs of the last hour that have not ended; what a killed process left behind counts no longer."""
+        since = self._scope.now - timedelta(hours=1)
+        unfinished = self._mine().where(col(Run.status).not_in(ENDED), col(Run.created_at) > since)
+        return int(self._session.exec(select(func.count()).select_from(unfinished.subquery())).one())
 
     def add(self, run: Run) -> Run:
         """Keep a new run."""

@@ -23,6 +23,10 @@ MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 """What a user says: 1 to 16,000 characters."""
 
 
+MOST_UNFINISHED_RUNS = 32
+"""Messages of a user that may wait for their answers at once."""
+
+
 class Assistant(Protocol):
     """Whoever answers; the worker gets one from the composition root."""
 
@@ -107,6 +111,11 @@ class Turns:
             # The conversation's row is locked first, so that two messages at once are accepted one after the other.
             # Then come usage and numbers, in the order in which the end of a run locks them: no deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
+            if runs.count_unfinished() >= MOST_UNFINISHED_RUNS:
+                raise TooManyRequests(
+                    f"{MOST_UNFINISHED_RUNS} of your messages are still being answered. Wait for one of them.",
+                    retry_after=10,
+                )
             self._count(scope, caller)
             if conversation is None:
                 conversation = conversations.add(first_message=message)
@@ -143,7 +152,7 @@ class Turns:
         turns_today = UsageRepository(scope).count_turn()
         if caller.kind == "guest" and 0 < self._guest_turns_per_day < turns_today:
             raise TooManyRequests(
-                f"A guest may send {self._guest_turns_per_day} messages a day. Go on tomorrow (UTC), or sign in.",
+                f"A guest may send {self._guest_turns_per_day} messages a day. Go on tomorrow (UTC).",
                 retry_after=86_400 - (scope.now.hour * 60 + scope.now.minute) * 60 - scope.now.second,
             )
 

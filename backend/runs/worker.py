@@ -20,6 +20,10 @@ from backend.runs.turns import Assistant, Turn, Turns
 log = structlog.get_logger()
 
 
+MOST_RUNS_OF_A_USER = 4
+"""Runs of one user that are executed at once, so that nobody takes every slot."""
+
+
 class RunInterrupted(Unavailable):
     """The process went down while it executed the run."""
 
@@ -54,7 +58,8 @@ class Worker:
         self._assistant = assistant
         self._live = live
         self._slots = asyncio.Semaphore(max_concurrent)
-        # They are weak: a lock lives as long as somebody holds it or waits for it.
+        # They are weak: each lives as long as somebody holds it or waits for it.
+        self._users: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._accepting: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
         self._executing: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +136,10 @@ class Worker:
 
     @asynccontextmanager
     async def _turn_of(self, turn: Turn) -> AsyncIterator[None]:
-        async with _lock(self._executing, (turn.caller.user_id, turn.conversation_id)), self._slots:
+        user_id = turn.caller.user_id
+        of_user = self._users.get(user_id) or self._users.setdefault(user_id, asyncio.Semaphore(MOST_RUNS_OF_A_USER))
+        # The shared slot comes last, so that nobody holds one while they wait for their own.
+        async with _lock(self._executing, (user_id, turn.conversation_id)), of_user, self._slots:
             yield
 
 

@@ -4,14 +4,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import or_
-from sqlmodel import col
+from sqlalchemy import func, or_
+from sqlmodel import col, select
 
-from backend.errors import NotFound
+from backend.errors import Conflict, NotFound
 from backend.repository import UserRepository
 from backend.tasks.models import Task
 
 Status = Literal["all", "pending", "completed"]
+
+
+MOST_TASKS = 10_000
+"""Tasks that a user may have."""
+
+
+class TooManyTasks(Conflict):
+    """The user has as many tasks as one may have."""
+
+    def __init__(self) -> None:
+        super().__init__(f"There are {MOST_TASKS:,} tasks, which is the limit. Delete some that are done.")
 
 
 class TaskNotFound(NotFound):
@@ -60,9 +71,15 @@ class TaskRepository(UserRepository[Task]):
         return list(self._session.exec(statement.order_by(col(Task.id)).limit(limit)))
 
     def add(self, **fields: Any) -> Task:
-        """Keep a new task under the user's next number."""
-        now = self._scope.now
-        task = Task(user_id=self._scope.user_id, id=self._next("task"), created_at=now, updated_at=now, **fields)
+        """Keep a new task under the user's next number.
+
+        Raises:
+            TooManyTasks: The user has as many as one may have.
+        """
+        now, task_id = self._scope.now, self._next("task")
+        if task_id > MOST_TASKS and self._count() >= MOST_TASKS:
+            raise TooManyTasks
+        task = Task(user_id=self._scope.user_id, id=task_id, created_at=now, updated_at=now, **fields)
         return self._keep(task, "added")
 
     def change(self, task_id: int, **fields: Any) -> Task:
@@ -90,6 +107,9 @@ class TaskRepository(UserRepository[Task]):
         self._session.flush()
         self._written("deleted", task_id=task_id)
         return task
+
+    def _count(self) -> int:
+        return int(self._session.exec(select(func.count()).select_from(self._mine().subquery())).one())
 
     def _changed(self, task: Task, fields: dict[str, Any]) -> Task:
         for name, value in fields.items():

@@ -48,6 +48,10 @@ Cursor = Annotated[
 ]
 
 
+LISTED_DESCRIPTION = 300
+"""Characters of a description that a list shows."""
+
+
 class TaskSeen(BaseModel):
     """A task as it is."""
 
@@ -82,9 +86,17 @@ class TaskSeen(BaseModel):
             version=task.version,
         )
 
+    @classmethod
+    def in_list(cls, task: Task, zone: ZoneInfo) -> Self:
+        """Show a task among others: of a long description only the beginning, since a list may have a hundred."""
+        seen = cls.of(task, zone)
+        if len(seen.description) > LISTED_DESCRIPTION:
+            seen.description = seen.description[: LISTED_DESCRIPTION - 1] + "…"
+        return seen
+
 
 class TasksListed(BaseModel):
-    """One page of tasks."""
+    """One page of tasks; of a long description each has the beginning, and get_task the whole."""
 
     tasks: list[TaskSeen]
     next_cursor: str | None

@@ -80,7 +80,7 @@ def list_tasks(
     wanted = TaskFilter(status=status, query=query, due_before=_moment(due_before, scope), tag=tag)
     after = min(int(cursor or 0), 2_147_483_647)
     found = TaskRepository(scope).all(wanted, after=after, limit=limit + 1)
-    page = [TaskSeen.of(task, scope.zone) for task in found[:limit]]
+    page = [TaskSeen.in_list(task, scope.zone) for task in found[:limit]]
     return TasksListed(tasks=page, next_cursor=str(page[-1].id) if len(found) > limit else None)
 
 

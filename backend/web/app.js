@@ -94,6 +94,7 @@ async function rejoin(runId, text) {
 function follow(answer, mine, { accepted, ...how }) {
   const onRun = (/** @type {any} */ run) => {
     mine.runId = run.run_id;
+    if (run.model) nameModel(run.model);
     accepted?.();
     settleIn(String(run.conversation_id));
   };
@@ -271,15 +272,19 @@ async function forgetMe() {
 
 // ── Start ────────────────────────────────────────────────────────────────────────────────────
 
-async function showModel() {
+/** Name the model that answers: what the server says at first, and what each answer says of itself. @param {string} model */
+function nameModel(model) {
   const badge = byId("model");
+  const offline = model === "offline-rules-1";
+  badge.replaceChildren(el("span", {}, offline ? "Offline rules, no language model" : model));
+  badge.dataset.offline = String(offline);
+  badge.title = model;
+  badge.hidden = false;
+}
+
+async function showModel() {
   try {
-    const { model } = await get("/health");
-    const offline = model === "offline-rules-1";
-    badge.replaceChildren(el("span", {}, offline ? "Offline rules, no language model" : model));
-    badge.dataset.offline = String(offline);
-    badge.title = model;
-    badge.hidden = false;
+    nameModel((await get("/health")).model);
   } catch (error) {
     report(error, showModel);
   }

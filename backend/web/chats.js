@@ -11,7 +11,11 @@ export function chatHash(id) {
 /** The conversation that the address names, or null. */
 export function chatInAddress() {
   const match = /^#c\/(.+)$/.exec(location.hash);
-  return match ? decodeURIComponent(match[1]) : null;
+  try {
+    return match ? decodeURIComponent(match[1]) : null;
+  } catch {
+    return null; // Somebody wrote an address that is none.
+  }
 }
 
 /** The time of today, else the day. @param {Date} at */

@@ -16,6 +16,7 @@ from backend.wire.http import Metrics
 from backend.wire.problems import problem
 
 LOOPBACK = ("127.0.0.1", "::1")
+LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")
 
 
 def health_routes(
@@ -60,8 +61,8 @@ def health_routes(
         if metrics_token is not None:
             allowed = secrets.compare_digest(authorization.encode(), f"Bearer {metrics_token}".encode())
         else:
-            forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
-            allowed = request.client is not None and request.client.host in LOOPBACK and not forwarded
+            is_forwarded = any(name in request.headers for name in LEFT_BY_PROXIES)
+            allowed = request.client is not None and request.client.host in LOOPBACK and not is_forwarded
         if not allowed:
             raise NotFound("There is nothing at this address. GET /docs lists what there is.")
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

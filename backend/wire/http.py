@@ -58,7 +58,9 @@ class EveryRequest:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                given = [header for header in message["headers"] if header[0] != b"x-content-type-options"]
+                ours = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*given, *ours]
             await send(message)
 
         structlog.contextvars.clear_contextvars()

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyRequests, Unauthorized
+from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyRequests, Unauthorized, plainly
 
 log = structlog.get_logger()
 
@@ -89,16 +89,9 @@ def install_problems(app: FastAPI) -> None:
 
 def _field_problem(item: Any) -> FieldProblem:
     place = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
-    message = item["msg"].removeprefix("Value error, ").rstrip(".")
     match item["type"]:
-        case "extra_forbidden":
-            message = "This field does not exist"
-        case "missing":
-            message = "This field is required"
         case "json_invalid":
             return FieldProblem("body", "The body is not valid JSON.")
         case "model_attributes_type" | "model_type":
-            message = "Send a JSON object, with the header Content-Type: application/json"
-        case "string_unicode":
-            message = "The text contains characters that are not Unicode"
-    return FieldProblem(".".join(place)[:100] or "body", f"{message}.")
+            return FieldProblem("body", "Send a JSON object, with the header Content-Type: application/json.")
+    return FieldProblem(".".join(place)[:100] or "body", plainly(item, "field"))

@@ -60,8 +60,15 @@ def client_address(request: Request, trusted_proxies: list[str]) -> str:
     address = request.client.host if request.client else "unknown"
     hops = [hop.strip() for value in request.headers.getlist("x-forwarded-for") for hop in value.split(",")]
     while hops and _is_in(address, networks):
-        address = hops.pop()
+        address = _without_port(hops.pop())
     return address
+
+
+def _without_port(hop: str) -> str:
+    """Return the address of a hop: some proxies write the port behind it, and IPv6 in brackets."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _is_in(address: str, networks: list[Any]) -> bool:

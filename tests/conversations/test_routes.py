@@ -106,7 +106,15 @@ def test_a_cursor_that_is_not_ours_is_refused(guest: httpx.Client, cursor: str) 
 
 @pytest.mark.spec("CONV-3")
 @pytest.mark.parametrize(
-    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+00:00:00.5"]
+    "moment",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:59-23:59",
+        "2026-01-01T00:00:00+00:00:00.5",
+        "2026-W01-1T00:00:00+23:59:59.9",
+    ],
 )
 def test_a_cursor_at_the_edge_of_time_is_harmless(guest: httpx.Client, moment: str) -> None:
     assert guest.get("/api/conversations", params={"cursor": placed(f"{moment} 1")}).status_code in (200, 422)

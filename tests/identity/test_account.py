@@ -1,5 +1,7 @@
 """The account: what it says, what changes it, and how it goes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -62,3 +64,16 @@ def test_no_token_of_ours_is_kept_as_it_is(guest: httpx.Client, superuser_url: s
 
     assert session not in kept
     assert len(kept) == 64
+
+
+@pytest.mark.spec("IDENT-11")
+def test_an_account_is_deleted_while_it_is_in_use(guest: httpx.Client, superuser_url: str) -> None:
+    user_id = guest.get("/api/me").json()["id"]
+    with ThreadPoolExecutor(12) as pool:
+        writing = [pool.submit(guest.post, "/api/tasks", json={"title": "x"}) for _ in range(40)]
+        gone = pool.submit(guest.delete, "/api/me").result()
+        codes = {answer.result().status_code for answer in writing}
+
+    assert gone.status_code == 204
+    assert codes <= {201, 401}
+    assert query(superuser_url, "select count(*) from tasks where user_id = %s", user_id) == [(0,)]

@@ -170,6 +170,12 @@ def test_one_sub_of_two_issuers_is_two_users(database: Database) -> None:
     assert unchecked.caller(signed(sub="ada", iss="https://two.example.com")).user_id == two.user_id
 
 
+@pytest.mark.spec("IDENT-26")
+def test_no_outside_token_is_the_owner_of_the_installation(database: Database) -> None:
+    with pytest.raises(Unauthorized):
+        knows(database).caller(signed(sub="owner", iss="local"))
+
+
 @pytest.mark.spec("IDENT-27")
 def test_without_a_secret_no_outside_token_is_taken(authenticator: Authenticator) -> None:
     with pytest.raises(Unauthorized):

@@ -164,6 +164,14 @@ def test_a_hop_that_is_no_address_is_counted_all_the_same(strict: str, hop: str)
 
 
 @pytest.mark.spec("IDENT-6")
+def test_a_port_behind_a_hop_makes_no_other_address(strict: str) -> None:
+    codes = [come(strict, f"198.51.100.9:{port}").status_code for port in range(5000, 5004)]
+    assert codes == [201, 201, 201, 429]
+    codes = [come(strict, f"[2001:db8:9::1]:{port}").status_code for port in range(5000, 5004)]
+    assert codes == [201, 201, 201, 429]
+
+
+@pytest.mark.spec("IDENT-6")
 def test_without_trusted_proxies_the_header_is_not_read(make_settings: Callable[..., Settings]) -> None:
     with serving(make_settings(guests_per_hour=2)) as url:
         codes = [come(url, f"198.51.100.{number}").status_code for number in range(3)]

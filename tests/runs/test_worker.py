@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Database
+from backend.errors import TooManyRequests
 from backend.identity.caller import Caller
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
@@ -17,7 +19,8 @@ from backend.runs import journal as journals
 from backend.runs.journal import Journal
 from backend.runs.models import Run
 from backend.runs.repository import RunRepository
-from backend.runs.turns import Turn
+from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
+from backend.runs.worker import MOST_RUNS_OF_A_USER
 from backend.tasks.tools import TASK_TOOLS
 from tests.conftest import query
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
@@ -59,6 +62,41 @@ def test_two_messages_at_once_are_answered_in_order_and_the_second_knows_the_fir
             assert {earlier, later} == set(said)
 
     asyncio.run(rounds())
+
+
+@pytest.mark.spec("RUN-15")
+def test_one_user_does_not_take_every_slot(database: Database, alice: Caller, bob: Caller) -> None:
+    released = asyncio.Event()
+
+    async def script(said: list[str], journal: Journal) -> None:
+        if said[-1] == "slow":
+            await released.wait()
+        await echo(said, journal)
+
+    async def crowd() -> dict[str, Any]:
+        parts = Parts.of(database, ScriptedAssistant(script), slots=MOST_RUNS_OF_A_USER + 1)
+        slow = [asyncio.create_task(parts.say(alice, "slow")) for _ in range(8)]
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(10):
+            _, reply = await parts.say(bob, "quick")
+        released.set()
+        await asyncio.gather(*slow)
+        return reply
+
+    assert asyncio.run(crowd())["response"] == "You said quick."
+
+
+@pytest.mark.spec("RUN-16")
+def test_a_user_has_only_so_many_messages_unanswered(database: Database, alice: Caller, bob: Caller) -> None:
+    turns = Parts.of(database, ScriptedAssistant(lambda _said, _journal: asyncio.sleep(0))).turns
+    for _ in range(MOST_UNFINISHED_RUNS):
+        turns.accept(alice, "hello", conversation_id=None)
+
+    with pytest.raises(TooManyRequests) as refused:
+        turns.accept(alice, "one too many", conversation_id=None)
+
+    assert refused.value.retry_after
+    assert turns.accept(bob, "hello", conversation_id=None).is_new
 
 
 @pytest.mark.spec("RUN-2")
@@ -226,9 +264,11 @@ def test_a_turn_with_one_tool_call_writes_in_four_transactions(
     database = Database()
     database.open(database_url)
     transactions: list[str] = []
-    writes: list[str] = []
+    by_thread: dict[int, list[str]] = {}
 
     def heard(statement: str) -> None:
+        # A follower reads on another thread meanwhile.
+        writes = by_thread.setdefault(threading.get_ident(), [])
         if statement == "COMMIT":
             if writes:
                 transactions.append(" ".join(writes))

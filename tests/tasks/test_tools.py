@@ -7,8 +7,9 @@ import pytest
 from backend.errors import InvalidInput
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
-from backend.tasks.repository import TaskNotFound
+from backend.tasks.repository import TaskNotFound, TooManyTasks
 from backend.tasks.tools import TASK_TOOLS, add_task, complete_task, delete_task, get_task, list_tasks, update_task
+from tests.conftest import query
 
 
 def titles(operations: Operations, caller: Caller, **wanted: Any) -> list[str]:
@@ -202,3 +203,30 @@ def test_no_tool_takes_a_user() -> None:
         assert "user_id" not in tool.input_schema["properties"]
         assert "scope" not in tool.input_schema["properties"]
         assert tool.input_schema["additionalProperties"] is False
+
+
+@pytest.mark.spec("TASK-21")
+def test_a_list_shows_the_beginning_of_a_long_description(operations: Operations, alice: Caller) -> None:
+    number = operations.perform(add_task, {"title": "Long", "description": "d" * 10_000}, alice).result["id"]
+
+    [listed] = operations.perform(list_tasks, {}, alice).result["tasks"]
+
+    assert listed["description"] == "d" * 299 + "…"
+    assert operations.perform(get_task, {"task_id": number}, alice).result["description"] == "d" * 10_000
+
+
+@pytest.mark.spec("TASK-22")
+def test_a_user_has_at_most_ten_thousand_tasks(
+    operations: Operations, alice: Caller, bob: Caller, superuser_url: str
+) -> None:
+    operations.perform(add_task, {"title": "First"}, alice)
+    many = "insert into tasks (user_id, id, title) select %s, number, 'old' from generate_series(2, 10000) number"
+    query(superuser_url, many, alice.user_id)
+    query(superuser_url, "update counters set last = 10000 where user_id = %s and noun = 'task'", alice.user_id)
+
+    with pytest.raises(TooManyTasks):
+        operations.perform(add_task, {"title": "One too many"}, alice)
+
+    operations.perform(delete_task, {"task_id": 1}, alice)
+    assert operations.perform(add_task, {"title": "Room again"}, alice).result["id"] == 10_001
+    assert operations.perform(add_task, {"title": "Mine"}, bob).result["id"] == 1

@@ -35,7 +35,7 @@ def test_the_health_of_the_database_tells_its_pool(service: str) -> None:
 @pytest.mark.spec("HEALTH-3")
 def test_an_unreachable_database_is_told_without_the_drivers_words(make_settings: Callable[..., Settings]) -> None:
     away = make_settings(database_url="postgresql://someone:hunter2@127.0.0.1:1/nothing?connect_timeout=2")
-    with TestClient(create_app(away)) as client:
+    with TestClient(create_app(away), base_url="http://localhost") as client:
         health, database, ready = client.get("/health"), client.get("/health/db"), client.get("/ready")
         guest, tasks = (
             client.post("/api/auth/guest"),

@@ -1,0 +1,51 @@
+"""Keep pages of foreign sites from acting here: by a name of theirs that leads to us, or by a blind request.
+
+A bearer token is needed nearly everywhere, and a guest's is given to anybody: that is why it is not enough.
+"""
+
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backend.wire.problems import problem
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_GUARDED = ("/api", "/metrics")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class OwnHosts:
+    """ASGI middleware that refuses foreign hosts, and writing requests of foreign origins."""
+
+    def __init__(self, app: ASGIApp, *, host: str | None, public_url: str | None, origins: list[str]) -> None:
+        """Take the one address that the service binds to, or None for every one; `/mcp` and `/health` are not ours.
+
+        Without a public URL a service that binds to every address takes any host: it cannot know its name.
+        """
+        self._app = app
+        self._origins = frozenset([*origins, *([public_url.lower()] if public_url else [])])
+        self._hosts: frozenset[str] | None = None
+        if host or public_url:
+            public = urlsplit(public_url or "").hostname
+            self._hosts = LOOPBACK_NAMES | {name.lower() for name in (host, public) if name}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
+            host, origin = headers.get(b"host", ""), headers.get(b"origin")
+            if self._hosts is not None and _without_port(host) not in self._hosts:
+                sentence = "The service does not answer to this name. Its owner sets PUBLIC_URL to the name in use."
+                await problem(421, "foreign_host", sentence)(scope, receive, send)
+                return
+            is_writing = scope["method"] not in _SAFE_METHODS
+            if is_writing and origin and origin not in self._origins and urlsplit(origin).netloc != host:
+                sentence = "Pages of this origin may not act here. The service's owner lists others in CORS_ORIGINS."
+                await problem(403, "foreign_origin", sentence)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
