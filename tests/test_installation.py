@@ -116,9 +116,8 @@ def test_a_url_that_leads_nowhere_is_told_without_its_password(
 ) -> None:
     monkeypatch.setattr(installation, "RETRY_SECONDS", 0.1)
 
-    with TestClient(
-        create_app(make_settings(database_url=url, log_level="CRITICAL"), base_url="http://localhost")
-    ) as client:
+    app = create_app(make_settings(database_url=url, log_level="CRITICAL"))
+    with TestClient(app, base_url="http://localhost") as client:
         told = wait_until(lambda: reason in client.get("/ready").text and client.get("/ready").text)
 
     assert "secret" not in told
