@@ -47,7 +47,7 @@ def identity_routes(
         user, token = authenticator.welcome_guest(address=address_of(request), zone=zone)
         return SignedIn(token=token, user=UserSeen.of(user), expires_at=user.expires_at)
 
-    @router.post("/auth/logout", status_code=204, summary="End this session")
+    @router.post("/auth/logout", status_code=204, summary="Log out: the token stops working")
     def log_out(request: Request, caller: SignedInCaller) -> Response:
         token = token_of(request)
         if not token.startswith(SESSION_PREFIX):
