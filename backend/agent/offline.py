@@ -18,12 +18,11 @@ from agents.items import ModelResponse, TResponseOutputItem, TResponseStreamEven
 from agents.models.interface import Model
 from agents.tool import Tool
 from agents.usage import Usage
+from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
 from backend.agent import offline_patterns as said
-from backend.agent.offline_patterns import LONGEST_MESSAGE, NAME, NO_TASKS, TOO_LONG, UNLIKE, UNSURE, WHICH
-
-__all__ = ["NAME", "OfflineModel"]
+from backend.agent.offline_patterns import NAME
 
 Task = dict[str, Any]
 Result = Task | str
@@ -78,7 +77,7 @@ def _rule(clause: str) -> tuple[str, str, re.Match[str] | None]:
         for plan, detail, pattern in said.RULES:
             if match := pattern.fullmatch(words):
                 return plan, detail, match
-    return "say", UNSURE, None
+    return "say", said.UNSURE, None
 
 
 def _clauses(text: str) -> list[str]:
@@ -179,15 +178,18 @@ class _Mind:
 
     def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
         """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
-        if len(turn[0]) > LONGEST_MESSAGE:
-            return TOO_LONG
+        if len(turn[0]) > said.LONGEST_MESSAGE:
+            return said.TOO_LONG
         words = _clean(said.NEW_LINE.sub("; ", turn[0].strip()).translate(said.STRAIGHT))
         words = said.QUOTES.sub(lambda quoted: quoted[0].translate(said.HIDE), words)
         follow, self.follow = self.follow, None
         if follow and (plan := follow(words.strip(" .!?"))):
             return self._run(plan, turn, tools)
         answers, pending = list[str](), list[Call]()
-        for clause in _clauses(words):
+        clauses = _clauses(words)
+        if len(clauses) > said.MOST_CLAUSES:
+            return said.TOO_MUCH
+        for clause in clauses:
             if pending and said.EARLIER.match(clause):
                 break
             name, detail, match = _rule(clause)
@@ -202,12 +204,12 @@ class _Mind:
                 break
             pending += [call for call in outcome if call not in pending]
         answers = [answer for answer in answers if answer != said.HELLO] or answers
-        return pending or "\n\n".join(answers) or UNSURE
+        return pending or "\n\n".join(answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
         """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
         calls = self.hear(turn)
-        if isinstance(calls, list) or (turn[1] and UNSURE in calls):
+        if isinstance(calls, list) or (turn[1] and said.UNSURE in calls):
             self.follow = None
             found = [(key, task) for key, result in turn[1].items() for task in _tasks(result)]
             writes = [task for key, task in found if key.split()[0] not in _READS]
@@ -230,7 +232,7 @@ class _Mind:
 
     def _ask(self, question: str, answered: Callable[[str], Plan]) -> str:
         """Leave a question open; a next message that no row fits is its answer."""
-        self.follow = lambda words: answered(words) if _rule(words)[1] == UNSURE else None
+        self.follow = lambda words: answered(words) if _rule(words)[1] == said.UNSURE else None
         return question
 
     def _each(self, calls: list[Call]) -> Plan:
@@ -266,7 +268,7 @@ class _Mind:
         text = said.OFF_LIST.sub("", text).strip()
         known, ids = among or self.named, _ids(text)
         if said.UNLESS.match(text):
-            return UNLIKE
+            return said.UNLIKE
         if ids and (not among or {*ids} <= {task["id"] for task in among}):
             return (yield from act(ids))
         if known and said.THEM.fullmatch(text):
@@ -284,7 +286,7 @@ class _Mind:
                 return f'No task of yours matches "{_title(text, capital=False)}".'
         if len(found) == 1:
             return (yield from act([found[0]["id"]]))
-        question = f"Which of these do you mean?{_lines(found)}" if found else WHICH
+        question = f"Which of these do you mean?{_lines(found)}" if found else said.WHICH
         return self._ask(question, lambda words: self._on(words, act, found or among))
 
     def act(self, match: re.Match[str], tool: str) -> Plan:
@@ -342,7 +344,7 @@ class _Mind:
         """List or count tasks."""
         self.named, words, more = yield from self._wanted(match[0])
         if not self.named:
-            return NO_TASKS if words == "tasks" else f"You have no {words}."
+            return said.NO_TASKS if words == "tasks" else f"You have no {words}."
         words = words.replace("tasks", "task", 1) if len(self.named) == 1 else words
         total = f"You have {'at least ' if more else ''}{len(self.named)} {words}"
         if re.match("(?i)how many|count", match[0]):
@@ -354,7 +356,7 @@ def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call
     items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
     *earlier, now = _turns(items)
     mind = _Mind()
-    for turn in earlier:
+    for turn in earlier[-said.REMEMBERED_TURNS :]:
         mind.recall(turn)
     return mind.hear(now, {tool.name for tool in tools})
 
@@ -366,7 +368,7 @@ class OfflineModel(Model):
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
     ) -> ModelResponse:
         """Return the answer, or the tool calls that it takes first."""
-        answer, output = _answer(input, tools), list[TResponseOutputItem]()
+        answer, output = await run_sync(_answer, input, tools), list[TResponseOutputItem]()
         if isinstance(answer, str):
             text = wire.ResponseOutputText(text=answer, type="output_text", annotations=[])
             item = {"id": uuid4().hex, "role": "assistant", "status": "completed", "type": "message"}

@@ -10,6 +10,9 @@ import re
 NAME = "offline-rules-1"
 LONGEST_MESSAGE = 2_000
 """Characters of a message that the patterns read; a longer one is answered with a sentence."""
+MOST_CLAUSES = 20
+REMEMBERED_TURNS = 6
+"""How far back "it", "them" and a question of ours may lie."""
 
 # Sentences.
 
@@ -28,6 +31,7 @@ UNSURE = (
     "I did not understand that. I am the offline rules model and follow plain English sentences about tasks, such "
     'as "Add a task to buy groceries" or "What\'s pending?". Say "help" for more.'
 )
+TOO_MUCH = "That is too much at once for the offline rules model. Please say it in several messages."
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
 NO_UNDO = "I can't undo a change or reopen a completed task. I can add it again if you tell me its title."
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
@@ -91,7 +95,8 @@ _POLITE = (r"(?:(?:please|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|
            r"|help me(?: to)?|i (?:need|have) to|i must)[,!:]* +)+(?=\S)")
 _HEAD = (rf"(?:{_COMMAND}|{_VERB}\b|what|which|how|show|list|who|help|hi\b|hello|i (?:need|have|finished)\b|don't"
          r"|tell me)")
-_START = r"(?:^|[\s,;(]+)(?:and )?"
+# Begins where a run of separators begins: tried at each of them, a long run would take quadratic time.
+_START = r"(?:^|(?<![\s,;(])[\s,;(]+)(?:and )?"
 
 
 def _re(pattern: str) -> re.Pattern[str]:

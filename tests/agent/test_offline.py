@@ -21,7 +21,8 @@ from openai.types.responses import (
 )
 
 from backend.agent import offline, offline_patterns
-from backend.agent.offline import NAME, OfflineModel
+from backend.agent.offline import OfflineModel
+from backend.agent.offline_patterns import NAME
 from tests.agent.offline_sentences import REFUSED, UNDERSTOOD, Call, Sentence
 
 WRITES = ("add_task", "update_task", "complete_task", "delete_task")
@@ -348,6 +349,11 @@ def test_a_streamed_run_calls_tools() -> None:
 
 
 HOSTILE = [
+    "mark " + "(" * 1_995,
+    "( " * 990,
+    ", " * 990,
+    "show " + "and " * 490,
+    "jan 1 " * 330,
     "",
     " \n\t",
     "x" * 100_000,
