@@ -18,10 +18,13 @@ from sqlalchemy.engine import make_url
 from backend.embedded_postgres import LONGEST_LOG, EmbeddedPostgres, EmbeddedPostgresError
 
 MEMBER = """
+import signal
 import sys
 from pathlib import Path
 from backend.embedded_postgres import EmbeddedPostgres
 
+# A test run in the background of a shell ignores the interrupt, and so would we.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 postgres = EmbeddedPostgres.start(Path(sys.argv[1]))
 print(postgres.url, flush=True)
 for order in sys.stdin:
