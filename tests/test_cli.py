@@ -1,6 +1,7 @@
 import re
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -168,8 +169,9 @@ def test_a_service_whose_database_is_away_lives_and_says_why_it_is_not_ready(tmp
 
 def _listening_ports(pid: int) -> list[int]:
     """Return the TCP ports that a process listens on."""
-    inodes = {
-        link.readlink().name for link in Path("/proc", str(pid), "fd").iterdir() if "socket:" in str(link.readlink())
-    }
+    inodes = set()
+    for link in Path("/proc", str(pid), "fd").iterdir():
+        with suppress(FileNotFoundError):  # It was closed meanwhile.
+            inodes.add(link.readlink().name)
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]

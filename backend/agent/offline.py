@@ -1,9 +1,8 @@
 """The offline model: rules in place of a language model, for tasks alone, openly labeled.
 
-It keeps nothing between calls. Each time it goes through the conversation from the first turn on: every clause
-of a user's message meets the first row of `RULES` that fits, whose plan is a generator that yields tool calls and
-is sent their results. Calls whose results stand in the conversation are answered from it; the first ones without
-are what the model asks for next. Patterns see users' messages alone; what tools return is data.
+It keeps nothing between calls, but goes through the conversation each time: every clause of a user's message meets
+the first row of `RULES` that fits, whose plan is a generator that yields tool calls and is sent their results. Those
+that stand in the conversation are taken from it; the first calls without are asked for. Tools' results are only data.
 """
 
 import json
@@ -22,15 +21,13 @@ from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
 from backend.agent import offline_patterns as said
-from backend.agent.offline_patterns import NAME
 
 Task = dict[str, Any]
 Result = Task | str
 Call = tuple[str, dict[str, Any]]
 Plan = Generator[list[Call], list[Result], str]
+Act = Callable[[list[int]], Plan]
 Turn = tuple[str, dict[str, Result]]
-
-_READS = {"list_tasks", "get_task"}
 
 
 def _key(name: object, arguments: object) -> str:
@@ -85,7 +82,8 @@ def _clauses(text: str) -> list[str]:
     first, *rest = said.CUT.split(text)
     clauses = [first]
     for cut, piece in zip(rest[::2], rest[1::2], strict=True):
-        title = _rule(clauses[-1])[0] == "add" and not said.COMMAND.match(piece)
+        command = said.NO_VERB if ": " in clauses[-1] else said.COMMAND
+        title = not command.match(piece) and _rule(clauses[-1])[0] == "add"
         if (title or said.DONT.match(clauses[-1])) and cut.strip()[-1] not in ".!?;":
             clauses[-1] += cut + piece
         else:
@@ -117,8 +115,7 @@ def _title(text: str, *, capital: bool = True) -> str:
     text = text.strip(" ,.;:!?-")
     if quoted := said.VERBATIM.fullmatch(text):
         return quoted[2].translate(said.SHOW).strip()
-    text = text.translate(said.SHOW)
-    return text[:1].upper() + text[1:] if capital else text
+    return (text[:1].upper() + text[1:] if capital else text).translate(said.SHOW)
 
 
 def _ids(text: str) -> list[int]:
@@ -127,8 +124,7 @@ def _ids(text: str) -> list[int]:
     numbers = said.NUMBERS | {word: int(word) for word in words if re.fullmatch("[0-9]{1,18}", word)}
     if all(word in numbers or word in said.STOP or word in {"number", "no."} for word in words):
         return [numbers[w] for w in words if w in numbers and (w != "one" or "task one" in " ".join(words))]
-    first = said.TASK_NUMBER.match(" ".join(words))
-    return [int(first[1])] if first else []
+    return [int(first[1])] if (first := said.TASK_NUMBER.match(" ".join(words))) else []
 
 
 def _words(text: object) -> list[str]:
@@ -189,30 +185,31 @@ class _Mind:
         clauses = _clauses(words)
         if len(clauses) > said.MOST_CLAUSES:
             return said.TOO_MUCH
-        for clause in clauses:
+        rules = [_rule(clause) for clause in clauses]
+        plans = {detail or name for name, detail, _ in rules}
+        if plans & said.LOST and plans & said.CHANGES:
+            return said.PARTLY
+        for clause, (name, detail, match) in zip(clauses, rules, strict=True):
             if pending and said.EARLIER.match(clause):
                 break
-            name, detail, match = _rule(clause)
             outcome = detail if name == "say" else self._run(getattr(self, name)(match, detail), turn, tools)
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
             # What reads comes after what writes, and of two changes to one task the second waits.
             ids = [arguments.get("task_id", tool) for tool, arguments in pending]
-            mixed = len({tool in _READS for tool, _ in pending + outcome}) > 1
+            mixed = len({tool in said.READS for tool, _ in pending + outcome}) > 1
             if mixed or any(arguments.get("task_id") in ids for _, arguments in outcome):
                 break
             pending += [call for call in outcome if call not in pending]
-        answers = [answer for answer in answers if answer != said.HELLO] or answers
-        return pending or "\n\n".join(answers) or said.UNSURE
+        return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
         """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
-        calls = self.hear(turn)
-        if isinstance(calls, list) or (turn[1] and said.UNSURE in calls):
+        if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.follow = None
             found = [(key, task) for key, result in turn[1].items() for task in _tasks(result)]
-            writes = [task for key, task in found if key.split()[0] not in _READS]
+            writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
 
     def _run(self, plan: Plan, turn: Turn, tools: set[str] | None) -> str | list[Call]:
@@ -220,7 +217,7 @@ class _Mind:
             calls = next(plan)
             while True:
                 if tools is not None and not (names := {name for name, _ in calls}) <= tools:
-                    return said.MAY_NOT_READ if names <= _READS else said.MAY_NOT_CHANGE
+                    return said.MAY_NOT_READ if names <= said.READS else said.MAY_NOT_CHANGE
                 if missing := [call for call in calls if _key(*call) not in turn[1]]:
                     return missing
                 results = [turn[1][_key(*call)] for call in calls]
@@ -235,12 +232,18 @@ class _Mind:
         self.follow = lambda words: answered(words) if _rule(words)[1] == said.UNSURE else None
         return question
 
+    def _confirm(self, question: str, act: Act, tasks: list[Task]) -> str:
+        self.named, ids = tasks, [task["id"] for task in tasks]
+        self.follow = lambda words: act(ids) if said.YES.fullmatch(words) else None
+        return f'{question} Say "yes" to go on.{_lines(tasks)}'
+
     def _each(self, calls: list[Call]) -> Plan:
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in _tasks(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
         for result in results:
-            lines += [f"{said.DONE[tool]} t{_told(task, state)}." for task in _tasks(result)] or [str(result)]
+            told = [f"{said.DONE[tool]} t{_told(task, state)}." for task in _tasks(result)]
+            lines += told or [said.NO_TASK.sub(said.THERE_IS_NONE, str(result))]
         return "\n".join(lines)
 
     def _for(self, tool: str, fields: dict[str, Any], ids: list[int]) -> Plan:
@@ -251,8 +254,7 @@ class _Mind:
         found = {name: match[1] for name, row in said.FILTERS.items() if (match := row.search(text))}
         wanted = {"status": next((status for status in ("pending", "completed") if status in found), "all")}
         if "due_before" in found and "completed" not in found:
-            late = found["due_before"].lower() in {"overdue", "late"}
-            wanted |= {"status": "pending", "due_before": "now" if late else found["due_before"]}
+            wanted |= {"status": "pending", "due_before": said.LATE.sub("now", found["due_before"])}
         wanted |= {name: _title(found[name], capital=False) for name in ("tag", "query") if name in found}
         level = _level(found["rank"]) if "rank" in found else ""
         (page,) = yield [("list_tasks", wanted)]
@@ -263,16 +265,15 @@ class _Mind:
         tasks = [task for task in _tasks(page) if level in ("", task.get("priority"))]
         return tasks, " ".join(filter(None, told)), isinstance(page, dict) and bool(page.get("next_cursor"))
 
-    def _on(self, text: str, act: Callable[[list[int]], Plan], among: list[Task] | None = None) -> Plan:
+    def _on(self, text: str, act: Act, among: list[Task] | None = None, *, sure: object = True) -> Plan:
         """Act on the tasks that a text means: by number, by "it" and the like, or by title."""
         text = said.OFF_LIST.sub("", text).strip()
-        known, ids = among or self.named, _ids(text)
+        known = among or self.named
+        ids = [task["id"] for task in known] if said.THEM.fullmatch(text) else _ids(text)
         if said.UNLESS.match(text):
             return said.UNLIKE
         if ids and (not among or {*ids} <= {task["id"] for task in among}):
             return (yield from act(ids))
-        if known and said.THEM.fullmatch(text):
-            return (yield from act([task["id"] for task in known]))
         if nth := said.NTH_ONE.fullmatch(text):
             found = known[said.NTHS[nth[1].lower()] :][:1]
         elif among or not _words(text) or said.IT.fullmatch(text):
@@ -284,6 +285,8 @@ class _Mind:
                     break
             else:
                 return f'No task of yours matches "{_title(text, capital=False)}".'
+            if not sure and len(found) == 1 and _words(found[0].get("title")) != _words(text):
+                return self._confirm("Do you mean this task?", act, found)
         if len(found) == 1:
             return (yield from act([found[0]["id"]]))
         question = f"Which of these do you mean?{_lines(found)}" if found else said.WHICH
@@ -293,15 +296,13 @@ class _Mind:
         """Complete, delete or tell: one, several, or all of a kind; all there are only after a yes."""
         act = partial(self._for, tool, {})
         if not said.EVERY.fullmatch(match["t"]):
-            return (yield from self._on(match["t"], act))
+            sure = tool != "delete_task" or said.SAYS_TASK.search(match["t"])
+            return (yield from self._on(match["t"], act, sure=sure))
         tasks, words, _ = yield from self._wanted(match["t"])
         tasks = [task for task in tasks if tool != "complete_task" or not task.get("completed")]
-        ids = [task["id"] for task in tasks]
         if not tasks or words != "tasks":
-            return (yield from act(ids)) if tasks else f"You have no {words}."
-        self.named = tasks
-        self.follow = lambda words: act(ids) if said.YES.fullmatch(words) else None
-        return f'Shall I {tool.split("_")[0]} all of these? Say "yes" to go on.{_lines(tasks)}'
+            return (yield from act([task["id"] for task in tasks])) if tasks else f"You have no {words}."
+        return self._confirm(f"Shall I {tool.split('_')[0]} all of these?", act, tasks)
 
     def add(self, match: re.Match[str], title: str) -> Plan:
         """Add a task, or several; the title may have been asked for."""
@@ -325,7 +326,7 @@ class _Mind:
     def change(self, match: re.Match[str], _: str) -> Plan:
         """Change a task's title, due date, priority, description or tags."""
         text, fields = _details(re.sub("^its ", "it ", match["t"]))
-        of = said.FIELD_OF.match(text)
+        of = said.FIELD_OF.match(text := re.sub("(?i) (?:to )?be$", "", text))
         text, value = text[of.end() :] if of else text, ""
         if split := said.VALUE.fullmatch(text) or (None if fields else said.NUMBER_VALUE.fullmatch(text)):
             text, value = split[1], split[2]
@@ -336,6 +337,8 @@ class _Mind:
             fields["priority"] = _level(value)
         elif value and name.startswith("tag"):
             fields["tags"] = [tag.strip("# ") for tag in re.split(",| and ", value)]
+        elif value and not (of or its or said.RENAMES.match(match[0]) or said.VERBATIM.fullmatch(value.strip())):
+            return said.WHAT
         elif value:
             fields[said.FIELDS.get(name, name)] = _title(value)
         return (yield from self._on(text, partial(self._for, "update_task", fields))) if fields else said.WHAT
@@ -345,11 +348,9 @@ class _Mind:
         self.named, words, more = yield from self._wanted(match[0])
         if not self.named:
             return said.NO_TASKS if words == "tasks" else f"You have no {words}."
-        words = words.replace("tasks", "task", 1) if len(self.named) == 1 else words
-        total = f"You have {'at least ' if more else ''}{len(self.named)} {words}"
-        if re.match("(?i)how many|count", match[0]):
-            return f"{total}."
-        return f"{total}:{_lines(self.named)}" + "\n\nThere are more; ask for fewer at a time." * more
+        lines = "" if re.match("(?i)how many|count", match[0]) else _lines(self.named)
+        total = f"You have {'at least ' * more}{len(self.named)} {words.replace('tasks', 'task', len(self.named) == 1)}"
+        return f"{total}:{lines}" + "\n\nThere are more; ask for fewer at a time." * more if lines else f"{total}."
 
 
 def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call]:
@@ -374,15 +375,14 @@ class OfflineModel(Model):
             item = {"id": uuid4().hex, "role": "assistant", "status": "completed", "type": "message"}
             output.append(wire.ResponseOutputMessage.model_validate(item | {"content": [text]}))
         for name, arguments in answer if isinstance(answer, list) else []:
-            item = {"call_id": uuid4().hex, "type": "function_call", "name": name}
-            item["arguments"] = json.dumps(arguments, ensure_ascii=False)
+            item = {"call_id": uuid4().hex, "type": "function_call", "name": name, "arguments": json.dumps(arguments)}
             output.append(wire.ResponseFunctionToolCall.model_validate(item))
         return ModelResponse(output=output, usage=Usage(requests=1), response_id=None)
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
         """Do the same in events, with the answer word by word."""
         output = (await self.get_response(*args, **kwargs)).output
-        shape = {"id": uuid4().hex, "created_at": time.time(), "model": NAME, "object": "response", "output": []}
+        shape = {"id": uuid4().hex, "created_at": time.time(), "model": said.NAME, "object": "response", "output": []}
         shape |= {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
         response = wire.Response.model_validate(shape)
         yield wire.ResponseCreatedEvent(response=response, type="response.created", sequence_number=0)

@@ -1,8 +1,8 @@
 r"""The offline model's one table of patterns: what a person may say, and what is done about it.
 
 Patterns see one line of at most 2,000 characters with straight quotes, in which quoted texts are hidden in a private
-plane of Unicode so that no pattern reads a quoted word. None nests one repetition in another
-over the same characters, so that none takes long. The tests' table of sentences is the specification.
+plane of Unicode so that no pattern reads a quoted word. None nests one repetition in another over the same
+characters, so that none takes long. The tests' table of sentences is the specification.
 """
 
 import re
@@ -11,6 +11,7 @@ NAME = "offline-rules-1"
 LONGEST_MESSAGE = 2_000
 """Characters of a message that the patterns read; a longer one is answered with a sentence."""
 MOST_CLAUSES = 20
+READS = {"list_tasks", "get_task"}
 REMEMBERED_TURNS = 6
 """How far back "it", "them" and a question of ours may lie."""
 
@@ -35,21 +36,25 @@ TOO_MUCH = "That is too much at once for the offline rules model. Please say it 
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
 NO_UNDO = "I can't undo a change or reopen a completed task. I can add it again if you tell me its title."
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
+PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
+WISH = 'I only keep tasks. Say "Add a task to …" to note that, or say which task you mean, as in "Complete task 2".'
+QUESTION = "I can't answer such questions and changed nothing. Ask for example \"What's pending?\""
+NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
+LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER}
+# No such change is made when another clause of the message is lost.
+CHANGES = {"delete_task", "complete_task", "change", "clear"}
+THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
 WHICH = "Which task do you mean? Say its number or a word from its title."
-DONE = {
-    "add_task": "Added",
-    "update_task": "Updated",
-    "complete_task": "Completed",
-    "delete_task": "Deleted",
-    "get_task": "This is",
-}
 ASKED = {"tag": "tagged", "query": "matching"}
 MAY_NOT_READ = "This access may not read tasks."
 MAY_NOT_CHANGE = "This access may read tasks but not change them, so I changed nothing."
 NO_TASKS = 'You have no tasks yet. Say "Add a task to …", with what you want to do.'
 
 # fmt: off
+DONE = {"add_task": "Added", "update_task": "Updated", "complete_task": "Completed", "delete_task": "Deleted",
+        "get_task": "This is"}
+
 # Dates, priorities and the fields of a task.
 _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTH = (r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
@@ -87,12 +92,16 @@ _ASK = (r"(?:show|list|display|view|see|get|give|tell|read|print|check|count|wha
 _THIS_TASK = (rf"(?:(?:(?:the|my|all|off|of|for|{_FIELD}) )*(?:{_TASK}|completed|everything|(?:it|them|both)(?![\w'])"
               r"|#[0-9]|[0-9]+(?= as\b| to\b|,| and\b|$)|(?:that|this)(?: one| task| as\b|$))"
               r"|the .{1,60} (?:task|one)\b|[\U000f0020-\U000f007e])")
-_COMMAND = (rf"(?:(?:add|create|remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
-            rf"|{_VERB} {_THIS_TASK}|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due"
-            r"|list|completed)\b)")
+_UNLESS = (r"\b(?:if|unless|except|excluding|but|other than|not|never|almost|nearly|half|when(?:ever)?|once(?!$)"
+           r"|until|while|as soon as|provided|(?<!the )(?<!due )(?<!my )(?<!tasks )(?:after|before))\b")
+_NO_VERB = (rf"(?:(?:add|create|remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
+            rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
+_COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
+_WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
+         r"|help me(?: to)?|i (?:need|have) to|i must)")
 _POLITE = (r"(?:(?:please|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|docutalk|well|actually|go ahead and"
-           r"|(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
-           r"|help me(?: to)?|i (?:need|have) to|i must)[,!:]* +)+(?=\S)")
+           rf"|{_WISH})[,!:]* +)+(?=\S)")
+_QUESTION = r"(?:should|have|must|need|ought|did|do|does|may|shall|will|would|why) (?:i|you|we|he|she|they|it|the)\b"
 _HEAD = (rf"(?:{_COMMAND}|{_VERB}\b|what|which|how|show|list|who|help|hi\b|hello|i (?:need|have|finished)\b|don't"
          r"|tell me)")
 # Begins where a run of separators begins: tried at each of them, a long run would take quadratic time.
@@ -114,7 +123,7 @@ VERBATIM = re.compile(r"([\U000f0022\U000f0027])([^ -~]*)\1")
 
 # The parts of a clause.
 CUT = _re(rf"([.!?;]+ +|,? +(?:and|then|also|but|plus|&)(?: then| also)? +|, *)(?=(?:{_POLITE})?{_HEAD})")
-POLITE, COMMAND, DONT = _re(_POLITE), _re(_COMMAND), _re(r"(?:don't|do not|never)\b")
+POLITE, COMMAND, NO_VERB, DONT = _re(_POLITE), _re(_COMMAND), _re(_NO_VERB), _re(r"(?:don't|do not|never)\b")
 TAILS = (
     _re(rf"{_START}(?:(?:with )?(?:tagged|tags?)(?: as| with)?:? |(?=#))(?P<tags>#?[^\W\d][\w-]*)$"),
     _re(rf"{_START}(?:(?:with|at|as|to|is|it's|of) )?(?:an? )?(?P<priority>{_RANK})[\s).!]*$"),
@@ -136,11 +145,13 @@ EVERY = _re(r"\s*(?=.*\b(?:all|every|everything|each|tasks|to-?dos|items|ones|li
             rf"(?:{_DONE}|overdue)$)(?:(?:all|every|everything|each|of|the|my|whole|entire|that are|which are|{_DONE}"
             rf"|pending|open|overdue|urgent|(?:high|medium|low)[- ]priority|{_TASK}|items?|ones?|list)(?: |$))+"
             rf"(?:{_LEAD}?{_WHEN}|#[^\W\d][\w-]*|(?:tagged|about|containing) .{{1,60}})?")
-TASK_NUMBER = _re(r"(?:(?:the|my) )?task (?:number )?([0-9]{1,18})(?![\w.'-])(?!.*(?: and |"
-                  rf"\b{_FIELD}\b))")
+TASK_NUMBER = _re(rf"(?:(?:the|my) )?task (?:number )?([0-9]{{1,18}})(?![\w.'-])(?!.*(?: and |\b{_FIELD}\b))")
 EARLIER = _re(r".*\b(?:its?|them|those|these|that|this|both|last|first|second|third)\b")
-UNLESS = _re(r".*\b(?:if|unless|except|excluding|but|other than|not|never|almost|nearly|half)\b")
-YES = _re(r"(?:(?:yes|yep|yeah|y|sure|confirm|do it|go ahead|ok|okay|please|delete|complete|all|them|of)"
+UNLESS = _re(rf".*{_UNLESS}")
+RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
+NO_TASK = _re(r"task ([0-9]+) does not exist\b.*")
+LATE = _re("^(?:overdue|late)$")
+YES = _re(r"(?:(?:yes|yep|yeah|y|sure|confirm|do it|go ahead|ok|okay|please|delete|complete|all|them|it|of)"
           r"(?:[\s,.!]+|$))+")
 FILTERS = {
     "pending": _re(rf"\b({_OPEN})\b"),
@@ -163,23 +174,19 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("say", "All right. I changed nothing.",
      r"(?:no|nope|cancel|never ?mind|stop|nothing)(?:,? (?:thanks|thank you))?"
      r"|(?:forget it|(?:don't|do not|never)(?! (?:let me )?forget\b)).*"),
-    ("say", "There is nothing for me to confirm.",
-     r"(?:yes|yep|yeah|sure|go ahead|do it|confirm)(?: please)?"),
+    ("say", "There is nothing for me to confirm.", r"(?:yes|yep|yeah|sure|go ahead|do it|confirm)(?: please)?"),
     ("say", HELLO,
-     r"how are you"
-     r"|(?:hi|hello|hey|howdy|greetings|good (?:morning|afternoon|evening|day))(?: there| docutalk| again)?"),
+     r"how are you|(?:hi|hello|hey|greetings|good (?:morning|afternoon|evening|day))(?: there| docutalk| again)?"),
     ("say", "You're welcome.",
      r"(?:thanks|thank you|thx|great|perfect|awesome|cool|nice|good job|ok|okay|got it|bye|goodbye|good night)"
      r"(?:,? (?:so much|a lot|very much|you|thanks|thank you|again))?"),
-    ("say", HELP,
-     r"help(?: me| please)?|\?|commands|examples|i need (?:some )?help|how does (?:this|it) work"
+    ("say", HELP, r"help(?: me| please)?|\?|commands|examples|i need (?:some )?help|how does (?:this|it) work"
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
      rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"),
-    ("say", WHO,
-     r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
-    ("say", NO_UNDO,
-     r"(?:undo|revert|restore|reopen|re-open|unmark|uncheck|bring back)\b.*"
+    ("say", WHO, r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
+    ("say", NO_UNDO, r"(?:undo|revert|restore|reopen|re-open|unmark|uncheck|bring back)\b.*"
      r"|(?:mark|set) .+ (?:as|to) (?:not .+|pending|incomplete|undone|open)"),
+    ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
      r"(?:add|attach|write) (?:an? |the )?(?P<t>(?:note|description) (?:to|for|on) .+)"),
     ("add", "",
@@ -192,10 +199,11 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      rf"{_NEW}(?:{_RANK} )?(?:task|to-?do|reminder|note to self)(?P<t>(?: *:| to | called ).+)"),
     ("add", "",
      rf"(?:{_LEAD}?{_WHEN},? )?(?:remind me|(?:don't|do not) (?:let me )?forget|remember"
-     rf"|(?:i )?(?:need|have|must|ought|should|gotta)(?! (?:to )?(?:{_COMMAND}|help|a hand))(?: to)?"
-     r"(?: (?:remember|not forget))?)(?P<t> .+)"),
-    ("add", "",
-     r"(?:add|put|schedule|jot down|write down)(?::| )(?P<t>.+)"),
+     rf"|(?!{_QUESTION})(?:i )?(?:need|have|must|ought|should|gotta)(?! (?:to )?(?:{_COMMAND}|help|a hand))(?: to)?"
+     r"(?: (?:remember|not forget))?)(?P<t>(?: .+)?)"),
+    ("add", "", r"(?:add|create(?=$)|put|schedule|jot down|write down)(?P<t>(?:[: ].+)?)"),
+    ("say", WISH, rf"(?=.*\b{_WISH}\b){_POLITE}(?:cancel|clear|get rid of|remove|{_COMPLETE})\b"
+     rf"(?! {_THIS_TASK}| (?:the|my) list\b| .* (?:from|off) (?:the|my) ).*"),
     ("clear", "",
      rf"{_DELETE} (?:the |its |my )?(?P<field>due date|deadline|date|priority|description|notes?) (?:of|from|for|on) "
      r"(?P<t>.+)"),
@@ -204,15 +212,16 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|description|notes?)"),
     ("say", 'I can\'t take away a tag or a title, but set others: "Change the tags of task 3 to home, work".',
      rf"{_DELETE} (?:the |its |my )?(?:tags?|title|name)\b.*"),
-    ("act", "delete_task",
-     rf"{_DELETE}\b(?P<t>.*)"),
+    ("act", "delete_task", rf"{_DELETE}\b(?P<t>.*)"),
     ("act", "complete_task",
-     rf"(?:mark|set|check|tick|cross|flag)(?: off)? (?P<t>.+?) (?:as |off as |off|to )?{_DONE}"),
+     rf"(?:mark|set|check|tick|cross|flag|(?:change|update|make|move)(?=.+ (?:to|as)(?: be)? {_DONE}$))(?: off)? "
+     rf"(?P<t>.+?) (?:as |off as |off|to )?(?:be )?{_DONE}"),
     ("act", "complete_task",
      rf"(?:{_COMPLETE}|(?:i'm )?done with|i(?:'ve| have|'m| am)?(?: just| already)? (?:finished|completed|done|did)"
      r"(?: with)?)\b(?P<t>.*)"),
     ("act", "complete_task",
-     rf"(?P<t>(?:task |the |my |#|it\b|that\b|this\b).*?)(?:'s| is| are| has been| was) (?:now |already )?{_DONE}"),
+     rf"(?P<t>(?:task |the |my |#|(?:it|that|this)\b(?! the)).*?)"
+     rf"(?:'s| is| are| has been| was) (?:now |already )?{_DONE}"),
     ("act", "get_task",
      r"(?:is|are|when is|when's|(?:tell me )?(?:more )?about|describe|did i (?:finish|complete)"
      r"|(?:show |give )?(?:me )?(?:the )?details? (?:of|for|on|about)|have i (?:finished|completed|done)"
@@ -220,20 +229,22 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|(?:show|give|get|tell)(?: me)?|view|open|see|read) "
      rf"(?P<t>(?:task )?#?[0-9]+|the (?!{_OPEN}|{_DONE}).+ task|task \S+|it|that one)"
      rf"(?: about)?(?: (?:due|{_DONE}|pending))?"),
-    ("change", "",
-     rf"{_CHANGE}(?: back)? (?P<t>.+)"),
+    ("change", "", rf"{_CHANGE}(?: back)? (?P<t>.+)"),
     ("change", "",
      r"(?P<t>(?:task |#|it\b|the ).+? (?:is|should be|has) (?:due|high|low|medium|urgent).*)"),
+    ("say", NO_ORDER,
+     rf"(?:(?!.*\b(?:about|containing|matching|named|called)\b){_ASK}.*\b(?:due|{_TASK}|{_DONE}|{_OPEN})\b.*?"
+     r"\b(?:(?<!day )after|since|between|sort(?:ed)?|ordered|order by|without|(?:with|have|has) no|except|but not"
+     rf"|not (?:due|tagged|urgent|high|low))\b|(?:sort|order) .*\b{_TASK}\b).*"),
     ("show", "",
      rf"{_ASK}.*\b(?:{_TASK}|to-?do list|my list|the list|agenda|on my plate)\b.*"),
-    ("say", BEYOND,
-     r".*\b(?:weather|poem|joke|story|song|code|python|translate|capital of|recipe|news|documents?|pdf|files?|email"
-     r")\b.*"),
+    ("say", BEYOND, r".*\b(?:weather|poem|joke|story|song|code|python|translate|capital of|recipe|news|documents?|pdf"
+     r"|files?|email)\b.*"),
     ("show", "",
      rf"(?:find|search|look for) .+|{_ASK}.*\b(?:{_DONE}|finish|{_OPEN}|everything|list|today|tomorrow)\b.*"
-     r"|what should i do.*|what do i (?:need|have) to do.*"),
-    ("show", "",
-     rf"(?:(?:my|all|the|current|{_OPEN}|{_DONE}|urgent|(?:high|medium|low)[- ]priority) ?)*"
+     r"|what should i do.*|what do i (?:need|have) to do.*"
+     rf"|(?:(?:my|all|the|current|{_OPEN}|{_DONE}|urgent|(?:high|medium|low)[- ]priority) ?)*"
      r"(?:tasks|list|to-?dos|to-?do list|pending|completed|overdue|everything)(?: .*)?"),
+    ("say", QUESTION, rf"{_QUESTION}.*"),
 ))
 # fmt: on

@@ -194,6 +194,7 @@ def test_the_ten_turns_of_a_first_conversation() -> None:
             "buy tea tomorrow",
             [("add_task", {"title": "Buy tea", "priority": "high", "due": "tomorrow"})],
         ),
+        ("Get rid of mom", "yes", [("delete_task", {"task_id": 1})]),
         ("Complete it", "task 3", [("complete_task", {"task_id": 3})]),
     ],
 )
