@@ -222,7 +222,7 @@ def not_ready(installation: Installation, assistant: AgentAssistant) -> str | No
     """Return why no turn could be served now, or None."""
     if not installation.is_ready:
         return installation.reason
-    return None if assistant.is_ready else "The model is being loaded."
+    return assistant.not_ready
 
 
 @contextmanager

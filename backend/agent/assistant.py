@@ -51,11 +51,21 @@ class AgentAssistant:
         """Whether what is heavy is loaded, so that a turn could be served."""
         return self._loop is not None
 
+    @property
+    def not_ready(self) -> str | None:
+        """Why no turn could be answered now, for the owner, or None."""
+        if self.is_ready:
+            return None
+        if self._loaded.is_set():
+            return "The model could not be loaded; the log says why. Check MODEL, and start the service again."
+        return "The model is being loaded."
+
     async def load(self, client: "Client") -> None:
         """Import the Agents SDK, and LiteLLM where the model needs it, beside the event loop."""
         try:
             self._loop = await run_sync(self._make_loop, client)
         except Exception:
+            # Whatever a provider's library raises: the service lives on, and /ready and every run say what is wrong.
             log.exception("model_not_loaded", model=self._choice.shown)
         finally:
             self._loaded.set()

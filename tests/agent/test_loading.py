@@ -1,0 +1,43 @@
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from mcp import Client
+from mcp.server import MCPServer
+
+from backend.agent.assistant import AgentAssistant
+from backend.agent.choice import ModelChoice
+
+
+def assistant(choice: ModelChoice) -> AgentAssistant:
+    return AgentAssistant(choice, (), now=lambda: datetime.now(UTC), max_steps=1, history_characters=100)
+
+
+async def loaded(choice: ModelChoice) -> tuple[str | None, str | None]:
+    """Return why it is not ready before and after it was loaded."""
+    made = assistant(choice)
+    before = made.not_ready
+    async with Client(MCPServer("nothing", log_level="WARNING"), cache=None) as client:
+        await made.load(client)
+    return before, made.not_ready
+
+
+@pytest.mark.spec("AGENT-80")
+def test_a_model_that_is_being_loaded_is_not_ready_and_then_is() -> None:
+    before, after = asyncio.run(loaded(ModelChoice()))
+
+    assert before is not None
+    assert "being loaded" in before
+    assert after is None
+
+
+@pytest.mark.spec("AGENT-80")
+def test_a_model_that_could_not_be_loaded_says_so() -> None:
+    # Something that a provider's module cannot work with stands for a library that is broken.
+    broken = ModelChoice(name="openai/any", keys=cast(dict[str, Any], None))
+
+    _, after = asyncio.run(loaded(broken))
+
+    assert after is not None
+    assert "could not be loaded" in after
