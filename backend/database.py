@@ -20,6 +20,8 @@ log = structlog.get_logger()
 APP_ROLE = "docutalk_app"
 OWNER_ROLE = "docutalk_owner"
 OLDEST_POSTGRES = 16
+LOCK_SECONDS = 5.0
+"""How long a statement waits for a row that another transaction changes, unless told otherwise."""
 
 _ENTER = text(
     "select set_config('role', :role, true), set_config('app.user_id', :user_id, true), "
@@ -116,14 +118,14 @@ class Database:
         self._engine = make_engine(url, **self._options)
 
     @contextmanager
-    def scope(self, user_id: str, zone: ZoneInfo) -> Iterator[Scope]:
+    def scope(self, user_id: str, zone: ZoneInfo, *, lock_seconds: float = LOCK_SECONDS) -> Iterator[Scope]:
         """Open a transaction as a user for repositories, and commit it at the end; raises as `transaction` does."""
-        with self.transaction(user_id) as session:
+        with self.transaction(user_id, lock_seconds=lock_seconds) as session:
             yield Scope(session, user_id, self.now(), zone)
 
     @contextmanager
     def transaction(
-        self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = 5
+        self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = LOCK_SECONDS
     ) -> Iterator[Session]:
         """Open a transaction as one user, or as nobody (no row of anybody is visible), and commit it at the end.
 

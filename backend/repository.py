@@ -4,10 +4,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import structlog
 from sqlalchemy import DateTime, ForeignKeyConstraint, Integer, String, text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from backend.database import Scope
+from backend.errors import Unauthorized
 
 log = structlog.get_logger()
 
@@ -44,6 +46,13 @@ def belongs_to_user() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["user_id"], ["users.user_id"], ondelete="CASCADE")
 
 
+class AccountGone(Unauthorized):
+    """The user was deleted while they were doing something."""
+
+    def __init__(self) -> None:
+        super().__init__("This account was deleted. Sign in again or start a new guest session.")
+
+
 class Counter(Owned, table=True):
     """The last small integer given to one of the user's nouns; never reused."""
 
@@ -75,15 +84,23 @@ class UserRepository(Generic[Row]):
 
         The counter's row stays locked until the transaction ends, so two writers never get the same number.
         """
-        return int(
-            self._session.execute(
-                text(
-                    "insert into counters (user_id, noun, last) values (:user_id, :noun, 1) "
-                    "on conflict (user_id, noun) do update set last = counters.last + 1 returning last"
-                ),
-                {"user_id": self._scope.user_id, "noun": noun},
-            ).scalar_one()
+        return self._counted(
+            "insert into counters (user_id, noun, last) values (:user_id, :noun, 1) "
+            "on conflict (user_id, noun) do update set last = counters.last + 1 returning last",
+            noun=noun,
         )
+
+    def _counted(self, statement: str, **values: Any) -> int:
+        """Run a statement that counts in a row whose only foreign key is the user, and return the number.
+
+        Raises:
+            AccountGone: The user was deleted meanwhile.
+        """
+        try:
+            counted = self._session.execute(text(statement), {"user_id": self._scope.user_id, **values})
+        except IntegrityError as error:
+            raise AccountGone from error
+        return int(counted.scalar_one())
 
     def _written(self, outcome: str, *, table: str | None = None, **fields: Any) -> None:
         """Log a write by its table and outcome; ids and counts only, never content."""

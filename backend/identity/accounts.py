@@ -213,14 +213,10 @@ class UsageRepository(UserRepository[Usage]):
 
     def count_turn(self) -> int:
         """Count one more turn today and return how many that makes."""
-        turns = int(
-            self._session.execute(
-                text(
-                    "insert into usage (user_id, day, turns) values (:user_id, :day, 1) "
-                    "on conflict (user_id, day) do update set turns = usage.turns + 1 returning turns"
-                ),
-                {"user_id": self._scope.user_id, "day": self._scope.now.date()},
-            ).scalar_one()
+        turns = self._counted(
+            "insert into usage (user_id, day, turns) values (:user_id, :day, 1) "
+            "on conflict (user_id, day) do update set turns = usage.turns + 1 returning turns",
+            day=self._scope.now.date(),
         )
         self._written("counted", turns=turns)
         return turns

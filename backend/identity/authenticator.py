@@ -32,7 +32,9 @@ from backend.plain_text import storable
 
 UTC = ZoneInfo("UTC")
 MOST_TOKEN_LENGTH = 8192
-FORGET_ATTEMPTS = 5
+FORGET_ATTEMPTS = 12
+FORGET_LOCK_SECONDS = 0.4
+"""Less than PostgreSQL waits before it looks for a deadlock: of the two it is the deletion that gives way."""
 LOCAL_ISSUER = "local"
 """Who vouches for the owner of an installation; no outside token may say so."""
 _REFUSED = "The token is not valid: it is unknown, expired or revoked. Sign in again or start a new guest session."
@@ -130,14 +132,14 @@ class Authenticator:
         """Delete a user with everything of theirs."""
         for attempt in range(1, FORGET_ATTEMPTS + 1):
             try:
-                with self._database.scope(user_id, UTC) as scope:
+                with self._database.scope(user_id, UTC, lock_seconds=FORGET_LOCK_SECONDS) as scope:
                     AccountRepository(scope).delete()
                 return
             except DatabaseUnavailable:
                 # What the user is doing at this moment locks rows in another order; it ends soon.
                 if attempt == FORGET_ATTEMPTS:
                     raise
-                time.sleep(random.uniform(0.05, 0.2) * attempt)  # noqa: S311  # it spreads attempts, no more
+                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311  # it spreads attempts, no more
 
     def _of_session(self, token: str) -> Caller:
         with self._database.transaction(None) as session:
