@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,15 @@ from backend.database import Database
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
 from backend.identity.routes import identity_routes
 from backend.installation import Installation, Postgres
+from backend.leases import Leases
 from backend.mcp_server.mount import McpMount
+from backend.notifications import Notifications
 from backend.operations.perform import Operations
 from backend.runs.follow import Follower
 from backend.runs.live import Live
 from backend.runs.routes import run_routes
 from backend.runs.turns import Turns
-from backend.runs.worker import Worker
+from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
 from backend.settings import Settings
 from backend.tasks.routes import task_routes
 from backend.tasks.tools import TASK_TOOLS
@@ -45,50 +48,106 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 TOOLS = TASK_TOOLS
-LET_RUNS_END_SECONDS = 4.0
-"""How long a process that goes down lets its runs go on."""
+LET_RUNS_END_SECONDS = 2.0
+"""How long a process that goes down lets its runs go on, before it hands them back."""
+UNREADY_SECONDS = 1.0
+"""How long a process that was told to go down still answers, so that balancers see that it is not ready."""
+
+
+class Parts:
+    """What a process is made of that answers messages, with or without doors for others."""
+
+    def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
+        """Put the parts together; `is_dedicated` is for a process that does nothing but execute runs."""
+        self.database = database = make_database(settings)
+        self.installation = Installation(
+            database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start
+        )
+        self.operations = Operations(database)
+        self.authenticator = make_authenticator(settings, database)
+        self.assistant = AgentAssistant(
+            model_choice(settings),
+            TOOLS,
+            now=database.now,
+            max_steps=settings.max_steps,
+            history_characters=settings.history_characters,
+        )
+        self.mcp = McpMount(lambda: mcp_endpoint(settings, self.operations, self.authenticator))
+        self.notifications = Notifications(database, keeps_trying=is_dedicated)
+        live = Live()
+        leases = Leases(database, "runs", seconds=settings.lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
+        turns = Turns(
+            database,
+            self.assistant,
+            leases,
+            guest_turns_per_day=settings.guest_turns_per_day,
+            history_messages=settings.history_messages,
+        )
+        self.worker = Worker(
+            database,
+            turns,
+            leases,
+            self.assistant,
+            live,
+            max_concurrent=settings.max_concurrent_runs,
+            keep_events=timedelta(days=settings.run_events_days),
+            on_work=self.notifications.want,
+        )
+        self.notifications.on_heard(self.worker.heard)
+        self.follower = Follower(
+            database,
+            live,
+            is_listening=lambda: self.notifications.is_listening,
+            on_waiting=self.worker.notice,
+        )
+        self._is_going_down = False
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no turn could be served now, for the owner, or None."""
+        if self._is_going_down:
+            return "The server is going down."
+        return self.assistant.not_ready if self.installation.is_ready else self.installation.reason
+
+    def go_down(self) -> None:
+        """Take no more work, and send those who follow a run to another process."""
+        self._is_going_down = True
+        self.worker.stop_claiming()
+        self.follower.stop()
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Open the database in the background, execute runs inside the block, and leave none behind at its end."""
+        try:
+            async with create_task_group() as background:
+                background.start_soon(self._serve_database)
+                background.start_soon(self.mcp.serve, self.assistant.load)
+                yield
+                self.go_down()
+                await self.worker.stop(seconds=LET_RUNS_END_SECONDS)
+                background.cancel_scope.cancel()
+        finally:
+            await run_sync(self.installation.close)
+
+    async def _serve_database(self) -> None:
+        direct_url = await self.installation.open()
+        async with create_task_group() as background:
+            background.start_soon(self.notifications.listen, direct_url)
+            background.start_soon(self.worker.run)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the whole service; without settings they are read from the environment."""
     settings = settings or Settings.load()
     logs.configure("DEBUG" if settings.debug else settings.log_level)
-    database = make_database(settings)
-    installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
-    operations = Operations(database)
-    authenticator = make_authenticator(settings, database)
-    assistant = AgentAssistant(
-        model_choice(settings),
-        TOOLS,
-        now=database.now,
-        max_steps=settings.max_steps,
-        history_characters=settings.history_characters,
-    )
-    live = Live()
-    turns = Turns(
-        database,
-        assistant,
-        guest_turns_per_day=settings.guest_turns_per_day,
-        history_messages=settings.history_messages,
-    )
-    follower = Follower(database, live)
-    worker = Worker(database, turns, assistant, live, max_concurrent=settings.max_concurrent_runs)
-    mcp = McpMount(lambda: mcp_endpoint(settings, operations, authenticator))
+    parts = Parts(settings)
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with stop_streams_on_signal(follower):
-            try:
-                async with create_task_group() as background:
-                    background.start_soon(installation.open)
-                    background.start_soon(mcp.serve, assistant.load)
-                    yield
-                    follower.stop()
-                    await worker.stop(seconds=LET_RUNS_END_SECONDS)
-                    background.cancel_scope.cancel()
-            finally:
-                await run_sync(installation.close)
+        with go_down_on_signal(parts):
+            async with parts.at_work():
+                yield
 
     app = FastAPI(
         title="DocuTalk",
@@ -99,31 +158,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    signed_in = sign_in(authenticator)
+    signed_in = sign_in(parts.authenticator)
     app.include_router(web_routes(name="DocuTalk", version=VERSION, docs="/docs", health="/health", mcp="/mcp"))
     app.include_router(
         health_routes(
-            database,
+            parts.database,
             metrics,
             model=model_choice(settings).shown,
-            not_ready=lambda: not_ready(installation, assistant),
+            not_ready=lambda: parts.not_ready,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
         )
     )
     app.include_router(
         identity_routes(
-            database,
-            authenticator,
+            parts.database,
+            parts.authenticator,
             signed_in,
             address_of=lambda request: client_address(request, settings.trusted_proxies),
             token_of=lambda request: bearer_token(request.scope["headers"]),
         )
     )
-    app.include_router(task_routes(operations, signed_in))
-    app.include_router(conversation_routes(database, signed_in))
-    app.include_router(run_routes(database, follower, signed_in, stream_of=event_stream))
-    app.include_router(chat_routes(worker, follower, signed_in, wait_seconds=settings.chat_wait_seconds))
-    app.router.routes.append(mcp.route)
+    app.include_router(task_routes(parts.operations, signed_in))
+    app.include_router(conversation_routes(parts.database, signed_in))
+    app.include_router(run_routes(parts.database, parts.worker, parts.follower, signed_in, stream_of=event_stream))
+    app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=settings.chat_wait_seconds))
+    app.router.routes.append(parts.mcp.route)
     install_problems(app)
     app.add_middleware(
         OwnHosts,
@@ -218,19 +277,13 @@ def model_choice(settings: Settings) -> ModelChoice:
     )
 
 
-def not_ready(installation: Installation, assistant: AgentAssistant) -> str | None:
-    """Return why no turn could be served now, or None."""
-    if not installation.is_ready:
-        return installation.reason
-    return assistant.not_ready
-
-
 @contextmanager
-def stop_streams_on_signal(follower: Follower) -> Iterator[None]:
-    """End the streams as soon as the process is told to go down.
+def go_down_on_signal(parts: Parts) -> Iterator[None]:
+    """Go down in order as soon as the process is told to: first nobody is sent here any more, then the server stops.
 
-    The server waits for open requests before it ends the lifespan, and a followed run keeps its request open. An
-    impatient second signal changes nothing: it would leave the embedded database behind, and the stop takes seconds.
+    Between the two `/ready` says so for a moment, and streams end with `reconnect`: the server waits for open requests
+    before it ends the lifespan, and a followed run keeps its request open. An impatient second signal changes nothing:
+    it would leave the embedded database behind, and the stop takes seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -242,11 +295,15 @@ def stop_streams_on_signal(follower: Follower) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
+        if not stopping:
+            stopping = True
+            loop.call_soon_threadsafe(go_down, number, frame)
+
+    def go_down(number: int, frame: FrameType | None) -> None:
+        parts.go_down()
         handler = before[signal.Signals(number)]
-        if not stopping and callable(handler):
-            handler(number, frame)
-        stopping = True
-        loop.call_soon_threadsafe(follower.stop)
+        if callable(handler):
+            loop.call_later(UNREADY_SECONDS, handler, number, frame)
 
     for name in (signal.SIGTERM, signal.SIGINT):
         before[name] = signal.signal(name, stop)

@@ -1,23 +1,24 @@
 """The command `docutalk`: serve, worker, mcp, migrate, token, doctor."""
 
 import argparse
+import asyncio
 import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import anyio
 import structlog
 import uvicorn
+from anyio.to_thread import run_sync
 
 from backend import VERSION
 from backend import log as logs
-from backend.app import TOOLS, create_app, find_postgres, make_authenticator, make_database, model_choice
+from backend.app import TOOLS, Parts, create_app, find_postgres, make_authenticator, make_database, model_choice
 from backend.database import Database
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, DocuTalkError
@@ -110,22 +111,31 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
 
 def work(_given: argparse.Namespace) -> int:
-    """Do what no request waits for, until a signal: forget guests who have expired."""
+    """Execute runs beside the service, or in its place, and forget guests who have expired, until a signal."""
     settings = Settings.load()
     logs.configure(settings.log_level)
-    stopped = threading.Event()
+    # What cannot be mended by waiting is said at once.
+    with opened_database(settings):
+        pass
+    anyio.run(_work, Parts(settings, is_dedicated=True))
+    return 0
+
+
+async def _work(parts: Parts) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stopped.set())
-    with opened_database(settings) as database:
-        authenticator = make_authenticator(settings, database)
+        loop.add_signal_handler(name, stopped.set)
+    async with parts.at_work():
         while not stopped.is_set():
             try:
-                while authenticator.forget_expired() and not stopped.is_set():
+                while await run_sync(parts.authenticator.forget_expired) and not stopped.is_set():
                     continue
             except DatabaseUnavailable:
                 log.warning("housekeeping_put_off")
-            stopped.wait(HOUSEKEEPING_SECONDS)
-    return 0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HOUSEKEEPING_SECONDS if parts.installation.is_ready else 1):
+                    await stopped.wait()
 
 
 def migrate_database(_given: argparse.Namespace) -> int:

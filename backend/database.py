@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, PoolProxiedConnection, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
@@ -79,6 +79,19 @@ def make_engine(url: str, **options: Any) -> Engine:
     """Return an engine for a Postgres URL in any spelling."""
     options.setdefault("connect_args", {"connect_timeout": 10, "application_name": "docutalk"})
     return create_engine(driver_url(url), hide_parameters=True, **options)
+
+
+def direct_connection(url: str) -> PoolProxiedConnection:
+    """Return a connection of its own, outside every pool and without transactions; close it when done.
+
+    Raises as SQLAlchemy does when it cannot be made.
+    """
+    idle = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}
+    options = {"connect_timeout": 5, "application_name": "docutalk listening", **idle}
+    connection = make_engine(url, poolclass=NullPool, connect_args=options).raw_connection()
+    driver: Any = connection.driver_connection
+    driver.autocommit = True
+    return connection
 
 
 class Database:

@@ -66,13 +66,15 @@ class Installation:
         """Whether the database was opened and found to be in order."""
         return self._checked
 
-    async def open(self) -> None:
-        """Open the database; try again for as long as it takes, and log each new reason why not."""
+    async def open(self) -> str:
+        """Open the database; try again for as long as it takes, and log each new reason why not.
+
+        Returns the URL that leads to the server itself, where the one in use may lead to a pooler.
+        """
         last_told = ""
         while True:
             try:
-                await run_sync(self.open_now)
-                return
+                return await run_sync(self.open_now)
             except (NotReady, DatabaseUnavailable, EmbeddedPostgresError) as error:
                 told = error.for_owner if isinstance(error, DatabaseUnavailable) else str(error)
                 if told != last_told:
@@ -90,8 +92,8 @@ class Installation:
         if self._postgres is not None:
             self._postgres.stop()
 
-    def open_now(self) -> None:
-        """Open, migrate and check the database, or raise why that cannot be done now."""
+    def open_now(self) -> str:
+        """Open, migrate and check the database, or raise why that cannot be done now; returns as `open` does."""
         postgres = self._postgres = self._postgres or self._find()
         expected = head()
         # Looked at through connections of its own: nothing is served from a database that is not in order.
@@ -110,3 +112,4 @@ class Installation:
         self._database.open(postgres.url, revive=postgres.revive)
         self._checked = True
         log.info("database_ready", embedded=postgres.revive is not None)
+        return postgres.migration_url

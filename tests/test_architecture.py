@@ -20,6 +20,7 @@ FLOORS = (
     {"operations", "conversations"},
     {"identity"},
     {"leases", "repository"},
+    {"notifications"},
     {"installation"},
     {"schema"},
     {"database"},

@@ -271,7 +271,13 @@ def test_user_id_leads_every_key_and_index_of_a_table_of_users(superuser_url: st
     )
 
     # What has to be found before a user is known.
-    exceptions = {"uq_sessions_token_hash", "uq_api_tokens_token_hash", "ix_users_expires_at"}
+    exceptions = {
+        "uq_sessions_token_hash",
+        "uq_api_tokens_token_hash",
+        "ix_users_expires_at",
+        "ix_runs_unended",
+        "ix_runs_unpurged",
+    }
     assert {index for index, first in indexes if first != "user_id"} == exceptions
 
 
@@ -315,7 +321,15 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
 def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str) -> None:
     functions = query(superuser_url, FUNCTIONS)
 
-    assert [name for name, *_ in functions] == ["admit_guest", "expired_users", "find_api_token", "find_session"]
+    assert [name for name, *_ in functions] == [
+        "admit_guest",
+        "claimable_runs",
+        "expired_users",
+        "find_api_token",
+        "find_session",
+        "is_any_run_left",
+        "purgeable_runs",
+    ]
     for name, is_definer, config, result, grantees in functions:
         assert is_definer, name
         assert config == ['search_path=""'], name

@@ -17,6 +17,7 @@ from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
 from backend.agent.offline import OfflineModel
 from backend.agent.recording import RecordedModel
+from backend.mcp_server.server import told
 from backend.operations.perform import Call, calling
 from backend.runs.journal import Journal
 
@@ -104,12 +105,17 @@ class ToolsInProcess(MCPServer):
     async def call_tool(
         self, tool_name: str, arguments: dict[str, Any] | None, meta: dict[str, Any] | None = None
     ) -> mcp_types.CallToolResult:
-        """Call a tool as the run's caller, under the call's id."""
+        """Call a tool as the run's caller, under the call's id; what an earlier attempt did is not done again."""
+        journal = self._journal
         call_id = (meta or {})["call_id"]
-        with calling(Call(run_id=self._journal.run_id, call_id=call_id, record=self._journal.record)):
-            result = await self._client.call_tool(tool_name, arguments or {})
-        self._journal.tell()
-        return result
+        if (committed := journal.committed_result(call_id)) is not None:
+            result, is_error = committed
+            return told(result, is_error=is_error)
+        call = Call(run_id=journal.run_id, call_id=call_id, record=journal.record, on_unavailable=journal.interrupt)
+        with calling(call):
+            done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))
+        journal.tell()
+        return done
 
     async def list_prompts(self) -> mcp_types.ListPromptsResult:
         """List no prompts."""

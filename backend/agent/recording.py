@@ -1,4 +1,4 @@
-"""A model whose responses are committed before any of their tools runs, under call ids of ours."""
+"""A model whose responses are committed before any of their tools runs, under call ids of ours, and played back."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ from openai.types.responses import (
     ResponseRefusalDeltaEvent,
     ResponseTextDeltaEvent,
 )
+from pydantic import TypeAdapter
 
 from backend.agent.errors import BrokeOff, ModelAuthFailed, ModelFailed, ModelTimeout, ModelUnavailable
 from backend.plain_text import storable_json
@@ -42,6 +43,7 @@ DEEPEST_ARGUMENTS = 20
 """Levels of lists and objects in a call's arguments."""
 
 Dumped = dict[str, Any]
+_OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutputItem])
 
 
 class RecordedModel(Model):
@@ -56,12 +58,20 @@ class RecordedModel(Model):
         self._name = name
         self._journal = journal
         self._streaming = streaming
+        self._asked_for = 0
         self._final: tuple[Dumped, dict[str, str]] | None = None
 
     async def get_response(
         self, system_instructions: str | None, input: str | list[TResponseInputItem], *rest: Any, **more: Any
     ) -> ModelResponse:
-        """Return the model's next response after it was committed; a final one is committed by `finish`."""
+        """Return the next response: the one that an earlier attempt committed, or what the model says now.
+
+        What it says now is committed before it is returned; a final response is committed by `finish`.
+        """
+        self._journal.go_on()
+        self._asked_for += 1
+        if (committed := self._journal.committed_response(self._asked_for)) is not None:
+            return _played_back(committed)
         items = _in_plain_text(input)
         response = await self._asked((system_instructions, items, *rest), more)
         number = self._journal.next_response
@@ -132,6 +142,11 @@ class RecordedModel(Model):
         for text in _texts(response.output):
             await self._journal.add_text(text)
         return response
+
+
+def _played_back(committed: Dumped) -> ModelResponse:
+    """Return a committed response; the tokens were counted when it was made."""
+    return ModelResponse(output=_OUTPUT.validate_python(committed["output"]), usage=Usage(), response_id=None)
 
 
 def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:

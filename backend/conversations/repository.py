@@ -111,6 +111,10 @@ class MessageRepository(UserRepository[Message]):
         self._written("added", conversation_id=conversation_id, message_id=message.id)
         return message
 
+    def find(self, message_id: int) -> Message | None:
+        """Return a message, or None."""
+        return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
+
     def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
         """List the last messages of a conversation, oldest first, each answer right after what it answers.
 

@@ -76,10 +76,7 @@ class ToolThroughTheDoor(McpTool):
                 # The SDK would tell the exception's own text, and a driver's quotes the statement and its values.
                 log.exception("tool_crashed", tool_name=tool.name)
                 return _failed(CRASHED)
-            if outcome.is_error:
-                return _failed(outcome.result["error"])
-            text = json.dumps(outcome.result, ensure_ascii=False, separators=(",", ":"))
-            return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=outcome.result)
+            return told(outcome.result, is_error=outcome.is_error)
 
         made = cls(
             fn=tool.function,
@@ -103,6 +100,14 @@ class ToolThroughTheDoor(McpTool):
     async def run(self, arguments: dict[str, Any], *_context: Any, **_more: Any) -> CallToolResult:
         """Perform the tool on a worker thread, with the caller's context."""
         return await run_sync(self._perform, arguments)
+
+
+def told(result: dict[str, Any], *, is_error: bool) -> CallToolResult:
+    """Return the result of a call, as the ledger has it, in the words of MCP."""
+    if is_error:
+        return _failed(result["error"])
+    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=result)
 
 
 def _failed(sentence: str) -> CallToolResult:

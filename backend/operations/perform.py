@@ -44,6 +44,8 @@ class Call:
     idempotency_key: str | None = None
     record: Callable[[Scope, Outcome], None] | None = field(default=None, compare=False)
     """Called inside the call's own transaction, so that what it writes commits with the effect."""
+    on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
+    """Told when nobody knows whether the call was done, so that it has to be made again under the same identity."""
 
 
 _NO_CALL = Call()
@@ -86,7 +88,9 @@ class Operations:
         with structlog.contextvars.bound_contextvars(tool_name=tool.name, user_id=caller.user_id):
             try:
                 outcome = self._performed(tool, arguments, caller, call, started)
-            except Unavailable:
+            except Unavailable as error:
+                if call.on_unavailable is not None:
+                    call.on_unavailable(error)
                 raise
             except DocuTalkError as error:
                 denied = isinstance(error, Forbidden)
@@ -129,7 +133,11 @@ class Operations:
         with self._database.scope(caller.user_id, caller.zone) as scope:
             ledger = Ledger(scope)
             if (done := _done_before(ledger, tool, call, key, request_hash)) is not None and tool.writes:
-                return _replayed(done, call)
+                outcome = _replayed(done, call)
+                # The call itself told its event when it was done; another one with its key has yet to.
+                if call.record is not None and (done.run_id, done.call_id) != (call.run_id, call.call_id):
+                    call.record(scope, outcome)
+                return outcome
             result = tool(**checked, scope=scope).model_dump(mode="json")
             operation_id = (
                 done.id
@@ -149,7 +157,7 @@ class Operations:
                 )
             )
             outcome = Outcome(tool.name, call.call_id, operation_id, result)
-            if call.record is not None:
+            if call.record is not None and done is None:
                 call.record(scope, outcome)
         return outcome
 

@@ -2,18 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from anyio.to_thread import run_sync
 
+from backend.conversations.repository import MessageRepository
 from backend.database import Database
 from backend.errors import Unavailable
 from backend.identity.caller import Caller
+from backend.runs.ending import done
 from backend.runs.live import Channel, Live
 from backend.runs.repository import Event, RunNotFound, RunRepository
 
 HEARTBEAT_SECONDS = 15.0
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.5
+"""How often a follower looks for itself at a run of another process, when no notifications arrive."""
+SELDOM_SECONDS = 5.0
+"""The same when they do."""
 
 HEARTBEAT = Event("heartbeat", {})
 RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again with Last-Event-ID."})
@@ -22,10 +28,29 @@ RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again wi
 class Follower:
     """Tells runs to whoever follows; never in the way of the worker that executes them."""
 
-    def __init__(self, database: Database, live: Live, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        live: Live,
+        *,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        is_listening: Callable[[], bool] = lambda: False,
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            database: Where the events are.
+            live: What this process knows without reading.
+            heartbeat_seconds: After how long a silent stream is kept open by a heartbeat.
+            is_listening: Tells whether news of other processes' runs arrive by themselves.
+            on_waiting: Called whenever somebody waits for a run that this process does not execute.
+        """
         self._database = database
         self._live = live
         self._heartbeat_seconds = heartbeat_seconds
+        self._is_listening = is_listening
+        self._on_waiting = on_waiting
         self._stopping = False
 
     def stop(self) -> None:
@@ -53,8 +78,9 @@ class Follower:
         seq, told = 0, 0
         spoke = time.monotonic()
         while True:
+            # Taken before reading, so as to miss nothing.
             channel = self._live.find(run_id)
-            news = channel.news() if channel else None
+            news = channel.news() if channel else self._live.elsewhere(run_id)
             if channel is None or channel.stored_seq > seq or seq == 0:
                 for event in await run_sync(self._read, caller, run_id, seq):
                     seq = event.seq or seq
@@ -73,10 +99,11 @@ class Follower:
             if self._stopping:
                 yield RECONNECT
                 return
-            if news is None:
-                await asyncio.sleep(min(POLL_SECONDS, self._heartbeat_seconds))
-            else:
-                await _wait(news, self._heartbeat_seconds)
+            seconds = self._heartbeat_seconds
+            if channel is None:
+                self._on_waiting()
+                seconds = min(seconds, SELDOM_SECONDS if self._is_listening() else POLL_SECONDS)
+            await _wait(news, seconds)
             if time.monotonic() - spoke >= self._heartbeat_seconds:
                 yield HEARTBEAT
                 spoke = time.monotonic()
@@ -86,7 +113,10 @@ class Follower:
             runs = RunRepository(scope)
             events = runs.events(run_id, after=after)
             if not events:
-                runs.get(run_id)
+                run = runs.get(run_id)
+                if run.purged_at is not None and after < run.last_seq:
+                    answer = None if run.answer_id is None else MessageRepository(scope).find(run.answer_id)
+                    return [replace(done(run, answer), seq=run.last_seq)]
             return events
 
 

@@ -35,6 +35,12 @@ class Run(Owned, table=True):
     request_hash: str | None = Field(default=None, sa_type=Text)
     last_seq: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
     attempt: int = Field(default=0, sa_type=Integer, sa_column_kwargs={"server_default": text("0")})
+    fruitless: int = Field(
+        default=0,
+        sa_type=Integer,
+        sa_column_kwargs={"server_default": text("0")},
+        description="Attempts since the last committed step.",
+    )
     lease_owner: str | None = Field(default=None, sa_type=Text)
     lease_until: datetime | None = timestamp()
     cancel_requested: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
@@ -43,6 +49,7 @@ class Run(Owned, table=True):
     created_at: datetime = timestamp(default_now=True)
     started_at: datetime | None = timestamp()
     ended_at: datetime | None = timestamp()
+    purged_at: datetime | None = timestamp()
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -52,6 +59,8 @@ class Run(Owned, table=True):
             "status in ('queued', 'running', 'waiting', 'completed', 'failed', 'cancelled')", name="status"
         ),
         Index("ix_runs_user_id_conversation_id", "user_id", "conversation_id", "created_at"),
+        Index("ix_runs_unended", "created_at", postgresql_where=text("ended_at is null")),
+        Index("ix_runs_unpurged", "ended_at", postgresql_where=text("purged_at is null")),
         Index(
             "uq_runs_idempotency_key",
             "user_id",

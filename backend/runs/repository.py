@@ -1,20 +1,24 @@
 """The repository of runs, their committed responses and their events."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, insert, text
-from sqlmodel import col, select
+from sqlalchemy import delete, func, insert, text
+from sqlmodel import Session, col, select
 
 from backend.errors import Conflict, NotFound
 from backend.idempotency import KEY_LIFETIME
+from backend.leases import LeaseLost
+from backend.notifications import CHANNEL
 from backend.plain_text import storable_json
 from backend.repository import UserRepository
 from backend.runs.models import Run, RunEvent, RunResponse
 
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
 ENDED = ("completed", "failed", "cancelled")
+STEPS = ("tool_call", "tool_result")
+"""Events that come with a committed step; an attempt that wrote one was not in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,20 @@ class RunEnded(Conflict):
 
     def __init__(self) -> None:
         super().__init__("This run has ended. Send a new message to go on.")
+
+
+_APPEND = text(
+    """
+    update runs set last_seq = last_seq + :count, fruitless = case when :is_step then 0 else fruitless end
+    where user_id = :user_id and id = :id and attempt = :attempt and (ended_at is null or :last)
+    returning last_seq, pg_notify(
+        :channel,
+        case when :is_work or :last and exists (
+            select from runs w where w.user_id = :user_id and w.id <> :id and w.ended_at is null
+        ) then 'work ' else 'news ' end || :id
+    )
+    """
+)
 
 
 class RunRepository(UserRepository[Run]):
@@ -67,10 +85,14 @@ class RunRepository(UserRepository[Run]):
         return self._session.exec(statement.limit(1)).first() is not None
 
     def count_unfinished(self) -> int:
-        """Count the runs of the last hour that have not ended; what a killed process left behind counts no longer."""
-        since = self._scope.now - timedelta(hours=1)
-        unfinished = self._mine().where(col(Run.status).not_in(ENDED), col(Run.created_at) > since)
+        """Count the runs that have not ended."""
+        unfinished = self._mine().where(col(Run.ended_at).is_(None))
         return int(self._session.exec(select(func.count()).select_from(unfinished.subquery())).one())
+
+    def is_leased(self, run_id: str) -> bool:
+        """Tell whether somebody works on a run, by the database's clock."""
+        leased = self._mine().where(Run.id == run_id, col(Run.lease_until) >= func.now())
+        return self._session.exec(leased).first() is not None
 
     def add(self, run: Run) -> Run:
         """Keep a new run."""
@@ -103,25 +125,40 @@ class RunRepository(UserRepository[Run]):
         )
         self._written("added", table="run_responses", run_id=run_id)
 
-    def append(self, run_id: str, events: list[Event], *, last: bool = False) -> int:
-        """Store events under the run's next numbers and return the last number.
+    def responses(self, run_id: str) -> list[dict[str, Any]]:
+        """List the committed responses, in order."""
+        mine = _of(RunResponse, self._scope.user_id, run_id)
+        kept = self._session.exec(select(RunResponse).where(*mine).order_by(col(RunResponse.number)))
+        return [row.response for row in kept]
 
-        The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap.
+    def append(
+        self, run_id: str, events: list[Event], *, attempt: int, last: bool = False, is_work: bool = False
+    ) -> int:
+        """Store events under the run's next numbers, and return the last number.
+
+        The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap. With
+        the commit every process hears that there is news of the run, or work: this run, or one that waited for its end.
 
         Raises:
             RunNotFound: The user has no such run.
             RunEnded: It has ended, and these are not said to be its last events.
+            LeaseLost: A later attempt is under way.
         """
         last_seq = self._session.execute(
-            text(
-                "update runs set last_seq = last_seq + :count where user_id = :user_id and id = :id "
-                "and (ended_at is null or :last) returning last_seq"
-            ),
-            {"count": len(events), "user_id": self._scope.user_id, "id": run_id, "last": last},
+            _APPEND,
+            {
+                "count": len(events),
+                "is_step": any(event.kind in STEPS for event in events),
+                "user_id": self._scope.user_id,
+                "id": run_id,
+                "attempt": attempt,
+                "last": last,
+                "channel": CHANNEL,
+                "is_work": is_work,
+            },
         ).scalar_one_or_none()
         if last_seq is None:
-            self.get(run_id)
-            raise RunEnded
+            raise RunEnded if self.get(run_id).ended_at else LeaseLost
         rows = [
             {
                 "user_id": self._scope.user_id,
@@ -142,7 +179,33 @@ class RunRepository(UserRepository[Run]):
         """List the events with a number above `after`, in order."""
         statement = (
             select(RunEvent.seq, RunEvent.kind, RunEvent.data)
-            .where(RunEvent.user_id == self._scope.user_id, RunEvent.run_id == run_id, col(RunEvent.seq) > after)
+            .where(*_of(RunEvent, self._scope.user_id, run_id), col(RunEvent.seq) > after)
             .order_by(col(RunEvent.seq))
         )
         return [Event(kind, dict(data), seq) for seq, kind, data in self._session.exec(statement)]
+
+    def purge(self, run_id: str) -> None:
+        """Forget an ended run's events, responses and input; its messages and what the ledger has of it stay."""
+        run = self.get(run_id, lock=True)
+        for table in (RunEvent, RunResponse):
+            self._session.execute(delete(table).where(*_of(table, self._scope.user_id, run_id)))
+        self.change(run, input=None, purged_at=self._scope.now)
+        self._written("purged", run_id=run_id)
+
+
+def purgeable_runs(session: Session, *, ended_before: datetime, most: int) -> list[tuple[str, str]]:
+    """Return (user_id, id) of at most `most` runs that ended before a moment and have not been purged."""
+    rows = session.execute(
+        text("select user_id, id from purgeable_runs(:ended_before, :most)"),
+        {"ended_before": ended_before, "most": most},
+    )
+    return [(row.user_id, row.id) for row in rows]
+
+
+def is_any_run_left(session: Session) -> bool:
+    """Tell whether a run of anybody's waits or is worked on."""
+    return bool(session.execute(text("select is_any_run_left()")).scalar_one())
+
+
+def _of(table: type[RunEvent] | type[RunResponse], user_id: str, run_id: str) -> tuple[Any, Any]:
+    return col(table.user_id) == user_id, col(table.run_id) == run_id

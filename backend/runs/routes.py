@@ -1,4 +1,4 @@
-"""Routes of runs: their state and their events."""
+"""Routes of runs: their state, their events, and how to stop them."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from backend.identity.caller import Caller
 from backend.runs.follow import Follower
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository
+from backend.runs.worker import Worker
 
 RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=2_147_483_647)]
@@ -44,7 +45,7 @@ class RunSeen(BaseModel):
 
 
 def run_routes(
-    database: Database, follower: Follower, signed_in: Callable[..., Any], *, stream_of: StreamOf
+    database: Database, worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, stream_of: StreamOf
 ) -> APIRouter:
     """Return the routes under `/api/runs`; `stream_of` tells events in the protocol of the native clients."""
     router = APIRouter(prefix="/api/runs", tags=["chat"])
@@ -67,5 +68,12 @@ def run_routes(
     async def follow_run(run_id: RunId, caller: SignedInCaller, last_event_id: LastEventId = 0) -> StreamingResponse:
         await find(caller, run_id)
         return stream_of(follower.events(caller, run_id, after=last_event_id))
+
+    @router.post("/{run_id}/cancel", summary="Stop a run; what was done stays, and one that has ended stays as it is")
+    async def cancel_run(run_id: RunId, caller: SignedInCaller) -> RunSeen:
+        caller.require("write")
+        run = await worker.cancel(caller, run_id)
+        structlog.contextvars.bind_contextvars(conversation_id=run.conversation_id, run_id=run_id)
+        return RunSeen.of(run)
 
     return router

@@ -1,23 +1,32 @@
-"""Accept a message: the message and the run that will answer it, in one transaction."""
+"""Accept a message: the message and the run that will answer it, in one transaction; claim a run to work on."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Annotated, Any, Protocol
+from zoneinfo import ZoneInfo
 
 from pydantic import StringConstraints
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 
 from backend.conversations.models import Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Database, Scope
-from backend.errors import TooManyRequests
+from backend.errors import DocuTalkError, NotFound, TooManyRequests
 from backend.idempotency import KeyUsedForSomethingElse, hash_of
-from backend.identity.accounts import UsageRepository
-from backend.identity.caller import Caller
+from backend.identity.accounts import AccountRepository, UsageRepository
+from backend.identity.authenticator import UTC
+from backend.identity.caller import ALL_SCOPES, Caller
+from backend.leases import Lease, Leases
+from backend.notifications import notify
 from backend.plain_text import PLAIN
+from backend.repository import AccountGone
+from backend.runs.ending import RunCancelled, end, told
 from backend.runs.journal import Journal
 from backend.runs.models import Run
-from backend.runs.repository import Event, RunRepository
+from backend.runs.repository import Event, RunRepository, is_any_run_left, purgeable_runs
+from backend.runs.transcript import Transcript
 
 MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), PLAIN]
 """What a user says: 1 to 16,000 characters."""
@@ -25,6 +34,7 @@ MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 
 MOST_UNFINISHED_RUNS = 32
 """Messages of a user that may wait for their answers at once."""
+PURGED_AT_ONCE = 100
 
 
 class Assistant(Protocol):
@@ -40,113 +50,233 @@ class Assistant(Protocol):
         """Answer, and write every step into the journal up to its end."""
 
 
+class GaveUp(DocuTalkError):
+    """The run was begun again and again, and no attempt came a step further."""
+
+    code = "run_gave_up"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The answer was begun several times and came no step further, because the server stopped in the middle "
+            "each time. What was done stays; send the message again."
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A run that was accepted, and what its worker needs to know."""
+class Claimed:
+    """A run that this process works on now, and all that it needs for that."""
 
     caller: Caller
+    lease: Lease
+    conversation_id: int
+    model: str
+    fixed_input: dict[str, Any]
+    transcript: Transcript
+    last_seq: int
+    refused: DocuTalkError | None = None
+    """Why the run is to be ended at once, if it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A run that was accepted."""
+
     run_id: str
     conversation_id: int
     message_id: int
     model: str
     is_new: bool = True
     """Whether this request began it; otherwise one with the same key did."""
-    fixed_input: dict[str, Any] | None = None
-    """What the run works on, unless it waits for an earlier one of its conversation."""
+    claimed: Claimed | None = None
+    """What this process needs to work on it, unless the run waits."""
 
 
 class Turns:
-    """Accepts messages and fixes what their runs work on."""
+    """Accepts messages, fixes what their runs work on, and finds runs to work on."""
 
     def __init__(
         self,
         database: Database,
         assistant: Assistant,
+        leases: Leases,
         *,
         guest_turns_per_day: int,
         history_messages: int,
     ) -> None:
         self._database = database
         self._assistant = assistant
+        self._leases = leases
         self._guest_turns_per_day = guest_turns_per_day
         self._history_messages = history_messages
 
     def accept(
-        self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
+        self,
+        caller: Caller,
+        message: str,
+        *,
+        conversation_id: int | None,
+        idempotency_key: str | None = None,
+        has_slot: bool = True,
     ) -> Turn:
-        """Record the user's message and the run that will answer it.
+        """Record the user's message and the run that will answer it, leased to this process if it `has_slot`.
 
         Raises:
             ConversationNotFound: The caller has no such conversation.
             KeyUsedForSomethingElse: The idempotency key came with another message before.
-            TooManyRequests: A guest has used up the day's turns.
+            TooManyRequests: A guest has used up the day's turns, or too many messages wait.
         """
         try:
-            return self._accepted(caller, message, conversation_id, idempotency_key)
+            return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
         except IntegrityError:
             if idempotency_key is None:
                 raise
             # An equal request committed first; now its run can be found.
-            return self._accepted(caller, message, conversation_id, idempotency_key)
+            return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
 
-    def begin(self, turn: Turn) -> dict[str, Any]:
-        """Note that a run that waited begins, and return what it works on, fixed from now on."""
-        with self._database.scope(turn.caller.user_id, turn.caller.zone) as scope:
+    def claim(self) -> Claimed | None:
+        """Claim the run that has waited longest among those that anybody may take, or return None."""
+        return self._leases.claim(self._claimed)
+
+    def are_left(self) -> bool:
+        """Tell whether any run waits or is worked on, wherever that may be."""
+        with self._database.transaction(None) as session:
+            return is_any_run_left(session)
+
+    def cancel(self, caller: Caller, run_id: str) -> Run:
+        """Stop a run wherever it is, and return it; one that has ended stays as it is.
+
+        A run that nobody works on ends at once; whoever works on it is told, and ends it after the step it is at.
+        """
+        with self._database.scope(caller.user_id, caller.zone) as scope:
             runs = RunRepository(scope)
-            fixed = self._fixed_input(scope, turn.caller, turn.conversation_id, turn.message_id)
-            run = runs.get(turn.run_id, lock=True)
-            runs.change(run, status="running", attempt=1, input=fixed, started_at=scope.now)
-            runs.append(run.id, [_run_event(run)])
-            return fixed
+            # In the order in which the end of a run locks them: the conversation, its runs.
+            conversation = ConversationRepository(scope).get(runs.get(run_id).conversation_id, lock=True)
+            run = runs.get(run_id, lock=True)
+            if run.ended_at is None:
+                if runs.is_leased(run_id):
+                    runs.change(run, cancel_requested=True)
+                    notify(scope.session, "cancel", run_id)
+                else:
+                    transcript = Transcript.of(runs.events(run_id, after=0), runs.responses(run_id))
+                    missing = transcript.settle_missing()
+                    attempt = run.attempt
+                    done = end(scope, conversation, run, transcript, status="cancelled", error=told(RunCancelled()))
+                    runs.append(run_id, [*missing, done], attempt=attempt, last=True)
+            scope.session.refresh(run)
+            scope.session.expunge(run)
+            return run
 
-    def _accepted(self, caller: Caller, message: str, conversation_id: int | None, key: str | None) -> Turn:
+    def purge(self, *, older_than: timedelta) -> int:
+        """Forget the events of some runs that ended long ago, and return of how many."""
+        with self._database.transaction(None) as session:
+            old = purgeable_runs(session, ended_before=self._database.now() - older_than, most=PURGED_AT_ONCE)
+        for user_id, run_id in old:
+            try:
+                with self._database.scope(user_id, UTC) as scope:
+                    RunRepository(scope).purge(run_id)
+            except NotFound:
+                continue
+        return len(old)
+
+    def _accepted(
+        self, caller: Caller, message: str, conversation_id: int | None, key: str | None, has_slot: bool
+    ) -> Turn:
         request_hash = hash_of({"message": message, "conversation_id": conversation_id}) if key else None
         with self._database.scope(caller.user_id, caller.zone) as scope:
             runs = RunRepository(scope)
             if key and (earlier := runs.find_key(key)) is not None:
                 if earlier.request_hash != request_hash:
                     raise KeyUsedForSomethingElse
-                return _turn(earlier, caller, is_new=False)
+                return _turn(earlier, is_new=False)
             conversations = ConversationRepository(scope)
             # The conversation's row is locked first, so that two messages at once are accepted one after the other.
-            # Then come usage and numbers, in the order in which the end of a run locks them: no deadlock.
+            # Then come the user, usage and numbers, in the order in which others lock them: no deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
             if runs.count_unfinished() >= MOST_UNFINISHED_RUNS:
                 raise TooManyRequests(
                     f"{MOST_UNFINISHED_RUNS} of your messages are still being answered. Wait for one of them.",
                     retry_after=10,
                 )
+            is_free = conversation is None or not runs.is_busy(conversation.id)
+            begins = has_slot and is_free and self._leases.has_room(scope.session, caller.user_id)
             self._count(scope, caller)
             if conversation is None:
                 conversation = conversations.add(first_message=message)
             else:
                 conversations.touch(conversation)
-            waits = runs.is_busy(conversation.id)
             run_id = secrets.token_hex(16)
             said = MessageRepository(scope).add(
                 conversation_id=conversation.id, role="user", content=message, run_id=run_id
             )
+            lease = Lease(caller.user_id, run_id, attempt=1) if begins else None
             run = runs.add(
                 Run(
                     user_id=caller.user_id,
                     id=run_id,
                     conversation_id=conversation.id,
                     message_id=said.id,
-                    status="queued" if waits else "running",
-                    attempt=0 if waits else 1,
+                    status="running" if lease else "queued",
+                    attempt=lease.attempt if lease else 0,
+                    fruitless=lease.fruitless if lease else 0,
+                    lease_owner=self._leases.owner if lease else None,
+                    lease_until=self._leases.until() if lease else None,
                     model=self._assistant.model_for(caller),
                     door="chat",
                     client=caller.client,
                     scopes=sorted(caller.scopes),
-                    input=None if waits else self._fixed_input(scope, caller, conversation.id, said.id),
+                    input=self._fixed_input(scope, caller, conversation.id, said.id) if lease else None,
                     idempotency_key=key,
                     request_hash=request_hash,
                     created_at=scope.now,
-                    started_at=None if waits else scope.now,
+                    started_at=scope.now if lease else None,
                 )
             )
-            runs.append(run_id, [_run_event(run)])
-            return _turn(run, caller)
+            last_seq = runs.append(run_id, [_run_event(run)], attempt=run.attempt, is_work=lease is None)
+            if lease is None:
+                return _turn(run)
+            claimed = Claimed(
+                replace(caller, door="chat"),
+                lease,
+                conversation.id,
+                run.model,
+                run.input or {},
+                Transcript(),
+                last_seq,
+            )
+            return replace(_turn(run), claimed=claimed)
+
+    def _claimed(self, session: Session, lease: Lease) -> Claimed:
+        scope = Scope(session, lease.user_id, self._database.now(), UTC)
+        runs = RunRepository(scope)
+        run = runs.get(lease.id)
+        user = AccountRepository(scope).find()
+        caller = Caller(
+            user_id=lease.user_id,
+            kind="person" if user is not None and user.kind == "person" else "guest",
+            scopes=frozenset(name for name in ALL_SCOPES if name in run.scopes),
+            zone=ZoneInfo(user.time_zone) if user is not None else UTC,
+            door="chat",
+            client=run.client,
+            subject=user.subject if user is not None else None,
+        )
+        refused: DocuTalkError | None = None
+        if run.cancel_requested:
+            refused = RunCancelled()
+        elif user is None:
+            refused = AccountGone()
+        elif lease.is_hopeless:
+            refused = GaveUp()
+        if run.input is None:
+            run.input = self._fixed_input(scope, caller, run.conversation_id, run.message_id)
+        runs.change(run, status="running", started_at=run.started_at or scope.now)
+        transcript = Transcript()
+        told_again: list[Event] = []
+        if lease.attempt > 1:
+            transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
+            # Whatever an earlier attempt said after its last step is void, also what was told live and never stored.
+            told_again = [Event("reset", {"offset": transcript.committed})]
+        last_seq = runs.append(run.id, [_run_event(run), *told_again], attempt=lease.attempt)
+        return Claimed(caller, lease, run.conversation_id, run.model, run.input, transcript, last_seq, refused=refused)
 
     def _count(self, scope: Scope, caller: Caller) -> None:
         turns_today = UsageRepository(scope).count_turn()
@@ -174,5 +304,5 @@ def _run_event(run: Run) -> Event:
     )
 
 
-def _turn(run: Run, caller: Caller, *, is_new: bool = True) -> Turn:
-    return Turn(caller, run.id, run.conversation_id, run.message_id, run.model, is_new, run.input)
+def _turn(run: Run, *, is_new: bool = True) -> Turn:
+    return Turn(run.id, run.conversation_id, run.message_id, run.model, is_new)

@@ -1,10 +1,9 @@
-"""The worker: executes accepted runs beside the requests that brought them."""
+"""The worker: executes runs beside the requests that brought them, its own and those that nobody else works on."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from weakref import WeakValueDictionary
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 from anyio.to_thread import run_sync
@@ -12,28 +11,34 @@ from anyio.to_thread import run_sync
 from backend.database import Database
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
-from backend.runs.journal import Journal
+from backend.leases import LeaseLost, Leases
+from backend.runs.ending import RunCancelled
+from backend.runs.journal import Journal, unbroken
 from backend.runs.live import Live
+from backend.runs.models import Run
 from backend.runs.repository import RunEnded
-from backend.runs.turns import Assistant, Turn, Turns
+from backend.runs.turns import PURGED_AT_ONCE, Assistant, Claimed, Turn, Turns
 
 log = structlog.get_logger()
 
 
 MOST_RUNS_OF_A_USER = 4
 """Runs of one user that are executed at once, so that nobody takes every slot."""
+LOOK_SECONDS = 2.0
+"""How often a process looks for runs to take over, while there is any run that has not ended."""
+PURGE_SECONDS = 3600.0
+"""How often, at most, old events are purged; only beside other work, so that an idle database can sleep."""
+BEATS_OF_A_LEASE = 3
+"""How often a lease is renewed before it would run out."""
 
 
-class RunInterrupted(Unavailable):
-    """The process went down while it executed the run."""
+class HandedBack(Unavailable):
+    """The process goes down, and another one goes on with the run."""
 
-    code = "run_interrupted"
+    code = "run_handed_back"
 
     def __init__(self) -> None:
-        super().__init__(
-            "The server restarted before this answer was complete. What was done stays; send the message again.",
-            retry_after=5,
-        )
+        super().__init__("The server goes down. The run goes on in another process.", retry_after=1)
 
 
 class RunCrashed(DocuTalkError):
@@ -47,113 +52,283 @@ class RunCrashed(DocuTalkError):
         )
 
 
+@dataclass
+class Execution:
+    """A run that is being executed here."""
+
+    claimed: Claimed
+    journal: Journal
+    answering: asyncio.Task[None] | None = None
+
+    def stop(self, why: DocuTalkError) -> None:
+        """Stop at once, or after the step that is being written."""
+        if self.journal.interrupted is None:
+            self.journal.interrupt(why)
+            if self.answering is not None:
+                self.answering.cancel()
+
+
 class Worker:
-    """Executes at most `max_concurrent` runs at once, those of one conversation one after the other."""
+    """Executes at most `max_concurrent` runs at once; which ones, the rows and their leases say."""
 
     def __init__(
-        self, database: Database, turns: Turns, assistant: Assistant, live: Live, *, max_concurrent: int
+        self,
+        database: Database,
+        turns: Turns,
+        leases: Leases,
+        assistant: Assistant,
+        live: Live,
+        *,
+        max_concurrent: int,
+        keep_events: timedelta = timedelta(days=30),
+        on_work: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take the parts; `on_work` is called whenever there is a run that has not ended."""
         self._database = database
         self._turns = turns
+        self._leases = leases
         self._assistant = assistant
         self._live = live
-        self._slots = asyncio.Semaphore(max_concurrent)
-        # They are weak: each lives as long as somebody holds it or waits for it.
-        self._users: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._accepting: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
-        self._executing: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._free_slots = max_concurrent
+        self._keep_events = keep_events
+        self._on_work = on_work
+        self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._is_work_left = True
+        self._is_stopping = False
+        self._purged_at = float("-inf")
 
     async def accept(
         self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
     ) -> Turn:
-        """Accept a message and execute its run as soon as there is a slot and the conversation's earlier runs ended.
+        """Accept a message, and execute its run here if there is a free slot and nothing else comes first.
 
         Raises as `Turns.accept` does.
         """
+        return await unbroken(self._accept(caller, message, conversation_id, idempotency_key))
 
-        def accept() -> Turn:
-            return self._turns.accept(caller, message, conversation_id=conversation_id, idempotency_key=idempotency_key)
+    async def cancel(self, caller: Caller, run_id: str) -> Run:
+        """Stop a run of the caller, wherever it is executed; raises as `Turns.cancel` does."""
+        run = await run_sync(self._turns.cancel, caller, run_id)
+        self.heard("cancel" if run.ended_at is None else "work", run_id)
+        return run
 
-        # Runs of one conversation are submitted in the order in which their messages were committed.
-        async with _lock(self._accepting, (caller.user_id, conversation_id or 0)):
-            turn = await run_sync(accept)
-            if turn.is_new:
-                self._submit(turn)
-        return turn
+    async def run(self) -> None:
+        """Look for runs that nobody works on, until cancelled: at the start, when told to, and while any is left."""
+        while True:
+            self._look.clear()
+            # What is noticed from here on is looked for again.
+            self._is_work_left = False
+            try:
+                async with self._claiming:
+                    await self._claim_what_is_there()
+                is_any_left = bool(self._executions) or await run_sync(self._turns.are_left)
+                await self._purge()
+            except Unavailable:
+                is_any_left = True
+            except Exception:
+                # A defect must not end the looks: nobody would take over what others leave behind.
+                log.exception("look_failed")
+                is_any_left = True
+            if is_any_left:
+                self._is_work_left = True
+                self._on_work()
+            try:
+                async with asyncio.timeout(LOOK_SECONDS if self._is_work_left else None):
+                    await self._look.wait()
+            except TimeoutError:
+                continue
 
-    def _submit(self, turn: Turn) -> None:
-        self._live.open(turn.run_id)
-        task = asyncio.create_task(self._execute(turn), name=f"run {turn.run_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def notice(self) -> None:
+        """Say that there may be a run that has not ended; it is looked for soon."""
+        if not self._is_work_left:
+            self._is_work_left = True
+            self._on_work()
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look.set)
+
+    def heard(self, kind: str, run_id: str) -> None:
+        """Take in what any process told of a run: news, work for whoever is free, or that it is to stop."""
+        self._live.heard(run_id)
+        if kind == "cancel" and (execution := self._executions.get(run_id)) is not None:
+            execution.stop(RunCancelled())
+        if kind == "work":
+            self._is_work_left = True
+            self._look.set()
+        else:
+            self.notice()
+
+    def stop_claiming(self) -> None:
+        """Begin no further run here."""
+        self._is_stopping = True
 
     async def stop(self, *, seconds: float) -> None:
-        """Let the runs go on for `seconds`; then interrupt those that have not ended, and note it in their rows."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        for task in list(self._tasks):
-            task.cancel()
+        """Let the runs go on for `seconds`; then hand those that have not ended back, for another process."""
+        self.stop_claiming()
+        async with self._claiming:
+            # Whatever was just being claimed is among the tasks now.
+            running = set(self._tasks)
+        if running:
+            await asyncio.wait(running, timeout=seconds)
+        for execution in list(self._executions.values()):
+            execution.stop(HandedBack())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
-    async def _execute(self, turn: Turn) -> None:
-        caller = replace(turn.caller, door="chat")
+    async def _accept(
+        self, caller: Caller, message: str, conversation_id: int | None, idempotency_key: str | None
+    ) -> Turn:
+        has_slot = self._take_slot()
+        claimed = None
+
+        def accept() -> Turn:
+            return self._turns.accept(
+                caller,
+                message,
+                conversation_id=conversation_id,
+                idempotency_key=idempotency_key,
+                has_slot=has_slot,
+            )
+
+        try:
+            turn = await run_sync(accept)
+            claimed = turn.claimed
+        finally:
+            if claimed is None and has_slot:
+                self._free_slots += 1
+        if claimed is not None:
+            self._start(claimed)
+        elif turn.is_new:
+            # What it waits for may have ended while it was accepted.
+            self._look.set()
+        self.notice()
+        return turn
+
+    async def _claim_what_is_there(self) -> None:
+        while self._take_slot():
+            claimed = None
+            try:
+                claimed = await run_sync(self._turns.claim)
+            finally:
+                if claimed is None:
+                    self._free_slots += 1
+            if claimed is None:
+                return
+            log.info("run_claimed", run_id=claimed.lease.id, attempt=claimed.lease.attempt)
+            self._start(claimed)
+
+    def _take_slot(self) -> bool:
+        if self._is_stopping or self._free_slots == 0:
+            return False
+        self._free_slots -= 1
+        return True
+
+    def _free_slot(self) -> None:
+        self._free_slots += 1
+        self._look.set()
+
+    def _start(self, claimed: Claimed) -> None:
         journal = Journal(
             self._database,
             self._live,
-            caller=caller,
-            run_id=turn.run_id,
-            conversation_id=turn.conversation_id,
-            attempt=1,
-            model=turn.model,
+            caller=claimed.caller,
+            conversation_id=claimed.conversation_id,
+            lease=claimed.lease,
+            transcript=claimed.transcript,
+            last_seq=claimed.last_seq,
         )
+        execution = self._executions[claimed.lease.id] = Execution(claimed, journal)
+        task = asyncio.create_task(self._execute(execution), name=f"run {claimed.lease.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _execute(self, execution: Execution) -> None:
+        claimed, journal = execution.claimed, execution.journal
         structlog.contextvars.bind_contextvars(
-            user_id=caller.user_id, conversation_id=turn.conversation_id, run_id=turn.run_id
+            user_id=claimed.lease.user_id, conversation_id=claimed.conversation_id, run_id=claimed.lease.id
         )
         started = asyncio.get_running_loop().time()
-        status = "failed"
+        execution.answering = asyncio.create_task(self._answer(claimed, journal))
+        if journal.interrupted is not None:
+            execution.answering.cancel()
+        beating = asyncio.create_task(self._beat(execution))
+        status = "crashed"
         try:
-            async with self._turn_of(turn):
-                fixed_input = turn.fixed_input
-                if fixed_input is None:
-                    fixed_input = await run_sync(self._turns.begin, turn)
-                    journal.tell()
-                with acting_as(caller):
-                    await self._assistant.answer(fixed_input, model=turn.model, journal=journal)
-                status = "completed"
-        except asyncio.CancelledError:
-            await _fail(journal, RunInterrupted())
-        except DocuTalkError as error:
-            await _fail(journal, error)
-        except Exception:
-            log.exception("run_crashed")
-            await _fail(journal, RunCrashed())
+            await asyncio.wait([execution.answering])
+            status = await self._conclude(execution, execution.answering)
         finally:
+            beating.cancel()
+            del self._executions[claimed.lease.id]
+            self._free_slot()
             journal.close()
             seconds = asyncio.get_running_loop().time() - started
-            log.info("run_finished", status=status, model=turn.model, latency_ms=round(seconds * 1000))
+            log.info(
+                "run_finished",
+                status=status,
+                model=claimed.model,
+                attempt=claimed.lease.attempt,
+                latency_ms=round(seconds * 1000),
+            )
 
-    @asynccontextmanager
-    async def _turn_of(self, turn: Turn) -> AsyncIterator[None]:
-        user_id = turn.caller.user_id
-        of_user = self._users.get(user_id) or self._users.setdefault(user_id, asyncio.Semaphore(MOST_RUNS_OF_A_USER))
-        # The shared slot comes last, so that nobody holds one while they wait for their own.
-        async with _lock(self._executing, (user_id, turn.conversation_id)), of_user, self._slots:
-            yield
+    async def _answer(self, claimed: Claimed, journal: Journal) -> None:
+        if claimed.refused is not None:
+            raise claimed.refused
+        with acting_as(claimed.caller):
+            await self._assistant.answer(claimed.fixed_input, model=claimed.model, journal=journal)
 
+    async def _beat(self, execution: Execution) -> None:
+        """Keep the lease while the run is executed, and stop it when the lease is lost or somebody asked for that."""
+        while True:
+            await asyncio.sleep(self._leases.seconds / BEATS_OF_A_LEASE)
+            try:
+                if await run_sync(self._leases.renew, execution.claimed.lease):
+                    execution.stop(RunCancelled())
+            except LeaseLost as lost:
+                execution.stop(lost)
+            except Unavailable:
+                log.warning("lease_not_renewed")
 
-def _lock(locks: WeakValueDictionary[tuple[str, int], asyncio.Lock], key: tuple[str, int]) -> asyncio.Lock:
-    return locks.get(key) or locks.setdefault(key, asyncio.Lock())
+    async def _conclude(self, execution: Execution, answering: asyncio.Task[None]) -> str:
+        """Write how the attempt ended, as far as that is this process's to write; return it for the log."""
+        journal = execution.journal
+        if journal.ended is not None:
+            return journal.ended
+        error = HandedBack() if answering.cancelled() else answering.exception()
+        why = journal.interrupted or error
+        try:
+            match why:
+                case RunCancelled():
+                    await journal.cancel()
+                    return "cancelled"
+                case LeaseLost() | RunEnded() | NotFound():
+                    log.info("run_let_go", code=why.code)
+                    return "let go"
+                case Unavailable():
+                    log.warning("run_handed_back", code=why.code)
+                    is_fruitless = not isinstance(why, HandedBack)
+                    await run_sync(lambda: self._leases.give_back(execution.claimed.lease, is_fruitless=is_fruitless))
+                    return "handed back"
+                case DocuTalkError():
+                    log.warning("run_failed", code=why.code)
+                    await journal.fail(why)
+                case _:
+                    log.error("run_crashed", exc_info=why)
+                    await journal.fail(RunCrashed())
+            return "failed"
+        except (LeaseLost, RunEnded, NotFound) as gone:
+            log.info("run_let_go", code=gone.code)
+            return "let go"
+        except Unavailable as away:
+            # The lease runs out, and whoever looks then goes on.
+            log.warning("run_left", code=away.code)
+            return "left"
 
-
-async def _fail(journal: Journal, error: DocuTalkError) -> None:
-    log.warning("run_failed", code=error.code)
-    try:
-        await journal.fail(error)
-    except NotFound:
-        log.info("run_deleted")
-    except RunEnded:
-        log.info("run_had_ended")
-    except Unavailable as away:
-        log.error("run_end_not_written", code=away.code)
+    async def _purge(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._purged_at >= PURGE_SECONDS and not self._is_stopping:
+            count = await run_sync(lambda: self._turns.purge(older_than=self._keep_events))
+            if count < PURGED_AT_ONCE:
+                self._purged_at = now
+            if count:
+                log.info("runs_purged", count=count)

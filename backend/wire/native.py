@@ -49,6 +49,8 @@ class ChatReply(BaseModel):
     approvals: list[dict[str, Any]]
     model: str
     usage: dict[str, Any]
+    error: dict[str, Any] | None = None
+    """Why there is no whole answer: of a run that was stopped, that it was."""
 
 
 def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float) -> APIRouter:
@@ -128,13 +130,14 @@ async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float
         "approvals": [],
         "model": turn.model,
         "usage": {},
+        "error": None,
     }
     return JSONResponse(going_on, 202, headers={"Location": f"/api/runs/{turn.run_id}"})
 
 
 def _ended(reply: dict[str, Any]) -> Response:
     error = reply.get("error")
-    if error is None:
+    if error is None or error["status"] < 400:
         return JSONResponse({name: reply[name] for name in ChatReply.model_fields})
     retry_after = error.get("retry_after")
     return problem(

@@ -1,5 +1,6 @@
 """The durable turn's parts around an assistant that does what a test tells it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 from backend.conversations.models import Message
 from backend.database import Database
 from backend.identity.caller import Caller
+from backend.leases import Leases
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.journal import Journal
 from backend.runs.live import Live
 from backend.runs.repository import Event
 from backend.runs.turns import Assistant, Turn, Turns
-from backend.runs.worker import Worker
+from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
 
 Script = Callable[[list[str], Journal], Awaitable[None]]
 """Takes what was said so far, oldest first, and a journal, and answers."""
@@ -45,13 +47,24 @@ class Parts:
     turns: Turns
     worker: Worker
     follower: Follower
+    looking: asyncio.Task[None]
 
     @classmethod
-    def of(cls, database: Database, assistant: Assistant, *, slots: int = 8, heartbeat_seconds: float = 15) -> "Parts":
+    def of(
+        cls,
+        database: Database,
+        assistant: Assistant,
+        *,
+        slots: int = 8,
+        heartbeat_seconds: float = 15,
+        lease_seconds: float = 15,
+    ) -> "Parts":
         live = Live()
-        turns = Turns(database, assistant, guest_turns_per_day=0, history_messages=40)
-        worker = Worker(database, turns, assistant, live, max_concurrent=slots)
-        return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds))
+        leases = Leases(database, "runs", seconds=lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
+        turns = Turns(database, assistant, leases, guest_turns_per_day=0, history_messages=40)
+        worker = Worker(database, turns, leases, assistant, live, max_concurrent=slots)
+        looking = asyncio.create_task(worker.run())
+        return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds), looking)
 
     async def say(self, caller: Caller, words: str, conversation_id: int | None = None) -> tuple[Turn, dict[str, Any]]:
         """Return the turn and its reply once it has ended."""

@@ -88,7 +88,10 @@ def test_one_user_does_not_take_every_slot(database: Database, alice: Caller, bo
 
 @pytest.mark.spec("RUN-16")
 def test_a_user_has_only_so_many_messages_unanswered(database: Database, alice: Caller, bob: Caller) -> None:
-    turns = Parts.of(database, ScriptedAssistant(lambda _said, _journal: asyncio.sleep(0))).turns
+    async def parts() -> Parts:
+        return Parts.of(database, ScriptedAssistant(lambda _said, _journal: asyncio.sleep(0)))
+
+    turns = asyncio.run(parts()).turns
     for _ in range(MOST_UNFINISHED_RUNS):
         turns.accept(alice, "hello", conversation_id=None)
 
@@ -153,28 +156,28 @@ def test_a_defect_ends_the_run_and_leaves_the_conversation_usable(database: Data
 
 
 @pytest.mark.spec("RUN-4")
-def test_a_worker_that_stops_notes_why_its_runs_ended(database: Database, alice: Caller) -> None:
-    async def script(_said: list[str], journal: Journal) -> None:
+def test_a_worker_that_stops_hands_its_runs_back_and_another_goes_on_at_once(database: Database, alice: Caller) -> None:
+    async def cut_short(_said: list[str], journal: Journal) -> None:
         await journal.add_text("A long ")
         await asyncio.sleep(60)
 
-    async def interrupted() -> tuple[list[Turn], list[dict[str, Any]]]:
-        parts = Parts.of(database, ScriptedAssistant(script))
-        begun = await parts.worker.accept(alice, "first", conversation_id=None)
-        waiting = await parts.worker.accept(alice, "second", conversation_id=begun.conversation_id)
-        await parts.worker.stop(seconds=0.05)
-        return [begun, waiting], [(await parts.told(alice, turn))[-1].data for turn in (begun, waiting)]
+    async def handed_over() -> tuple[list[Run], list[dict[str, Any]]]:
+        first = Parts.of(database, ScriptedAssistant(cut_short))
+        begun = await first.worker.accept(alice, "first", conversation_id=None)
+        waiting = await first.worker.accept(alice, "second", conversation_id=begun.conversation_id)
+        await first.worker.stop(seconds=0.05)
+        first.looking.cancel()
+        left = [row_of(database, alice, turn) for turn in (begun, waiting)]
+        second = Parts.of(database, ScriptedAssistant(echo))
+        async with asyncio.timeout(10):
+            return left, [(await second.told(alice, turn))[-1].data for turn in (begun, waiting)]
 
-    turns, replies = asyncio.run(interrupted())
+    left, replies = asyncio.run(handed_over())
 
-    assert [reply["error"]["code"] for reply in replies] == ["run_interrupted"] * 2
-    assert [reply["response"] for reply in replies] == ["A long ", ""]
-    for turn in turns:
-        run = row_of(database, alice, turn)
-        assert run.status == "failed"
-        assert run.ended_at is not None
-        assert run.error is not None
-        assert "restarted" in run.error["detail"]
+    assert [(run.status, run.lease_owner, run.lease_until) for run in left] == [("queued", None, None)] * 2
+    assert [run.fruitless for run in left] == [0, 0]
+    assert [reply["status"] for reply in replies] == ["completed"] * 2
+    assert [reply["response"] for reply in replies] == ["You said first.", "You said second."]
 
 
 @pytest.mark.spec("RUN-4")

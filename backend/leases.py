@@ -1,0 +1,139 @@
+"""Leases on rows that somebody works on: claimed, kept alive, fenced by their attempt, taken over when they run out.
+
+A leased table has the columns `attempt`, `fruitless`, `lease_owner` and `lease_until`, and a function
+`claimable_{table}(most_of_a_user)` that finds a row to work on and locks it. The database's clock alone decides.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import text
+from sqlmodel import Session, func
+
+from backend.database import Database, become
+from backend.errors import Unavailable
+from backend.notifications import CHANNEL
+
+MOST_FRUITLESS_ATTEMPTS = 5
+"""Attempts without a newly committed step, after which a row is given up."""
+
+Begun = TypeVar("Begun")
+
+
+class LeaseLost(Unavailable):
+    """Somebody else works on the row now; whatever this attempt still wanted to write is void."""
+
+    code = "lease_lost"
+
+    def __init__(self) -> None:
+        super().__init__("Another process has taken this over and goes on with it.", retry_after=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one row until it runs out or is lost; its attempt fences every write."""
+
+    user_id: str
+    id: str
+    attempt: int
+    fruitless: int = 1
+    """This attempt and those right before it that committed no step."""
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many attempts came to nothing that this one should give the row up."""
+        return self.fruitless > MOST_FRUITLESS_ATTEMPTS
+
+
+class Leases:
+    """The leases of this process on rows of one table."""
+
+    def __init__(self, database: Database, table: Literal["runs"], *, seconds: float, most_of_a_user: int) -> None:
+        self.owner = secrets.token_hex(8)
+        """This process's name in the rows."""
+        self.seconds = seconds
+        self._database = database
+        self._table = table
+        self._most_of_a_user = most_of_a_user
+
+    def until(self) -> Any:
+        """Return when a lease that is taken now runs out, for the database to work out."""
+        return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, self.seconds)
+
+    def has_room(self, session: Session, user_id: str) -> bool:
+        """Tell whether the user may have one more row worked on; until the transaction ends, nobody else may decide.
+
+        Rows are locked in the order of accepting a message: a conversation, its runs, the user, usage and numbers.
+        """
+        session.execute(text("select from users where user_id = :user_id for no key update"), {"user_id": user_id})
+        leased = session.execute(
+            text(f"select count(*) from {self._table} where user_id = :user_id and lease_until >= now()"),  # noqa: S608
+            {"user_id": user_id},
+        )
+        return int(leased.scalar_one()) < self._most_of_a_user
+
+    def claim(self, begin: Callable[[Session, Lease], Begun]) -> Begun | None:
+        """Claim the row that has waited longest, and return what `begin` makes of it in the same transaction.
+
+        Returns None when there is nothing that this process could claim now.
+        """
+        while True:
+            with self._database.transaction(None) as session:
+                found = session.execute(
+                    text(f"select user_id, id from claimable_{self._table}(:most)"),  # noqa: S608
+                    {"most": self._most_of_a_user},
+                ).one_or_none()
+                if found is None:
+                    return None
+                become(session, found.user_id)
+                # Somebody may have claimed for this user in between; then the next look leaves the user out.
+                if self.has_room(session, found.user_id):
+                    return begin(session, self._take(session, found.user_id, found.id))
+
+    def renew(self, lease: Lease) -> bool:
+        """Keep a lease alive and return whether the work was asked to stop.
+
+        Raises:
+            LeaseLost: It is somebody else's now, or the row is gone or done.
+        """
+        with self._database.transaction(lease.user_id, lock_seconds=1) as session:
+            stop = session.execute(
+                text(
+                    f"update {self._table} set lease_until = now() + make_interval(secs => :seconds) "  # noqa: S608
+                    "where user_id = :user_id and id = :id and attempt = :attempt and lease_owner = :owner "
+                    "returning cancel_requested"
+                ),
+                {**self._named(lease), "seconds": self.seconds},
+            ).scalar_one_or_none()
+        if stop is None:
+            raise LeaseLost
+        return bool(stop)
+
+    def give_back(self, lease: Lease, *, is_fruitless: bool) -> None:
+        """Let anybody claim the row at once; an attempt that is not `is_fruitless` is not counted against it."""
+        with self._database.transaction(lease.user_id) as session:
+            session.execute(
+                text(
+                    f"update {self._table} set lease_owner = null, lease_until = null, status = 'queued', "  # noqa: S608
+                    "fruitless = greatest(fruitless - :uncounted, 0) "
+                    "where user_id = :user_id and id = :id and attempt = :attempt and lease_owner = :owner "
+                    "returning pg_notify(:channel, 'work ' || id)"
+                ),
+                {**self._named(lease), "uncounted": int(not is_fruitless), "channel": CHANNEL},
+            )
+
+    def _take(self, session: Session, user_id: str, row_id: str) -> Lease:
+        taken = session.execute(
+            text(
+                f"update {self._table} set attempt = attempt + 1, fruitless = fruitless + 1, "  # noqa: S608
+                "lease_owner = :owner, lease_until = now() + make_interval(secs => :seconds) "
+                "where user_id = :user_id and id = :id returning attempt, fruitless"
+            ),
+            {"user_id": user_id, "id": row_id, "owner": self.owner, "seconds": self.seconds},
+        ).one()
+        return Lease(user_id, row_id, taken.attempt, taken.fruitless)
+
+    def _named(self, lease: Lease) -> dict[str, Any]:
+        return {"user_id": lease.user_id, "id": lease.id, "attempt": lease.attempt, "owner": self.owner}

@@ -1,0 +1,151 @@
+"""What the processes over one database tell each other: by LISTEN and NOTIFY, on one connection outside the pool.
+
+Nothing here is the truth, which is in the rows: who hears nothing looks for itself, a little later.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Literal
+
+import psycopg2
+import structlog
+from anyio.to_thread import run_sync
+from sqlalchemy import PoolProxiedConnection, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from backend.database import Database, direct_connection
+from backend.errors import DatabaseUnavailable
+
+log = structlog.get_logger()
+
+CHANNEL = "docutalk"
+PROBE_SECONDS = 3.0
+"""How long our own notification may take to reach us; a pooler's connection never gets it."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+SWALLOWED = (
+    "A pooler in between swallows them: what other processes do is looked for every half second instead. Set "
+    "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
+)
+
+Kind = Literal["news", "work", "cancel", "probe"]
+"""News of a row for its followers, work for whoever has room, a wish to stop, and our own test of the line."""
+Heard = Callable[[str, str], None]
+
+
+def notify(session: Session, kind: Kind, subject: str) -> None:
+    """Tell every process, once the transaction commits, that there is news of a row, work, or a wish to stop."""
+    session.execute(text("select pg_notify(:channel, :told)"), {"channel": CHANNEL, "told": f"{kind} {subject}"})
+
+
+class Notifications:
+    """Listens for as long as there is somebody to tell; a lost connection is not made anew while nothing happens.
+
+    A serverless database that falls asleep drops its connections, and connecting would wake it.
+    """
+
+    def __init__(self, database: Database, *, keeps_trying: bool = False) -> None:
+        """`keeps_trying` is for a process that would not learn of work in any other way."""
+        self._database = database
+        self._keeps_trying = keeps_trying
+        self._heard: list[Heard] = []
+        self._wanted = asyncio.Event()
+        self._probe = secrets.token_hex(8)
+        self._probed = asyncio.Event()
+        self.is_listening = False
+        """Whether notifications are known to arrive."""
+
+    def on_heard(self, heard: Heard) -> None:
+        """Call `heard(kind, subject)` on the event loop's thread with every notification."""
+        self._heard.append(heard)
+
+    def want(self) -> None:
+        """Say that something goes on in this process, so that a lost connection is worth making again."""
+        self._wanted.set()
+
+    async def listen(self, url: str) -> None:
+        """Listen at a URL until cancelled, or until a pooler in between turns out to swallow notifications."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection, is_direct = await run_sync(_listening, url)
+                try:
+                    if not await self._follow(connection.driver_connection, is_direct=is_direct):
+                        log.warning("notifications_unavailable", reason=SWALLOWED)
+                        return
+                    pause = FIRST_PAUSE
+                finally:
+                    self.is_listening = False
+                    connection.close()
+            except (SQLAlchemyError, psycopg2.Error, DatabaseUnavailable) as error:
+                log.warning("notifications_lost", reason=type(error).__name__)
+            self._wanted.clear()
+            if not self._keeps_trying:
+                await self._wanted.wait()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _follow(self, connection: Any, *, is_direct: bool) -> bool:
+        """Pass on what is heard until the connection is lost; return whether anything can be heard at all."""
+        loop = asyncio.get_running_loop()
+        lost = asyncio.Event()
+
+        def read() -> None:
+            try:
+                connection.poll()
+            except psycopg2.Error:
+                loop.remove_reader(descriptor)
+                lost.set()
+            while connection.notifies:
+                self._pass_on(connection.notifies.pop(0).payload)
+
+        descriptor = connection.fileno()
+        loop.add_reader(descriptor, read)
+        try:
+            self.is_listening = is_direct and await self._is_heard()
+            if self.is_listening:
+                log.info("notifications_heard")
+                await lost.wait()
+                log.info("notifications_lost", reason="closed")
+                return True
+            return lost.is_set()
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _is_heard(self) -> bool:
+        """Tell whether what we say ourselves arrives."""
+
+        def speak() -> None:
+            with self._database.transaction(None) as session:
+                notify(session, "probe", self._probe)
+
+        self._probed.clear()
+        await run_sync(speak)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._probed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _pass_on(self, payload: str) -> None:
+        kind, _, subject = payload.partition(" ")
+        if kind == "probe":
+            if subject == self._probe:
+                self._probed.set()
+        elif kind in ("news", "work", "cancel"):
+            for heard in self._heard:
+                heard(kind, subject)
+
+
+def _listening(url: str) -> tuple[PoolProxiedConnection, bool]:
+    """Return a connection that listens, and whether it is the server itself that it leads to."""
+    connection = direct_connection(url)
+    driver: Any = connection.driver_connection
+    with driver.cursor() as cursor:
+        # A pooler tells an id of its own when a client connects, and may pass a notification on by luck.
+        cursor.execute(f"listen {CHANNEL}; select pg_backend_pid()")
+        is_direct = cursor.fetchone()[0] == driver.info.backend_pid
+    return connection, is_direct

@@ -1,0 +1,61 @@
+"""Leases: who may claim which run, whether any is left to do, and whose events may go."""
+
+from alembic import op
+
+from migrations.tenancy import definer
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.execute("alter table runs add column fruitless integer default 0 not null")
+    op.execute("alter table runs add column purged_at timestamp with time zone")
+    op.execute("create index ix_runs_unended on runs (created_at) where ended_at is null")
+    op.execute("create index ix_runs_unpurged on runs (ended_at) where purged_at is null")
+    # The row stays locked until the caller's transaction ends, so nobody else claims it meanwhile. So does its
+    # conversation, against being deleted: whoever changes a row twice locks what it points to, and others lock the
+    # conversation before its runs. Where somebody is busy with either, nobody waits; they tell when they are done.
+    definer(
+        "claimable_runs(most_of_a_user integer)",
+        "table (user_id text, id text)",
+        """
+        select r.user_id::text, r.id::text from public.runs r
+        join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where r.ended_at is null
+          and (r.status = 'queued' or r.status = 'running' and (r.lease_until is null or r.lease_until < now()))
+          and not exists (select from public.runs e
+                          where e.user_id = r.user_id and e.conversation_id = r.conversation_id
+                            and e.message_id < r.message_id and e.ended_at is null)
+          and (select count(*) from public.runs b where b.user_id = r.user_id and b.ended_at is null
+                 and b.lease_until >= now()) < most_of_a_user
+        order by r.created_at limit 1 for update of r skip locked for key share of c skip locked
+        """,
+    )
+    definer(
+        "is_any_run_left()",
+        "boolean",
+        "select exists (select from public.runs r where r.ended_at is null and r.status <> 'waiting')",
+    )
+    definer(
+        "purgeable_runs(ended_before timestamp with time zone, most integer)",
+        "table (user_id text, id text)",
+        """
+        select r.user_id::text, r.id::text from public.runs r
+        where r.purged_at is null and r.ended_at < ended_before order by r.ended_at limit most
+        """,
+    )
+
+
+def downgrade() -> None:
+    """Take back."""
+    op.execute("drop function purgeable_runs(timestamp with time zone, integer)")
+    op.execute("drop function is_any_run_left()")
+    op.execute("drop function claimable_runs(integer)")
+    op.execute("drop index ix_runs_unpurged")
+    op.execute("drop index ix_runs_unended")
+    op.execute("alter table runs drop column purged_at")
+    op.execute("alter table runs drop column fruitless")
