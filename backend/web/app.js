@@ -1,12 +1,14 @@
 /** The chat page: puts its parts together and runs one turn at a time. */
 
-import { ApiError, call, ensureSession, forgetSession, get, onSessionChangedElsewhere, session } from "./api.js";
+import { offerToForget, showAccount } from "./account.js";
+import { ApiError, ensureSession, forgetSession, get, onSessionChangedElsewhere, session } from "./api.js";
 import { chatHash, chatInAddress, createChatList } from "./chats.js";
 import { createComposer } from "./composer.js";
-import { byId, el, failure } from "./dom.js";
+import { byId } from "./dom.js";
+import { nameModel, showModel } from "./model.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { createPanels } from "./panels.js";
-import { startRun, tellRun } from "./run.js";
+import { cancelRun, startRun, tellRun } from "./run.js";
 import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
@@ -17,12 +19,12 @@ const toEnd = stickToEnd(scroller, thread, byId("to-end"));
 
 const chats = createChatList({ onError: report });
 const tasks = createTaskPanel({ onError: report });
-const composer = createComposer({ send });
+const composer = createComposer({ send, stop });
 const closePanels = createPanels({ chats: "(max-width: 759px)", tasks: "(max-width: 1099px)" });
 
 /** @type {string | null} */
 let conversation = null;
-/** What is being followed now. @type {{ending: AbortController, runId: string | null} | null} */
+/** What is being followed now. @type {{answer: Answer, ending: AbortController, runId: string | null, stopping: boolean} | null} */
 let turn = null;
 
 // ── One turn ─────────────────────────────────────────────────────────────────────────────────
@@ -30,14 +32,13 @@ let turn = null;
 /** @param {string} text */
 async function send(text) {
   if (turn) return;
-  const mine = begin();
   const asked = question(text);
   const answer = new Answer();
+  const mine = begin(answer, null);
   const body = conversation === null ? { message: text } : { message: text, conversation_id: numeric(conversation) };
   const key = composer.keyFor(body);
   composer.hold(text);
   thread.append(asked, answer.element);
-  answer.begin();
   toEnd();
   let accepted = false;
 
@@ -60,28 +61,59 @@ async function send(text) {
     }
     if (mine.ending.signal.aborted) return;
     showWelcome();
-    if (accepted) answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(mine.runId, text)));
+    if (accepted) answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(mine.runId, text, asked)));
     if (!accepted || ended(error)) report(error, () => byId("composer").requestSubmit());
   } finally {
     end(mine);
   }
 }
 
-/** Follow a run that is under way already. @param {string | null} runId @param {string} text what was asked */
-async function rejoin(runId, text) {
-  if (turn || runId === null) return;
-  const mine = begin();
+/**
+ * Follow a run that is under way already, and return whether that was not broken off here.
+ * @param {string | null} runId
+ * @param {string} text what was asked
+ * @param {Element} asked where it stands
+ */
+async function rejoin(runId, text, asked) {
+  if (turn || runId === null) return false;
   const answer = new Answer();
-  thread.append(answer.element);
-  answer.begin();
+  const mine = begin(answer, runId);
+  asked.after(answer.element);
   try {
     await follow(answer, mine, { runId, retry: () => send(text) });
   } catch (error) {
-    if (mine.ending.signal.aborted) return;
-    answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(runId, text)));
+    if (mine.ending.signal.aborted) return false;
+    answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(runId, text, asked)));
     if (ended(error)) report(error, null);
   } finally {
     end(mine);
+  }
+  return !mine.ending.signal.aborted;
+}
+
+/** Have the server stop the answer that is under way: what was said and done stays. */
+function stop() {
+  if (!turn || turn.stopping) return;
+  turn.stopping = true;
+  clearNotice("stop");
+  turn.answer.note("Stopping…");
+  composer.setBusy(true, true);
+  composer.focus();
+  // A message that the server does not have yet is stopped as soon as it has.
+  if (turn.runId !== null) cancel(turn, turn.runId);
+}
+
+/** @param {NonNullable<typeof turn>} mine @param {string} runId */
+async function cancel(mine, runId) {
+  try {
+    await cancelRun(runId, mine.ending.signal);
+  } catch (error) {
+    if (turn !== mine) return; // Too late: the answer is there.
+    mine.stopping = false;
+    mine.answer.note();
+    composer.setBusy(true);
+    if (ended(error)) report(error, null);
+    else showNotice("stop", /** @type {Error} */ (error).message, "Try again", stop);
   }
 }
 
@@ -93,6 +125,7 @@ async function rejoin(runId, text) {
  */
 function follow(answer, mine, { accepted, ...how }) {
   const onRun = (/** @type {any} */ run) => {
+    if (mine.runId === null && mine.stopping) cancel(mine, run.run_id);
     mine.runId = run.run_id;
     if (run.model) nameModel(run.model);
     accepted?.();
@@ -101,11 +134,13 @@ function follow(answer, mine, { accepted, ...how }) {
   return tellRun(answer, { ...how, signal: mine.ending.signal, onRun });
 }
 
-function begin() {
+/** @param {Answer} answer @param {string | null} runId the run, where it exists already */
+function begin(answer, runId) {
   clearNotice();
   // Trying again makes sense for the newest failure only.
   for (const button of thread.querySelectorAll(".failure button")) button.remove();
-  turn = { ending: new AbortController(), runId: null };
+  turn = { answer, ending: new AbortController(), runId, stopping: false };
+  answer.begin();
   composer.setBusy(true);
   byId("welcome").hidden = true;
   return turn;
@@ -116,6 +151,7 @@ function end(mine) {
   if (turn !== mine) return;
   turn = null;
   clearNotice("connection");
+  clearNotice("stop");
   composer.setBusy(false);
   if (session()) refreshLists();
 }
@@ -164,17 +200,32 @@ function showConversation(id, found) {
   chats.name(id, found.title);
   chats.mark(id);
   thread.replaceChildren();
-  let asked = "";
+  let text = "";
   let answer = null;
+  /** @type {{runId: string | null, text: string, asked: Element}[]} */
+  let unanswered = [];
   for (const message of found.messages) {
-    if (message.role === "user") asked = message.content;
-    answer = message.role === "user" ? null : Answer.stored(message);
-    thread.append(answer ? answer.element : question(message.content));
+    if (message.role === "user") {
+      text = message.content;
+      const asked = question(text);
+      unanswered.push({ runId: message.run_id, text, asked });
+      thread.append(asked);
+    } else {
+      answer = Answer.stored(message);
+      unanswered = [];
+      thread.append(answer.element);
+    }
   }
   toEnd();
-  const runId = found.messages.at(-1)?.run_id ?? null;
-  if (answer) showOutcome(answer, runId, asked);
-  else rejoin(runId, asked);
+  if (unanswered.length) rejoinAll(unanswered);
+  else if (answer) showOutcome(answer, found.messages.at(-1).run_id, text);
+}
+
+/** Messages that were sent while another was being answered are answered in their order. @param {{runId: string | null, text: string, asked: Element}[]} runs */
+async function rejoinAll(runs) {
+  for (const { runId, text, asked } of runs) {
+    if (!(await rejoin(runId, text, asked))) return;
+  }
 }
 
 /** A stored answer does not say that it broke off; its run does. @param {Answer} answer @param {string | null} runId @param {string} asked */
@@ -183,6 +234,7 @@ async function showOutcome(answer, runId, asked) {
   try {
     const { status, error } = await get(`/api/runs/${encodeURIComponent(runId)}`);
     if (status === "failed") answer.fail(error.detail, thread.lastElementChild === answer.element ? () => send(asked) : undefined);
+    if (status === "cancelled") answer.end(status, null, error?.detail);
   } catch (error) {
     report(error, null);
   }
@@ -223,15 +275,6 @@ function report(error, retry) {
 
 // ── The guest ────────────────────────────────────────────────────────────────────────────────
 
-function showAccount() {
-  const guest = session();
-  byId("forget").hidden = !guest;
-  byId("first-note").hidden = Boolean(guest);
-  byId("done-section").hidden = !guest;
-  const date = guest?.expires_at && new Date(guest.expires_at).toLocaleDateString("en", { dateStyle: "medium" });
-  byId("account").textContent = !guest ? "No account yet." : date ? `Guest, expires on ${date}.` : "Guest.";
-}
-
 function forgetHere() {
   forgetSession();
   showAccount();
@@ -252,43 +295,7 @@ async function startAgain() {
   }
 }
 
-async function forgetMe() {
-  const confirm = byId("forget-confirm");
-  confirm.disabled = true;
-  try {
-    await call("/api/me", { method: "DELETE" });
-  } catch (error) {
-    if (!(error instanceof ApiError && error.status === 401)) {
-      confirm.disabled = false;
-      return byId("forget-error").replaceChildren(failure(/** @type {Error} */ (error).message));
-    }
-  }
-  confirm.disabled = false;
-  byId("forget-dialog").close();
-  composer.clear();
-  forgetHere();
-  announce("You are forgotten.");
-}
-
 // ── Start ────────────────────────────────────────────────────────────────────────────────────
-
-/** Name the model that answers: what the server says at first, and what each answer says of itself. @param {string} model */
-function nameModel(model) {
-  const badge = byId("model");
-  const offline = model === "offline-rules-1";
-  badge.replaceChildren(el("span", {}, offline ? "Offline rules, no language model" : model));
-  badge.dataset.offline = String(offline);
-  badge.title = model;
-  badge.hidden = false;
-}
-
-async function showModel() {
-  try {
-    nameModel((await get("/health")).model);
-  } catch (error) {
-    report(error, showModel);
-  }
-}
 
 function refreshLists() {
   return Promise.all([chats.refresh(), tasks.refresh()]);
@@ -304,21 +311,25 @@ byId("chat-list").addEventListener("click", (/** @type {any} */ event) => event.
 for (const example of byId("examples").querySelectorAll("button")) {
   example.addEventListener("click", () => send(example.textContent));
 }
-byId("forget").addEventListener("click", () => {
-  byId("forget-error").replaceChildren();
-  byId("forget-dialog").showModal();
+offerToForget(() => {
+  composer.clear();
+  forgetHere();
+  announce("You are forgotten.");
 });
-byId("forget-confirm").addEventListener("click", forgetMe);
 // Who begins to type, wherever, means the message box.
 document.addEventListener("keydown", (event) => {
   const types = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
   if (types && event.target === document.body) composer.focus();
+});
+document.addEventListener("keydown", (event) => {
+  const isFree = !event.defaultPrevented && !event.isComposing && !document.querySelector("dialog[open]");
+  if (event.key === "Escape" && isFree) stop();
 });
 window.addEventListener("popstate", showAddressed);
 document.addEventListener("visibilitychange", () => !document.hidden && session() && !turn && refreshLists());
 onSessionChangedElsewhere(() => location.reload());
 
 showAccount();
-showModel();
+showModel({ onError: report });
 if (session()) refreshLists();
 showAddressed();

@@ -6,12 +6,15 @@ const STORED = "docutalk.draft";
 const MAX_LENGTH = 16_000;
 const COUNT_FROM = 15_000;
 
+const HINTS = { idle: "Enter sends. Shift and Enter make a new line.", busy: "Escape stops the answer." };
+
 /**
- * @param {{send: (text: string) => void}} on
+ * @param {{send: (text: string) => void, stop: () => void}} on
  */
-export function createComposer({ send }) {
+export function createComposer({ send, stop }) {
   const box = byId("message");
   const sendButton = byId("send");
+  const stopButton = byId("stop");
   const counter = byId("counter");
   let held = "";
   let busy = false;
@@ -52,6 +55,7 @@ export function createComposer({ send }) {
     submit();
   });
   byId("composer").addEventListener("submit", (/** @type {Event} */ event) => (event.preventDefault(), submit()));
+  stopButton.addEventListener("click", stop);
   window.addEventListener("resize", show);
   show();
 
@@ -84,9 +88,19 @@ export function createComposer({ send }) {
       save();
       return attempt.key;
     },
-    /** While an answer comes, the next message can be written but not sent. @param {boolean} now */
-    setBusy(now) {
+    /**
+     * While an answer comes, the next message can be written but not sent: Stop stands in the place of Send.
+     * @param {boolean} now
+     * @param {boolean} [stopping] whether the answer was asked to stop already
+     */
+    setBusy(now, stopping = false) {
       busy = now;
+      // The button is about to go: whoever works with the keyboard keeps a place on the page.
+      if (document.activeElement === stopButton && (!now || stopping)) box.focus();
+      sendButton.hidden = now;
+      stopButton.hidden = !now;
+      stopButton.disabled = stopping;
+      byId("hint").textContent = now ? HINTS.busy : HINTS.idle;
       show();
     },
     isEmpty() {

@@ -37,7 +37,10 @@ export function createPanels(narrow) {
   }
   byId("backdrop").addEventListener("click", close);
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
+    if (event.key !== "Escape" || open === null || document.querySelector("dialog[open]")) return;
+    // One Escape does one thing: this one is used up.
+    event.preventDefault();
+    close();
   });
   show(null);
   return close;

@@ -1,8 +1,16 @@
-/** One run: start it, tell its events to an answer. */
+/** One run: start it, tell its events to an answer, stop it. */
 
 import { call } from "./api.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { followRun } from "./stream.js";
+
+const GOES_ON = "The connection was lost. The answer goes on at the server, and this page is reconnecting.";
+// A server that goes down still takes a connection, to say at once that it should be made anew.
+const HOLDS_AFTER = 300;
+
+/** Ends the wait for the next connection, while there is one. */
+let reconnectNow = () => {};
+let recovering = 0;
 
 /**
  * Let an answer grow with its run, to the end, over as many connections as it takes.
@@ -18,7 +26,7 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   let wrong = "The answer failed. Your message is kept.";
   const open = async (/** @type {string | null} */ id, /** @type {number} */ lastId) => {
     const response = id === null && start ? await start() : await resume(String(id), lastId, signal);
-    clearNotice("connection");
+    recovering = setTimeout(() => clearNotice("connection"), HOLDS_AFTER);
     return response;
   };
   for await (const { name, data } of followRun(open, { runId, signal, wait: (delay) => reconnecting(delay, signal) })) {
@@ -31,9 +39,10 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
     else if (name === "approval") answer.note("Waiting for an approval.");
     else if (name === "error") wrong = data.detail || wrong;
     else if (name === "done") {
+      const why = data.error?.detail;
       if (data.status === "failed") answer.fail(wrong, retry);
-      else answer.end(data.status, data.response);
-      announce(data.status === "failed" ? wrong : answer.text || "Stopped.");
+      else answer.end(data.status, data.response, why);
+      announce({ failed: wrong, cancelled: why || "Stopped." }[/** @type {string} */ (data.status)] ?? answer.text);
     }
   }
 }
@@ -41,6 +50,12 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
 /** @param {unknown} body @param {string} key the same for every attempt at one message @param {AbortSignal} signal */
 export function startRun(body, key, signal) {
   return call("/api/chat", { method: "POST", body, signal, headers: { Accept: "text/event-stream", "Idempotency-Key": key } });
+}
+
+/** Ask the server to stop a run, from wherever it is followed; its events tell the end. @param {string} runId @param {AbortSignal} signal */
+export async function cancelRun(runId, signal) {
+  await call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST", signal });
+  reconnectNow();
 }
 
 /** @param {string} runId @param {number} lastId @param {AbortSignal} signal */
@@ -51,18 +66,21 @@ function resume(runId, lastId, signal) {
 
 /** Wait for the next attempt, and say so; being online again or a click ends the wait. @param {number} delay @param {AbortSignal} signal */
 function reconnecting(delay, signal) {
+  clearTimeout(recovering);
   /** @type {Promise<void>} */
   const waited = new Promise((resolve) => {
     const go = () => {
+      reconnectNow = () => {};
       clearTimeout(timer);
       window.removeEventListener("online", go);
       signal.removeEventListener("abort", go);
       resolve();
     };
     const timer = setTimeout(go, delay);
+    reconnectNow = go;
     window.addEventListener("online", go);
     signal.addEventListener("abort", go);
-    showNotice("connection", "The connection was lost. The answer goes on at the server, and this page is reconnecting.", "Reconnect now", go);
+    showNotice("connection", GOES_ON, "Reconnect now", go);
   });
   return waited;
 }

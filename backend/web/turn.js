@@ -83,22 +83,23 @@ export class Answer {
     this.#mark(call_id, is_error ? "error" : "done");
   }
 
-  /** Say what the run is waiting for. @param {string} sentence */
+  /** Say what the run is waiting for; nothing takes it back. @param {string} [sentence] */
   note(sentence) {
-    this.#end.replaceChildren(el("p", { class: "note", "data-testid": "answer-note" }, sentence));
+    this.#end.replaceChildren(...(sentence ? [el("p", { class: "note", "data-testid": "answer-note" }, sentence)] : []));
   }
 
   /**
    * Close the answer.
    * @param {string} status completed, failed or cancelled
    * @param {string | null} [response] the whole text, which outranks what was streamed
+   * @param {string} [sentence] what is to be said of an answer that was stopped
    */
-  end(status, response) {
+  end(status, response, sentence) {
     this.element.dataset.state = status;
     if (response && response !== this.text) this.#set(response);
     this.#end.replaceChildren();
     for (const [id, { row }] of this.#rows) if (row.dataset.state === "running") this.#mark(id, "stopped");
-    if (status === "cancelled") this.note("Stopped.");
+    if (status === "cancelled") this.note(sentence || "You stopped this answer.");
   }
 
   /** Close the answer with what went wrong. @param {string} sentence @param {() => void} [retry] */

@@ -1,6 +1,7 @@
 """Chromium, pages that notice what a page must never do, and services whose model is scripted."""
 
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from backend.embedded_postgres import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, says, scripted_model
 from tests.conftest import serving
+from tests.own_database import own_database
 
 QUIET = [
     "--no-sandbox",
@@ -24,6 +27,14 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+IN_BROWSER = [
+    pytest.mark.browser,
+    # Pydantic's complaints about LiteLLM's own types.
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_.*' attribute:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Item .* on TypedDict class .* is using the `ReadOnly` qualifier:UserWarning"),
+]
+"""The marks of tests that need a browser."""
+
 OpenPage = Callable[..., Page]
 
 expect.set_options(timeout=15_000)
@@ -107,6 +118,13 @@ def scripted(scripted_service: Scripted) -> Scripted:
     """The same, with the requests of earlier tests forgotten."""
     scripted_service.model.follow([says("Hello.")])
     return scripted_service
+
+
+@pytest.fixture
+def own_database_url(cluster: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """The URL of a fresh database, of which no other service takes up runs."""
+    with own_database(cluster, template, f"page_{secrets.token_hex(4)}") as made:
+        yield made.url
 
 
 @pytest.fixture

@@ -1,25 +1,18 @@
 """The page in Chromium, against the service: what a person sees and does."""
 
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from backend.settings import Settings
 from bench.scripted_model import Refusal, ToolCall, calls, says
-from tests.conftest import query, serving
-from tests.web.conftest import OpenPage, Scripted, asking
+from tests.conftest import query
+from tests.web.conftest import IN_BROWSER, OpenPage, Scripted
+from tests.web.person import assert_fits, authorization, nth_answer, say, tab, text_of, titles
 
-pytestmark = [
-    pytest.mark.browser,
-    # Pydantic's complaints about LiteLLM's own types.
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_.*' attribute:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Item .* on TypedDict class .* is using the `ReadOnly` qualifier:UserWarning"),
-]
+pytestmark = IN_BROWSER
 
 PICTURES = Path(__file__).parents[2] / "docs" if os.environ.get("TEST_PICTURES") else None
 """Where the README's pictures are; they are taken anew only when TEST_PICTURES is set."""
@@ -134,32 +127,6 @@ def test_a_reload_in_mid_answer_follows_the_run(open_page: OpenPage, scripted: S
     expect(text_of(page, 1)).to_have_text(words)
     expect(page.get_by_test_id("user-message")).to_have_count(1)
     assert len(scripted.model.requests) == 1
-
-
-@pytest.mark.spec("WEB-15")
-def test_a_server_that_stops_in_mid_answer_and_returns_loses_nothing(
-    open_page: OpenPage, scripted: Scripted, make_settings: Callable[..., Settings], free_port: int
-) -> None:
-    settings = make_settings(port=free_port, **asking(scripted.model))
-    scripted.model.follow([says(" ".join(f"word{number}" for number in range(600)), wait=0.08)])
-    with serving(settings) as url:
-        page = open_page(url)
-        say(page, "Talk.")
-        expect(text_of(page, 1)).to_contain_text("word5")
-        page.keyboard.type("And another")
-    expect(page.get_by_test_id("notice")).to_contain_text("The connection was lost.")
-    expect(text_of(page, 1)).to_contain_text("word5")
-
-    scripted.model.follow([says("All of it.")])
-    with serving(settings):
-        expect(nth_answer(page, 1)).to_contain_text("The server restarted before this answer was complete.")
-        expect(page.get_by_test_id("notice")).to_be_hidden()
-        expect(text_of(page, 1)).to_contain_text("word5")
-        expect(page.get_by_test_id("message")).to_have_value("And another")
-        nth_answer(page, 1).get_by_test_id("retry").click()
-
-        expect(text_of(page, 2)).to_have_text("All of it.")
-        expect(page.get_by_test_id("message")).to_have_value("And another")
 
 
 @pytest.mark.spec("WEB-16")
@@ -362,60 +329,6 @@ def test_the_documentation_page_lists_and_tries_operations(open_page: OpenPage, 
     expect(health.locator(".live-responses-table")).to_contain_text('"healthy"')
     documented = {path.inner_text().replace("\u200b", "") for path in page.locator(".opblock-summary-path").all()}
     assert {"/api/chat", "/api/tasks", "/api/conversations", "/api/runs/{run_id}/events"} <= documented
-
-
-# ── What a person does and sees ──────────────────────────────────────────────────────────────
-
-
-def say(page: Page, text: str) -> None:
-    """Type a message as a person would, and send it."""
-    page.get_by_test_id("message").click()
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
-
-
-def nth_answer(page: Page, number: int) -> Locator:
-    return page.get_by_test_id("assistant-message").nth(number - 1)
-
-
-def text_of(page: Page, number: int) -> Locator:
-    return nth_answer(page, number).get_by_test_id("answer-text")
-
-
-def titles(page: Page, tasks: str) -> Locator:
-    return page.get_by_test_id(tasks).get_by_test_id("task-title")
-
-
-def authorization(page: Page) -> dict[str, str]:
-    token = page.evaluate("JSON.parse(localStorage.getItem('docutalk.session')).token")
-    return {"Authorization": f"Bearer {token}"}
-
-
-def tab(page: Page) -> str:
-    """Go to the next stop of the keyboard, make sure that it shows, and return its name."""
-    page.keyboard.press("Tab")
-    name, is_marked = page.evaluate(
-        """() => {
-          const stop = document.activeElement;
-          const shown = stop.id === "message" ? stop.closest(".composer") : stop;
-          const style = getComputedStyle(shown);
-          const name = stop.getAttribute("aria-label") ?? (stop.labels?.[0] ?? stop).textContent;
-          const marked = style.outlineStyle === "solid" || shown.matches(".composer:focus-within");
-          return [name.trim(), stop !== document.body && marked];
-        }"""
-    )
-    assert is_marked, name
-    return re.sub(r"\s+", " ", name)
-
-
-def assert_fits(page: Page) -> None:
-    """Make sure that neither the page nor any part of it can be scrolled sideways."""
-    wide = """() => [...document.querySelectorAll("html, body, main, .scroll, .thread *, .task, .composer")]
-        .filter((part) => part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== "hidden"
-          && getComputedStyle(part).display !== "inline")
-        .map((part) => `${part.tagName}.${part.className}`)"""
-    assert page.evaluate(wide) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def take_pictures(page: Page) -> None:

@@ -1,0 +1,40 @@
+/** The guest of this browser: what the page says of them, and how they are forgotten. */
+
+import { ApiError, call, session } from "./api.js";
+import { byId, failure } from "./dom.js";
+
+/** Say who is using the page. */
+export function showAccount() {
+  const guest = session();
+  byId("forget").hidden = !guest;
+  byId("first-note").hidden = Boolean(guest);
+  byId("done-section").hidden = !guest;
+  const date = guest?.expires_at && new Date(guest.expires_at).toLocaleDateString("en", { dateStyle: "medium" });
+  byId("account").textContent = !guest ? "No account yet." : date ? `Guest, expires on ${date}.` : "Guest.";
+}
+
+/** Have "Forget me" ask first. @param {() => void} onForgotten runs once the server has deleted the account */
+export function offerToForget(onForgotten) {
+  const confirm = byId("forget-confirm");
+
+  async function forget() {
+    confirm.disabled = true;
+    try {
+      await call("/api/me", { method: "DELETE" });
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 401)) {
+        confirm.disabled = false;
+        return byId("forget-error").replaceChildren(failure(/** @type {Error} */ (error).message));
+      }
+    }
+    confirm.disabled = false;
+    byId("forget-dialog").close();
+    onForgotten();
+  }
+
+  byId("forget").addEventListener("click", () => {
+    byId("forget-error").replaceChildren();
+    byId("forget-dialog").showModal();
+  });
+  confirm.addEventListener("click", forget);
+}
