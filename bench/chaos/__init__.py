@@ -1,0 +1,1 @@
+"""Kills, crashes and impatient clients: every message gets its answer, once, in order."""
