@@ -88,7 +88,7 @@ def direct_connection(url: str) -> PoolProxiedConnection:
     """
     idle = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}
     options = {"connect_timeout": 5, "application_name": "docutalk listening", **idle}
-    connection = make_engine(url, poolclass=NullPool, connect_args=options).raw_connection()
+    connection = make_engine(url, poolclass=NullPool, pool_reset_on_return=None, connect_args=options).raw_connection()
     driver: Any = connection.driver_connection
     driver.autocommit = True
     return connection

@@ -52,11 +52,16 @@ class AgentAssistant:
         return self._loop is not None
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether loading has come to an end, a bad one too."""
+        return self._loaded.is_set()
+
+    @property
     def not_ready(self) -> str | None:
         """Why no turn could be answered now, for the owner, or None."""
         if self.is_ready:
             return None
-        if self._loaded.is_set():
+        if self.is_loaded:
             return "The model could not be loaded; the log says why. Check MODEL, and start the service again."
         return "The model is being loaded."
 

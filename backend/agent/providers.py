@@ -10,6 +10,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm  # after the setting above
 import openai
+import openai.resources.chat  # else imported by the first request, on the event loop, which takes a second
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.models.interface import Model
 

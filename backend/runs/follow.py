@@ -93,7 +93,8 @@ class Follower:
                         told = event.data["offset"]
                     elif event.kind == "done":
                         return
-            if channel is not None and (fresh := _untold(channel, told)):
+            # An attempt that lost its lease knows nothing of what the next one has written: its text is void.
+            if channel is not None and seq <= channel.stored_seq and (fresh := _untold(channel, told)):
                 yield Event("text", {"delta": fresh, "offset": told})
                 told, spoke = told + len(fresh), time.monotonic()
             if self._stopping:

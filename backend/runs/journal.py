@@ -164,7 +164,7 @@ class Journal:
 
     def close(self) -> None:
         """Let followers go on from the database alone."""
-        self._live.close(self.run_id)
+        self._live.close(self.run_id, self._channel)
 
     async def _end(
         self, status: EndStatus, events: list[Event], *, error: dict[str, Any] | None = None, also: Write | None = None

@@ -48,11 +48,11 @@ class Live:
         """Return a run's channel when it is executed here."""
         return self._channels.get(run_id)
 
-    def close(self, run_id: str) -> None:
+    def close(self, run_id: str, mine: Channel) -> None:
         """Close the channel of a run that is executed here no longer, and wake its followers."""
-        channel = self._channels.pop(run_id, None)
-        if channel is not None:
-            channel.tell()
+        if self._channels.get(run_id) is mine:
+            del self._channels[run_id]
+        mine.tell()
 
     def elsewhere(self, run_id: str) -> asyncio.Event:
         """Return an event that is set at the next news of a run that this process does not execute."""

@@ -40,6 +40,10 @@ PURGED_AT_ONCE = 100
 class Assistant(Protocol):
     """Whoever answers; the worker gets one from the composition root."""
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a run would be answered, or refused, at once; until then none is begun."""
+
     def model_for(self, caller: Caller) -> str:
         """Return the name of the model that answers this caller."""
 
@@ -158,10 +162,12 @@ class Turns:
                     notify(scope.session, "cancel", run_id)
                 else:
                     transcript = Transcript.of(runs.events(run_id, after=0), runs.responses(run_id))
+                    # Text after the last step is void, also what was told live and never stored.
+                    void = [Event("reset", {"offset": transcript.committed})] if run.attempt else []
                     missing = transcript.settle_missing()
                     attempt = run.attempt
                     done = end(scope, conversation, run, transcript, status="cancelled", error=told(RunCancelled()))
-                    runs.append(run_id, [*missing, done], attempt=attempt, last=True)
+                    runs.append(run_id, [*void, *missing, done], attempt=attempt, last=True)
             scope.session.refresh(run)
             scope.session.expunge(run)
             return run

@@ -219,7 +219,7 @@ class Worker:
             self._start(claimed)
 
     def _take_slot(self) -> bool:
-        if self._is_stopping or self._free_slots == 0:
+        if self._is_stopping or not self._assistant.is_loaded or self._free_slots == 0:
             return False
         self._free_slots -= 1
         return True
@@ -238,6 +238,9 @@ class Worker:
             transcript=claimed.transcript,
             last_seq=claimed.last_seq,
         )
+        if (earlier := self._executions.get(claimed.lease.id)) is not None:
+            # This process was held up for longer than its own lease.
+            earlier.stop(LeaseLost())
         execution = self._executions[claimed.lease.id] = Execution(claimed, journal)
         task = asyncio.create_task(self._execute(execution), name=f"run {claimed.lease.id}")
         self._tasks.add(task)
@@ -259,7 +262,8 @@ class Worker:
             status = await self._conclude(execution, execution.answering)
         finally:
             beating.cancel()
-            del self._executions[claimed.lease.id]
+            if self._executions.get(claimed.lease.id) is execution:
+                del self._executions[claimed.lease.id]
             self._free_slot()
             journal.close()
             seconds = asyncio.get_running_loop().time() - started

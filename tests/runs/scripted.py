@@ -25,6 +25,8 @@ FINAL: dict[str, Any] = {"output": [], "usage": {"input_tokens": 3, "output_toke
 class ScriptedAssistant:
     """Answers by a script."""
 
+    is_loaded = True
+
     def __init__(self, script: Script) -> None:
         self._script = script
 
