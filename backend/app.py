@@ -1,6 +1,7 @@
 """The composition root: which parts the service is made of, and how they hang together."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from anyio import create_task_group
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 TOOLS = TASK_TOOLS
 LET_RUNS_END_SECONDS = 2.0
 """How long a process that goes down lets its runs go on, before it hands them back."""
+LAST_SECONDS = 9.5
+"""After how long a process that was told to go down ends whatever happens."""
 UNREADY_SECONDS = 1.0
 """How long a process that was told to go down still answers, so that balancers see that it is not ready."""
 
@@ -122,10 +126,12 @@ class Parts:
             async with create_task_group() as background:
                 background.start_soon(self._serve_database)
                 background.start_soon(self.mcp.serve, self.assistant.load)
-                yield
-                self.go_down()
-                await self.worker.stop(seconds=LET_RUNS_END_SECONDS)
-                background.cancel_scope.cancel()
+                try:
+                    yield
+                finally:
+                    self.go_down()
+                    await self.worker.stop(seconds=LET_RUNS_END_SECONDS)
+                    background.cancel_scope.cancel()
         finally:
             await run_sync(self.installation.close)
 
@@ -277,6 +283,12 @@ def model_choice(settings: Settings) -> ModelChoice:
     )
 
 
+def give_up() -> None:
+    """End the process although a thread still waits, for a database that hangs, say; leases run out by themselves."""
+    structlog.get_logger().error("stop_overdue")
+    os._exit(1)
+
+
 @contextmanager
 def go_down_on_signal(parts: Parts) -> Iterator[None]:
     """Go down in order as soon as the process is told to: first nobody is sent here any more, then the server stops.
@@ -302,6 +314,9 @@ def go_down_on_signal(parts: Parts) -> Iterator[None]:
     def go_down(number: int, frame: FrameType | None) -> None:
         parts.go_down()
         handler = before[signal.Signals(number)]
+        overdue = threading.Timer(LAST_SECONDS, give_up)
+        overdue.daemon = True
+        overdue.start()
         if callable(handler):
             loop.call_later(UNREADY_SECONDS, handler, number, frame)
 

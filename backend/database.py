@@ -77,7 +77,10 @@ def driver_url(url: str) -> str:
 
 def make_engine(url: str, **options: Any) -> Engine:
     """Return an engine for a Postgres URL in any spelling."""
-    options.setdefault("connect_args", {"connect_timeout": 10, "application_name": "docutalk"})
+    # A server that is gone without a word is noticed, also in the middle of a statement.
+    alive = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+    told = {"connect_timeout": 10, "application_name": "docutalk"}
+    options["connect_args"] = told | alive | options.get("connect_args", {})
     return create_engine(driver_url(url), hide_parameters=True, **options)
 
 
@@ -86,8 +89,7 @@ def direct_connection(url: str) -> PoolProxiedConnection:
 
     Raises as SQLAlchemy does when it cannot be made.
     """
-    idle = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}
-    options = {"connect_timeout": 5, "application_name": "docutalk listening", **idle}
+    options = {"connect_timeout": 5, "application_name": "docutalk listening"}
     connection = make_engine(url, poolclass=NullPool, pool_reset_on_return=None, connect_args=options).raw_connection()
     driver: Any = connection.driver_connection
     driver.autocommit = True

@@ -1,11 +1,12 @@
 """Leases on rows that somebody works on: claimed, kept alive, fenced by their attempt, taken over when they run out.
 
-A leased table has the columns `attempt`, `fruitless`, `lease_owner` and `lease_until`, and a function
-`claimable_{table}(most_of_a_user)` that finds a row to work on and locks it. The database's clock alone decides.
+A leased table has the columns `attempt`, `fruitless`, `lease_owner`, `lease_until`, `cancel_requested`, `ended_at` and
+a `status` that may be queued, and a function `claimable_{table}(most_of_a_user, but_not)` that finds a row to work on
+and locks it. The database's clock alone decides.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -69,21 +70,25 @@ class Leases:
         """
         session.execute(text("select from users where user_id = :user_id for no key update"), {"user_id": user_id})
         leased = session.execute(
-            text(f"select count(*) from {self._table} where user_id = :user_id and lease_until >= now()"),  # noqa: S608
+            text(
+                f"select count(*) from {self._table} where user_id = :user_id and ended_at is null "  # noqa: S608
+                "and lease_until >= now()"
+            ),
             {"user_id": user_id},
         )
         return int(leased.scalar_one()) < self._most_of_a_user
 
-    def claim(self, begin: Callable[[Session, Lease], Begun]) -> Begun | None:
+    def claim(self, begin: Callable[[Session, Lease], Begun], *, but_not: Collection[str] = ()) -> Begun | None:
         """Claim the row that has waited longest, and return what `begin` makes of it in the same transaction.
 
-        Returns None when there is nothing that this process could claim now.
+        `but_not` are the ids of rows that this process works on already: when it was held up, their leases ran out, and
+        are about to be renewed. Returns None when there is nothing that this process could claim now.
         """
         while True:
             with self._database.transaction(None) as session:
                 found = session.execute(
-                    text(f"select user_id, id from claimable_{self._table}(:most)"),  # noqa: S608
-                    {"most": self._most_of_a_user},
+                    text(f"select user_id, id from claimable_{self._table}(:most, :but_not)"),  # noqa: S608
+                    {"most": self._most_of_a_user, "but_not": list(but_not)},
                 ).one_or_none()
                 if found is None:
                     return None
@@ -111,17 +116,23 @@ class Leases:
             raise LeaseLost
         return bool(stop)
 
-    def give_back(self, lease: Lease, *, is_fruitless: bool) -> None:
-        """Let anybody claim the row at once; an attempt that is not `is_fruitless` is not counted against it."""
+    def give_back(self, lease: Lease) -> None:
+        """Let anybody claim the row at once; the attempt is not counted as a fruitless one."""
+        self._let_go(lease, "lease_until = null, status = 'queued', fruitless = greatest(fruitless - 1, 0)")
+
+    def put_off(self, lease: Lease) -> None:
+        """Let anybody claim the row in a while, the longer the more attempts came to nothing."""
+        self._let_go(lease, "lease_until = now() + make_interval(secs => least(:seconds, 2.0 * fruitless))")
+
+    def _let_go(self, lease: Lease, change: str) -> None:
         with self._database.transaction(lease.user_id) as session:
             session.execute(
                 text(
-                    f"update {self._table} set lease_owner = null, lease_until = null, status = 'queued', "  # noqa: S608
-                    "fruitless = greatest(fruitless - :uncounted, 0) "
+                    f"update {self._table} set lease_owner = null, {change} "  # noqa: S608
                     "where user_id = :user_id and id = :id and attempt = :attempt and lease_owner = :owner "
                     "returning pg_notify(:channel, 'work ' || id)"
                 ),
-                {**self._named(lease), "uncounted": int(not is_fruitless), "channel": CHANNEL},
+                {**self._named(lease), "seconds": self.seconds, "channel": CHANNEL},
             )
 
     def _take(self, session: Session, user_id: str, row_id: str) -> Lease:

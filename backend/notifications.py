@@ -24,7 +24,7 @@ CHANNEL = "docutalk"
 PROBE_SECONDS = 3.0
 """How long our own notification may take to reach us; a pooler's connection never gets it."""
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 4.0
 SWALLOWED = (
     "A pooler in between swallows them: what other processes do is looked for every half second instead. Set "
     "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
@@ -107,6 +107,8 @@ class Notifications:
             self.is_listening = is_direct and await self._is_heard()
             if self.is_listening:
                 log.info("notifications_heard")
+                # Whatever was told while nobody listened.
+                self._pass_on("work ")
                 await lost.wait()
                 log.info("notifications_lost", reason="closed")
                 return True

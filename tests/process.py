@@ -48,6 +48,21 @@ class Process:
 
         wait_until(ready, seconds=60)
 
+    def wait_serving(self) -> None:
+        """Wait until `docutalk serve` has said where it serves, and is ready."""
+
+        def address() -> Any:
+            assert self.popen.poll() is None, self.err
+            return re.search(r"API +(http://\S+)/docs", self.err)
+
+        self.url = wait_until(address, seconds=60)[1]
+        self.wait_ready()
+
+    def kill(self) -> None:
+        """End the process at once, as a power cut does."""
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait(10)
+
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
         """Send a signal to the process's group, as a terminal does; return the exit status and the seconds it took."""
         started = time.monotonic()
@@ -114,11 +129,5 @@ def started(directory: Path, *command: str, name: str = "service", **settings: A
 def running(directory: Path, *, name: str = "service", **settings: Any) -> Iterator[Process]:
     """Start `docutalk serve` and yield it once it is ready."""
     with started(directory, name=name, **settings) as process:
-
-        def address() -> Any:
-            assert process.popen.poll() is None, process.err
-            return re.search(r"API +(http://\S+)/docs", process.err)
-
-        process.url = wait_until(address, seconds=60)[1]
-        process.wait_ready()
+        process.wait_serving()
         yield process

@@ -4,14 +4,13 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from bench.scripted_model import says, scripted_model
-from tests.conftest import query, signed_in_guest, wait_until
+from bench.scripted_model import says
+from tests.conftest import signed_in_guest, wait_until
 from tests.process import Process, answers, running, started
 
 LONG = says("and so on " * 200, wait=0.05)
@@ -68,46 +67,6 @@ def test_a_conversation_goes_on_after_a_restart_and_on_a_second_process(embedded
     assert [call["name"] for call in deleted["tool_calls"]] == ["delete_task"]
     assert "event: done" in there
     assert postmaster_of(embedded) is None
-
-
-@pytest.mark.slow
-@pytest.mark.spec("PROC-2")
-def test_a_stop_with_open_streams_takes_seconds_and_is_noted_in_the_runs(
-    tmp_path: Path, database_url: str, superuser_url: str
-) -> None:
-    def follow(guest: httpx.Client) -> list[str]:
-        accept = {"Accept": "text/event-stream"}
-        with guest.stream("POST", "/api/chat", json={"message": "Tell me"}, headers=accept) as answer:
-            return list(answer.iter_lines())
-
-    with scripted_model([LONG]) as model:
-        settings = {"DATABASE_URL": database_url, "MODEL": "openai/any", "OPENAI_BASE_URL": model.url}
-        with (
-            running(tmp_path, name="a", **settings) as service,
-            running(tmp_path, name="b", **settings) as other,
-            signed_in_guest(service.url) as guest,
-            ThreadPoolExecutor(3) as pool,
-        ):
-            streams = [pool.submit(follow, guest) for _ in range(3)]
-            wait_until(lambda: len(model.requests) == 3, seconds=30)
-            ((run_id,), *_) = query(superuser_url, "select id from runs where status = 'running'")
-            url = f"{other.url}/api/runs/{run_id}/events"
-            with httpx.stream("GET", url, headers=guest.headers, timeout=30) as elsewhere:
-                lines = elsewhere.iter_lines()
-                wait_until(lambda: next(lines) == "event: text", seconds=10)
-                status, seconds = service.stop()
-                rest = list(lines)
-            told = [stream.result() for stream in streams]
-
-    assert status == 0
-    assert seconds < 10
-    assert "Traceback" not in service.err
-    for lines_told in told:
-        assert "event: text" in lines_told
-        assert "event: reconnect" in lines_told
-    assert "event: done" in rest
-    ended = query(superuser_url, "select status, error ->> 'code' from runs where model = 'openai/any'")
-    assert ended == [("failed", "run_interrupted")] * 3
 
 
 @pytest.mark.slow

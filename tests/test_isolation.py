@@ -77,6 +77,7 @@ ROUTES: dict[str, list[Way]] = {
     "DELETE /api/conversations/{conversation_id}": [Way()],
     "GET /api/runs/{run_id}": [Way()],
     "GET /api/runs/{run_id}/events": [Way(accept=EVENTS)],
+    "POST /api/runs/{run_id}/cancel": [Way()],
     "POST /api/chat": [
         Way(HELLO),
         Way(HELLO, accept=EVENTS),

@@ -204,7 +204,8 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     assert in_ci.returncode == 1
     assert in_ci.stderr.startswith(f"Not found: {missing}")
     assert (checkout / "calls").read_text().splitlines() == [
-        f"  -m pytest -n 2 -m (slow or browser or node) and {marks}",
+        f"  -m pytest -n 2 -m (slow or browser or node) and {marks} and not alone",
+        f"  -m pytest -m (slow or browser or node) and {marks} and alone",
         "16 owner -m pytest -n 2 -m fast",
         "16 plain -m pytest -n 2 -m fast",
         "18 plain -m pytest -n 2 -m fast",

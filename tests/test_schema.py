@@ -48,6 +48,8 @@ FUNCTIONS = """
             else x.grantee::regrole::text end from aclexplode(p.proacl) x) as g(g))
     from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proowner = 'docutalk_owner'::regrole order by 1
 """
+CLAIMABLE = "select id from claimable_runs(4, '{}')"
+PURGEABLE = "select id from purgeable_runs(now(), 9) order by id"
 MIGRATE_IN_FOUR_PROCESSES = """
 import os, sys
 import backend.app  # Once, so that the four really meet.
@@ -117,6 +119,52 @@ def test_the_schema_goes_up_down_and_up_again(cluster: EmbeddedPostgres, new_dat
     migrate(url)
     migrate(url)
     assert query(superuser, CATALOG) == first
+
+
+@pytest.mark.spec("SCHEMA-11")
+def test_leases_go_down_and_up_again_under_the_rows_that_are_there(
+    cluster: EmbeddedPostgres, new_database: Callable[[], str]
+) -> None:
+    url = new_database()
+    superuser = behind(cluster, url)
+    migrate(url, revision="0005")
+    query(superuser, "insert into users (user_id, kind, name) values ('alice', 'guest', 'A')")
+    query(superuser, "insert into conversations (user_id, id, title) values ('alice', 1, 'of alice')")
+    statuses = ("queued", "running", "completed", "failed")
+    for number, status in enumerate(statuses):
+        query(
+            superuser,
+            "insert into runs (user_id, id, conversation_id, message_id, status, model, scopes, attempt, lease_owner, "
+            "lease_until, ended_at) values ('alice', %s, 1, %s, %s, 'offline', '{read,write}', 2, 'a process', "
+            "now() - interval '1 day', case when %s in ('completed', 'failed') then now() - interval '1 day' end)",
+            status,
+            number,
+            status,
+            status,
+        )
+    events = "insert into run_events (user_id, run_id, seq, kind, data) select 'alice', id, 1, 'run', '{}' from runs"
+    query(superuser, events)
+    columns = "select user_id, id, status, attempt, lease_owner, lease_until, ended_at from runs order by message_id"
+    before = query(superuser, columns)
+
+    migrate(url)
+    added = "select distinct fruitless, purged_at from runs"
+    assert query(superuser, columns) == before
+    assert query(superuser, added) == [(0, None)]
+    # What an earlier version left unended is there to be claimed, the first of the conversation first.
+    found = [query(superuser, statement) for statement in (CLAIMABLE, PURGEABLE)]
+    assert found == [[("queued",)], [("completed",), ("failed",)]]
+    query(superuser, "update runs set fruitless = 3, purged_at = now()")
+
+    _downgrade(superuser, "0005")
+    assert query(superuser, columns) == before
+    assert query(superuser, "select count(*) from run_events") == [(len(statuses),)]
+    names = {name for name, *_ in query(superuser, FUNCTIONS)}
+    assert names.isdisjoint({"claimable_runs", "is_any_run_left", "purgeable_runs"})
+
+    migrate(url)
+    assert query(superuser, columns) == before
+    assert query(superuser, added) == [(0, None)]
 
 
 @pytest.mark.slow
@@ -374,6 +422,17 @@ def _compare(url: str, *, after: str | None = None) -> None:
             config = alembic_config()
             config.attributes["connection"] = connection
             command.check(config)
+    finally:
+        engine.dispose()
+
+
+def _downgrade(url: str, revision: str) -> None:
+    engine = make_engine(url)
+    try:
+        with engine.begin() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
     finally:
         engine.dispose()
 

@@ -30,7 +30,9 @@ class ConversationRepository(UserRepository[Conversation]):
     def get(self, conversation_id: int, *, lock: bool = False) -> Conversation:
         """Return a conversation; locked, until the transaction ends, for one who means to change it."""
         statement = self._mine().where(Conversation.id == conversation_id)
-        found = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
+        if lock:
+            statement = statement.with_for_update().execution_options(populate_existing=True)
+        found = self._session.exec(statement).one_or_none()
         if found is None:
             raise ConversationNotFound(conversation_id)
         return found

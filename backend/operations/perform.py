@@ -87,14 +87,10 @@ class Operations:
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(tool_name=tool.name, user_id=caller.user_id):
             try:
-                outcome = self._performed(tool, arguments, caller, call, started)
+                outcome = self._recorded(tool, arguments, caller, call, started)
             except Unavailable as error:
                 if call.on_unavailable is not None:
                     call.on_unavailable(error)
-                raise
-            except DocuTalkError as error:
-                denied = isinstance(error, Forbidden)
-                self._record_failure(tool, arguments, caller, call, started, error, "denied" if denied else "failed")
                 raise
             log.info(
                 "tool_performed",
@@ -104,6 +100,18 @@ class Operations:
                 latency_ms=_milliseconds(started),
             )
             return outcome
+
+    def _recorded(
+        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call, started: float
+    ) -> Outcome:
+        try:
+            return self._performed(tool, arguments, caller, call, started)
+        except Unavailable:
+            raise
+        except DocuTalkError as error:
+            denied = isinstance(error, Forbidden)
+            self._record_failure(tool, arguments, caller, call, started, error, "denied" if denied else "failed")
+            raise
 
     def _performed(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call, started: float

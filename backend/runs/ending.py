@@ -26,6 +26,17 @@ class RunCancelled(DocuTalkError):
         super().__init__("You stopped this answer. What was done until then stays.")
 
 
+class RunCrashed(DocuTalkError):
+    """The run met a defect of ours; the log has it under the run's id."""
+
+    code = "run_crashed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Something went wrong on our side while answering. What was done stays; send the message again."
+        )
+
+
 def told(error: DocuTalkError) -> dict[str, Any]:
     """Return an error as events and rows tell it."""
     return {"code": error.code, "detail": str(error), "status": error.status, "retry_after": error.retry_after}

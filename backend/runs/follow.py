@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from backend.conversations.repository import MessageRepository
 from backend.database import Database
-from backend.errors import Unavailable
+from backend.errors import TooManyRequests, Unavailable
 from backend.identity.caller import Caller
 from backend.runs.ending import done
 from backend.runs.live import Channel, Live
@@ -20,6 +22,10 @@ POLL_SECONDS = 0.5
 """How often a follower looks for itself at a run of another process, when no notifications arrive."""
 SELDOM_SECONDS = 5.0
 """The same when they do."""
+MOST_FOLLOWED = 64
+"""Runs that one user may follow at once in one process."""
+MOST_READING = 8
+"""Followers that read at once, so that they leave threads and connections to the runs."""
 
 HEARTBEAT = Event("heartbeat", {})
 RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again with Last-Event-ID."})
@@ -52,17 +58,28 @@ class Follower:
         self._is_listening = is_listening
         self._on_waiting = on_waiting
         self._stopping = False
+        self._reading = CapacityLimiter(MOST_READING)
+        self._followed: Counter[str] = Counter()
 
     def stop(self) -> None:
         """End every stream with `reconnect`, because the process is going down."""
         self._stopping = True
         self._live.tell_all()
 
+    def admit(self, caller: Caller) -> None:
+        """Raise TooManyRequests when the caller follows as many runs as one may."""
+        if self._followed[caller.user_id] >= MOST_FOLLOWED:
+            raise TooManyRequests(
+                f"You follow {MOST_FOLLOWED} runs at once, which is the limit. Close some of the streams.",
+                retry_after=5,
+            )
+
     async def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after number `after` until `done`; heartbeats while nothing happens.
 
         A run that is deleted ends too, and a database that does not answer is told as `reconnect`.
         """
+        self._followed[caller.user_id] += 1
         try:
             async for event in self._events(caller, run_id, after):
                 yield event
@@ -72,6 +89,10 @@ class Follower:
             why = {"code": error.code, "detail": str(error), "status": error.status, "retry_after": None}
             yield Event("error", why)
             yield Event("done", {"run_id": run_id, "status": "cancelled", "error": why})
+        finally:
+            self._followed[caller.user_id] -= 1
+            if not self._followed[caller.user_id]:
+                del self._followed[caller.user_id]
 
     async def _events(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
         # Read from the start all the same: where in the answer the reader is follows from what it was told.
@@ -82,7 +103,7 @@ class Follower:
             channel = self._live.find(run_id)
             news = channel.news() if channel else self._live.elsewhere(run_id)
             if channel is None or channel.stored_seq > seq or seq == 0:
-                for event in await run_sync(self._read, caller, run_id, seq):
+                for event in await run_sync(self._read, caller, run_id, seq, limiter=self._reading):
                     seq = event.seq or seq
                     if seq > after:
                         yield event

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from anyio.to_thread import run_sync
 
 from backend.conversations.repository import ConversationRepository
 from backend.database import Database, Scope
-from backend.errors import DocuTalkError
+from backend.errors import DocuTalkError, Unavailable
 from backend.identity.caller import Caller
 from backend.leases import Lease, LeaseLost
 from backend.operations.perform import Outcome
@@ -33,8 +33,8 @@ async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            raise failure from None
         raise
 
 
@@ -84,8 +84,12 @@ class Journal:
         return (call["result"], call["is_error"]) if "result" in call else None
 
     def interrupt(self, why: DocuTalkError) -> None:
-        """Let no further step begin; the one that is under way is finished. May be called on any thread."""
-        self.interrupted = self.interrupted or why
+        """Let no further step begin; the one that is under way is finished. May be called on any thread.
+
+        That nobody knows what was done weighs more than a wish to stop: the rows tell it to the next attempt.
+        """
+        if self.interrupted is None or (isinstance(why, Unavailable) and not isinstance(self.interrupted, Unavailable)):
+            self.interrupted = why
 
     def go_on(self) -> None:
         """Raise why this attempt is to stop, if it is."""
@@ -109,7 +113,7 @@ class Journal:
         self._channel.text += self._transcript.add_text(storable(delta))
         self._channel.tell()
         if time.monotonic() - self._text_stored_at >= STORE_TEXT_SECONDS:
-            await self._write([])
+            await self._write(tuple)
 
     async def reset(self) -> None:
         """Take back the text of the response that is being made: the provider broke off and is asked again."""
@@ -117,7 +121,8 @@ class Journal:
         if len(transcript.answer) > transcript.committed:
             transcript.answer = transcript.answer[: transcript.committed]
             self._channel.text, self._channel.text_start = "", transcript.committed
-            await self._write([Event("reset", {"offset": transcript.committed})])
+            void = Event("reset", {"offset": transcript.committed})
+            await self._write(lambda: [void])
 
     async def add_response(
         self, response: dict[str, Any], calls: list[dict[str, Any]], *, outputs: dict[str, str]
@@ -131,7 +136,7 @@ class Journal:
         missing = self._transcript.settle_missing(outputs)
         number = self.next_response
         called = self._transcript.add_response(response, calls)
-        await self._write([*missing, *called], self._keep(number, response))
+        await self._write(lambda: [*missing, *called], self._keep(number, response))
 
     def record(self, scope: Scope, outcome: Outcome) -> None:
         """Write a call's result beside its effect, inside the transaction of the call."""
@@ -148,26 +153,31 @@ class Journal:
     async def finish(self, response: dict[str, Any], *, outputs: dict[str, str]) -> None:
         """Commit the final response: the assistant's message, the usage, and the run's end."""
         self.go_on()
-        missing = self._transcript.settle_missing(outputs)
         number = self.next_response
         self._transcript.add_response(response, [])
-        await self._end("completed", missing, also=self._keep(number, response))
+        await self._end("completed", outputs=outputs, also=self._keep(number, response))
 
     async def fail(self, error: DocuTalkError) -> None:
         """Commit that the run ended without an answer, and why; what was done and said stays."""
         why = told(error)
-        await self._end("failed", [*self._transcript.settle_missing(), Event("error", why)], error=why)
+        await self._end("failed", [Event("error", why)], error=why)
 
     async def cancel(self) -> None:
         """Commit that the user stopped the run; what was done and said stays."""
-        await self._end("cancelled", self._transcript.settle_missing(), error=told(RunCancelled()))
+        await self._end("cancelled", error=told(RunCancelled()))
 
     def close(self) -> None:
         """Let followers go on from the database alone."""
         self._live.close(self.run_id, self._channel)
 
     async def _end(
-        self, status: EndStatus, events: list[Event], *, error: dict[str, Any] | None = None, also: Write | None = None
+        self,
+        status: EndStatus,
+        events: Sequence[Event] = (),
+        *,
+        outputs: dict[str, str] | None = None,
+        error: dict[str, Any] | None = None,
+        also: Write | None = None,
     ) -> None:
         def last(scope: Scope, runs: RunRepository) -> Event:
             # Locked in the order of an accepted or a deleted conversation, so that there is no deadlock: the
@@ -180,19 +190,21 @@ class Journal:
                 raise LeaseLost
             return end(scope, conversation, run, self._transcript, status=status, error=error)
 
-        await self._write(events, also, last=last)
-        self.ended = status
+        # The call that is under way ends first: only then is it known which ones did not run.
+        await self._write(lambda: [*self._transcript.settle_missing(outputs), *events], also, last=last, ending=status)
 
     async def _write(
         self,
-        events: list[Event],
+        events: Callable[[], Sequence[Event]],
         also: Write | None = None,
         *,
         last: Callable[[Scope, RunRepository], Event] | None = None,
+        ending: EndStatus | None = None,
     ) -> None:
         """Commit the unstored text and then the events, with what `also` and `last` write beside them."""
 
         async def step() -> None:
+            new = events()
             text, start = self._channel.text, self._channel.text_start
             said = [Event("text", {"delta": text, "offset": start})] if text else []
 
@@ -200,14 +212,13 @@ class Journal:
                 with self._database.scope(self._caller.user_id, self._caller.zone) as scope:
                     runs = RunRepository(scope)
                     final = [last(scope, runs)] if last is not None else []
-                    seq = runs.append(
-                        self.run_id, [*said, *events, *final], attempt=self._attempt, last=last is not None
-                    )
+                    seq = runs.append(self.run_id, [*said, *new, *final], attempt=self._attempt, last=last is not None)
                     if also is not None:
                         also(runs)
                     return seq
 
             seq = await run_sync(write)
+            self.ended = ending
             self._text_stored_at = time.monotonic()
             self._channel.text = self._channel.text[len(text) :]
             self._channel.text_start = start + len(text)

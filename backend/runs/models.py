@@ -9,6 +9,9 @@ from sqlmodel import Field
 
 from backend.repository import Owned, timestamp
 
+NULLABLE_JSON: Any = JSON(none_as_null=True)
+"""None is SQL's null and not JSON's, so that statements see it."""
+
 
 def _of_run() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["user_id", "run_id"], ["runs.user_id", "runs.id"], ondelete="CASCADE")
@@ -29,7 +32,9 @@ class Run(Owned, table=True):
     client: str | None = Field(default=None, sa_type=Text)
     scopes: list[str] = Field(sa_type=ARRAY(Text), description="What the caller may do.")
     input: dict[str, Any] | None = Field(
-        default=None, sa_type=JSON, description="Instructions, items and tools; fixed when the run is first claimed."
+        default=None,
+        sa_type=NULLABLE_JSON,
+        description="Instructions, items and tools; fixed when the run is first claimed.",
     )
     idempotency_key: str | None = Field(default=None, sa_type=Text)
     request_hash: str | None = Field(default=None, sa_type=Text)
@@ -44,8 +49,8 @@ class Run(Owned, table=True):
     lease_owner: str | None = Field(default=None, sa_type=Text)
     lease_until: datetime | None = timestamp()
     cancel_requested: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
-    error: dict[str, Any] | None = Field(default=None, sa_type=JSON)
-    usage: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    error: dict[str, Any] | None = Field(default=None, sa_type=NULLABLE_JSON)
+    usage: dict[str, Any] | None = Field(default=None, sa_type=NULLABLE_JSON)
     created_at: datetime = timestamp(default_now=True)
     started_at: datetime | None = timestamp()
     ended_at: datetime | None = timestamp()

@@ -8,7 +8,6 @@ from sqlalchemy import delete, func, insert, text
 from sqlmodel import Session, col, select
 
 from backend.errors import Conflict, NotFound
-from backend.idempotency import KEY_LIFETIME
 from backend.leases import LeaseLost
 from backend.notifications import CHANNEL
 from backend.plain_text import storable_json
@@ -66,18 +65,17 @@ class RunRepository(UserRepository[Run]):
     def get(self, run_id: str, *, lock: bool = False) -> Run:
         """Return a run; locked, until the transaction ends, for one who means to change it."""
         statement = self._mine().where(Run.id == run_id)
-        run = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
+        if lock:
+            # Read anew: the session may hold what was there before it waited for the lock.
+            statement = statement.with_for_update().execution_options(populate_existing=True)
+        run = self._session.exec(statement).one_or_none()
         if run is None:
             raise RunNotFound
         return run
 
     def find_key(self, key: str) -> Run | None:
-        """Return the run that an idempotency key began within the last 24 hours."""
-        found = self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
-        if found is not None and self._scope.now - found.created_at > KEY_LIFETIME:
-            self.change(found, idempotency_key=None)
-            return None
-        return found
+        """Return the run that an idempotency key began, however long ago."""
+        return self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
 
     def is_busy(self, conversation_id: int) -> bool:
         """Tell whether a run of the conversation has not ended."""

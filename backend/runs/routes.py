@@ -66,6 +66,7 @@ def run_routes(
 
     @router.get("/{run_id}/events", summary="Follow a run, from after Last-Event-ID", response_class=StreamingResponse)
     async def follow_run(run_id: RunId, caller: SignedInCaller, last_event_id: LastEventId = 0) -> StreamingResponse:
+        follower.admit(caller)
         await find(caller, run_id)
         return stream_of(follower.events(caller, run_id, after=last_event_id))
 

@@ -1,32 +1,38 @@
 """Accept a message: the message and the run that will answer it, in one transaction; claim a run to work on."""
 
 import secrets
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo
 
+import structlog
 from pydantic import StringConstraints
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlmodel import Session
 
 from backend.conversations.models import Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Database, Scope
 from backend.errors import DocuTalkError, NotFound, TooManyRequests
-from backend.idempotency import KeyUsedForSomethingElse, hash_of
+from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse, hash_of
 from backend.identity.accounts import AccountRepository, UsageRepository
 from backend.identity.authenticator import UTC
 from backend.identity.caller import ALL_SCOPES, Caller
+from backend.identity.models import User
 from backend.leases import Lease, Leases
 from backend.notifications import notify
 from backend.plain_text import PLAIN
 from backend.repository import AccountGone
-from backend.runs.ending import RunCancelled, end, told
+from backend.runs.ending import RunCancelled, RunCrashed, end, told
 from backend.runs.journal import Journal
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository, is_any_run_left, purgeable_runs
 from backend.runs.transcript import Transcript
+
+log = structlog.get_logger()
 
 MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), PLAIN]
 """What a user says: 1 to 16,000 characters."""
@@ -44,6 +50,10 @@ class Assistant(Protocol):
     def is_loaded(self) -> bool:
         """Whether a run would be answered, or refused, at once; until then none is begun."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a run would be answered."""
+
     def model_for(self, caller: Caller) -> str:
         """Return the name of the model that answers this caller."""
 
@@ -52,6 +62,18 @@ class Assistant(Protocol):
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
         """Answer, and write every step into the journal up to its end."""
+
+
+class ModelWithdrawn(DocuTalkError):
+    """The model that began the run is not the caller's any more."""
+
+    status = 503
+    code = "model_withdrawn"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model that began this answer is not used any more. What was done stays; send the message again."
+        )
 
 
 class GaveUp(DocuTalkError):
@@ -137,9 +159,9 @@ class Turns:
             # An equal request committed first; now its run can be found.
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
 
-    def claim(self) -> Claimed | None:
-        """Claim the run that has waited longest among those that anybody may take, or return None."""
-        return self._leases.claim(self._claimed)
+    def claim(self, but_not: Collection[str] = ()) -> Claimed | None:
+        """Claim the run that has waited longest, `but_not` those that are executed here already; or return None."""
+        return self._leases.claim(self._claimed, but_not=but_not)
 
     def are_left(self) -> bool:
         """Tell whether any run waits or is worked on, wherever that may be."""
@@ -190,7 +212,8 @@ class Turns:
         request_hash = hash_of({"message": message, "conversation_id": conversation_id}) if key else None
         with self._database.scope(caller.user_id, caller.zone) as scope:
             runs = RunRepository(scope)
-            if key and (earlier := runs.find_key(key)) is not None:
+            earlier = runs.find_key(key) if key else None
+            if earlier is not None and scope.now - earlier.created_at <= KEY_LIFETIME:
                 if earlier.request_hash != request_hash:
                     raise KeyUsedForSomethingElse
                 return _turn(earlier, is_new=False)
@@ -198,6 +221,8 @@ class Turns:
             # The conversation's row is locked first, so that two messages at once are accepted one after the other.
             # Then come the user, usage and numbers, in the order in which others lock them: no deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
+            if earlier is not None:
+                runs.change(earlier, idempotency_key=None)
             if runs.count_unfinished() >= MOST_UNFINISHED_RUNS:
                 raise TooManyRequests(
                     f"{MOST_UNFINISHED_RUNS} of your messages are still being answered. Wait for one of them.",
@@ -233,8 +258,8 @@ class Turns:
                     input=self._fixed_input(scope, caller, conversation.id, said.id) if lease else None,
                     idempotency_key=key,
                     request_hash=request_hash,
-                    created_at=scope.now,
-                    started_at=scope.now if lease else None,
+                    # Not the moment at which the transaction began: it waited for the run before.
+                    started_at=self._database.now() if lease else None,
                 )
             )
             last_seq = runs.append(run_id, [_run_event(run)], attempt=run.attempt, is_work=lease is None)
@@ -256,33 +281,37 @@ class Turns:
         runs = RunRepository(scope)
         run = runs.get(lease.id)
         user = AccountRepository(scope).find()
-        caller = Caller(
-            user_id=lease.user_id,
-            kind="person" if user is not None and user.kind == "person" else "guest",
-            scopes=frozenset(name for name in ALL_SCOPES if name in run.scopes),
-            zone=ZoneInfo(user.time_zone) if user is not None else UTC,
-            door="chat",
-            client=run.client,
-            subject=user.subject if user is not None else None,
-        )
+        caller = _caller(run, user)
+        transcript = Transcript()
+        told_again: list[Event] = []
         refused: DocuTalkError | None = None
+        try:
+            if run.input is None:
+                run.model = self._assistant.model_for(caller)
+                run.input = self._fixed_input(scope, caller, run.conversation_id, run.message_id)
+            if lease.attempt > 1:
+                transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
+                # What an earlier attempt said after its last step is void, also what was told live and never stored.
+                told_again = [Event("reset", {"offset": transcript.committed})]
+        except (SQLAlchemyError, DocuTalkError):
+            raise
+        except Exception:
+            # A row that we cannot read must not keep every other from being claimed.
+            log.exception("run_unreadable", run_id=run.id)
+            refused = RunCrashed()
         if run.cancel_requested:
             refused = RunCancelled()
         elif user is None:
             refused = AccountGone()
         elif lease.is_hopeless:
             refused = GaveUp()
-        if run.input is None:
-            run.input = self._fixed_input(scope, caller, run.conversation_id, run.message_id)
+        elif run.model != self._assistant.model_for(caller):
+            refused = ModelWithdrawn()
         runs.change(run, status="running", started_at=run.started_at or scope.now)
-        transcript = Transcript()
-        told_again: list[Event] = []
-        if lease.attempt > 1:
-            transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
-            # Whatever an earlier attempt said after its last step is void, also what was told live and never stored.
-            told_again = [Event("reset", {"offset": transcript.committed})]
         last_seq = runs.append(run.id, [_run_event(run), *told_again], attempt=lease.attempt)
-        return Claimed(caller, lease, run.conversation_id, run.model, run.input, transcript, last_seq, refused=refused)
+        return Claimed(
+            caller, lease, run.conversation_id, run.model, run.input or {}, transcript, last_seq, refused=refused
+        )
 
     def _count(self, scope: Scope, caller: Caller) -> None:
         turns_today = UsageRepository(scope).count_turn()
@@ -295,6 +324,24 @@ class Turns:
     def _fixed_input(self, scope: Scope, caller: Caller, conversation_id: int, message_id: int) -> dict[str, Any]:
         messages = MessageRepository(scope).all(conversation_id, last=self._history_messages + 1, up_to=message_id)
         return self._assistant.fixed_input(messages, caller)
+
+
+def _caller(run: Run, user: User | None) -> Caller:
+    """Return who sent the message: with the rights of the token that was used, in the zone of today."""
+    zone = UTC
+    if user is not None:
+        # A zone that this machine does not know is no reason to leave a message unanswered.
+        with suppress(KeyError, ValueError):
+            zone = ZoneInfo(user.time_zone)
+    return Caller(
+        user_id=run.user_id,
+        kind="person" if user is not None and user.kind == "person" else "guest",
+        scopes=frozenset(name for name in ALL_SCOPES if name in run.scopes),
+        zone=zone,
+        door="chat",
+        client=run.client,
+        subject=user.subject if user is not None else None,
+    )
 
 
 def _run_event(run: Run) -> Event:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -12,7 +13,7 @@ from backend.database import Database
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
 from backend.leases import LeaseLost, Leases
-from backend.runs.ending import RunCancelled
+from backend.runs.ending import RunCancelled, RunCrashed
 from backend.runs.journal import Journal, unbroken
 from backend.runs.live import Live
 from backend.runs.models import Run
@@ -28,6 +29,8 @@ LOOK_SECONDS = 2.0
 """How often a process looks for runs to take over, while there is any run that has not ended."""
 PURGE_SECONDS = 3600.0
 """How often, at most, old events are purged; only beside other work, so that an idle database can sleep."""
+HAND_BACK_SECONDS = 2.0
+"""How long a process that goes down takes at most to hand its runs back."""
 BEATS_OF_A_LEASE = 3
 """How often a lease is renewed before it would run out."""
 
@@ -41,17 +44,6 @@ class HandedBack(Unavailable):
         super().__init__("The server goes down. The run goes on in another process.", retry_after=1)
 
 
-class RunCrashed(DocuTalkError):
-    """The run met a defect of ours; the log has it under the run's id."""
-
-    code = "run_crashed"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Something went wrong on our side while answering. What was done stays; send the message again."
-        )
-
-
 @dataclass
 class Execution:
     """A run that is being executed here."""
@@ -59,13 +51,15 @@ class Execution:
     claimed: Claimed
     journal: Journal
     answering: asyncio.Task[None] | None = None
+    is_asked_about: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to have the row looked at now, for a wish to stop."""
 
     def stop(self, why: DocuTalkError) -> None:
         """Stop at once, or after the step that is being written."""
-        if self.journal.interrupted is None:
-            self.journal.interrupt(why)
-            if self.answering is not None:
-                self.answering.cancel()
+        is_first = self.journal.interrupted is None
+        self.journal.interrupt(why)
+        if is_first and self.answering is not None:
+            self.answering.cancel()
 
 
 class Worker:
@@ -103,7 +97,7 @@ class Worker:
     async def accept(
         self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
     ) -> Turn:
-        """Accept a message, and execute its run here if there is a free slot and nothing else comes first.
+        """Accept a message, and execute its run here at once if there is a free slot and its conversation is idle.
 
         Raises as `Turns.accept` does.
         """
@@ -152,7 +146,8 @@ class Worker:
         """Take in what any process told of a run: news, work for whoever is free, or that it is to stop."""
         self._live.heard(run_id)
         if kind == "cancel" and (execution := self._executions.get(run_id)) is not None:
-            execution.stop(RunCancelled())
+            # The row says whether it is true: anybody with a connection can send a notification.
+            execution.is_asked_about.set()
         if kind == "work":
             self._is_work_left = True
             self._look.set()
@@ -166,15 +161,15 @@ class Worker:
     async def stop(self, *, seconds: float) -> None:
         """Let the runs go on for `seconds`; then hand those that have not ended back, for another process."""
         self.stop_claiming()
-        async with self._claiming:
-            # Whatever was just being claimed is among the tasks now.
-            running = set(self._tasks)
-        if running:
-            await asyncio.wait(running, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._claiming:
+                # Whatever was just being claimed is among the tasks now.
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
         for execution in list(self._executions.values()):
             execution.stop(HandedBack())
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            await asyncio.wait(self._tasks, timeout=HAND_BACK_SECONDS)
 
     async def _accept(
         self, caller: Caller, message: str, conversation_id: int | None, idempotency_key: str | None
@@ -196,9 +191,11 @@ class Worker:
             claimed = turn.claimed
         finally:
             if claimed is None and has_slot:
-                self._free_slots += 1
+                self._free_slot()
         if claimed is not None:
             self._start(claimed)
+            if self._is_stopping:
+                self._executions[claimed.lease.id].stop(HandedBack())
         elif turn.is_new:
             # What it waits for may have ended while it was accepted.
             self._look.set()
@@ -206,10 +203,11 @@ class Worker:
         return turn
 
     async def _claim_what_is_there(self) -> None:
-        while self._take_slot():
+        # A process whose model could not be loaded leaves the runs of others to others.
+        while self._assistant.is_ready and self._take_slot():
             claimed = None
             try:
-                claimed = await run_sync(self._turns.claim)
+                claimed = await run_sync(self._turns.claim, tuple(self._executions))
             finally:
                 if claimed is None:
                     self._free_slots += 1
@@ -284,7 +282,10 @@ class Worker:
     async def _beat(self, execution: Execution) -> None:
         """Keep the lease while the run is executed, and stop it when the lease is lost or somebody asked for that."""
         while True:
-            await asyncio.sleep(self._leases.seconds / BEATS_OF_A_LEASE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._leases.seconds / BEATS_OF_A_LEASE):
+                    await execution.is_asked_about.wait()
+            execution.is_asked_about.clear()
             try:
                 if await run_sync(self._leases.renew, execution.claimed.lease):
                     execution.stop(RunCancelled())
@@ -292,14 +293,18 @@ class Worker:
                 execution.stop(lost)
             except Unavailable:
                 log.warning("lease_not_renewed")
+            except Exception:
+                # A defect here must not let the lease run out: this process does not take its own run over.
+                log.exception("lease_not_renewed")
 
     async def _conclude(self, execution: Execution, answering: asyncio.Task[None]) -> str:
         """Write how the attempt ended, as far as that is this process's to write; return it for the log."""
         journal = execution.journal
         if journal.ended is not None:
             return journal.ended
-        error = HandedBack() if answering.cancelled() else answering.exception()
-        why = journal.interrupted or error
+        # Nobody but us may cancel it; a library that does so would otherwise have the run begun again for ever.
+        error = RunCrashed() if answering.cancelled() else answering.exception()
+        why = error if isinstance(error, Unavailable) else journal.interrupted or error
         try:
             match why:
                 case RunCancelled():
@@ -308,11 +313,13 @@ class Worker:
                 case LeaseLost() | RunEnded() | NotFound():
                     log.info("run_let_go", code=why.code)
                     return "let go"
-                case Unavailable():
-                    log.warning("run_handed_back", code=why.code)
-                    is_fruitless = not isinstance(why, HandedBack)
-                    await run_sync(lambda: self._leases.give_back(execution.claimed.lease, is_fruitless=is_fruitless))
+                case HandedBack():
+                    await run_sync(self._leases.give_back, execution.claimed.lease)
                     return "handed back"
+                case Unavailable():
+                    log.warning("run_put_off", code=why.code)
+                    await run_sync(self._leases.put_off, execution.claimed.lease)
+                    return "put off"
                 case DocuTalkError():
                     log.warning("run_failed", code=why.code)
                     await journal.fail(why)

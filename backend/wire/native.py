@@ -64,6 +64,7 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
 
     async def answer(request: Request, said: ChatMessage, caller: Caller, key: str | None) -> Response:
         caller.require("write")
+        follower.admit(caller)
         turn = await worker.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
         structlog.contextvars.bind_contextvars(conversation_id=turn.conversation_id, run_id=turn.run_id)
         events = follower.events(caller, turn.run_id)

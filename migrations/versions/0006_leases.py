@@ -20,19 +20,20 @@ def upgrade() -> None:
     # conversation, against being deleted: whoever changes a row twice locks what it points to, and others lock the
     # conversation before its runs. Where somebody is busy with either, nobody waits; they tell when they are done.
     definer(
-        "claimable_runs(most_of_a_user integer)",
+        "claimable_runs(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",
         """
         select r.user_id::text, r.id::text from public.runs r
         join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        where r.ended_at is null
+        where r.ended_at is null and r.id <> all (but_not)
           and (r.status = 'queued' or r.status = 'running' and (r.lease_until is null or r.lease_until < now()))
           and not exists (select from public.runs e
                           where e.user_id = r.user_id and e.conversation_id = r.conversation_id
                             and e.message_id < r.message_id and e.ended_at is null)
           and (select count(*) from public.runs b where b.user_id = r.user_id and b.ended_at is null
                  and b.lease_until >= now()) < most_of_a_user
-        order by r.created_at limit 1 for update of r skip locked for key share of c skip locked
+        order by coalesce(r.lease_until, r.created_at) limit 1
+        for update of r skip locked for key share of c skip locked
         """,
     )
     definer(
@@ -54,7 +55,7 @@ def downgrade() -> None:
     """Take back."""
     op.execute("drop function purgeable_runs(timestamp with time zone, integer)")
     op.execute("drop function is_any_run_left()")
-    op.execute("drop function claimable_runs(integer)")
+    op.execute("drop function claimable_runs(integer, text[])")
     op.execute("drop index ix_runs_unpurged")
     op.execute("drop index ix_runs_unended")
     op.execute("alter table runs drop column purged_at")

@@ -26,6 +26,7 @@ class ScriptedAssistant:
     """Answers by a script."""
 
     is_loaded = True
+    is_ready = True
 
     def __init__(self, script: Script) -> None:
         self._script = script

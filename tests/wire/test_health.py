@@ -1,6 +1,10 @@
 """How the service is."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,9 +12,12 @@ from starlette.testclient import TestClient
 
 from backend import VERSION
 from backend.app import create_app
+from backend.embedded_postgres import EmbeddedPostgres
 from backend.settings import Settings
-from tests.conftest import serving
+from tests.conftest import serving, signed_in_guest
+from tests.own_database import own_database
 from tests.problem import refused
+from tests.process import running
 
 
 @pytest.mark.spec("HEALTH-1")
@@ -85,3 +92,32 @@ def test_metrics_take_their_token_when_there_is_one(make_settings: Callable[...,
         refused(httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer wrong"}), 404, "not_found")
         refused(httpx.get(f"{url}/metrics", headers={b"Authorization": b"Bearer \xff"}), 404, "not_found")
         assert httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer of the scraper"}).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.spec("DOWN-1")
+def test_a_service_that_goes_down_says_so_while_it_still_answers(
+    cluster: EmbeddedPostgres, template: str, worker_id: str, tmp_path: Path
+) -> None:
+    with (
+        own_database(cluster, template, f"health_{worker_id}") as own,
+        running(tmp_path, DATABASE_URL=own.url, MIGRATE_ON_START="false") as service,
+        signed_in_guest(service.url) as guest,
+    ):
+        assert guest.get("/ready").status_code == 200
+        os.kill(service.popen.pid, signal.SIGTERM)
+        told_at = time.monotonic()
+        while (ready := guest.get("/ready")).status_code == 200:
+            assert time.monotonic() - told_at < 0.5
+        problem = refused(ready, 503, "not_ready")
+        assert problem["detail"] == "The server is going down."
+        assert int(ready.headers["Retry-After"]) > 0
+
+        # Who was sent here meanwhile is answered too, and what they said waits for another process.
+        waiting = guest.post("/api/chat", json={"message": "Add a task to buy milk"})
+        assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
+        assert guest.get("/health").json()["status"] == "healthy"
+        assert guest.get("/ready").status_code == 503
+
+        assert service.popen.wait(10) == 0
+        assert own.query("select status, attempt, lease_owner from runs") == [("queued", 0, None)]
