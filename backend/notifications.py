@@ -4,6 +4,7 @@ Nothing here is the truth, which is in the rows: who hears nothing looks for its
 """
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
 from typing import Any, Literal
@@ -81,6 +82,9 @@ class Notifications:
                     connection.close()
             except (SQLAlchemyError, psycopg2.Error, DatabaseUnavailable) as error:
                 log.warning("notifications_lost", reason=type(error).__name__)
+            except Exception:
+                # Without notifications everything works, a little later: a defect here must not end the service.
+                log.exception("notifications_failed")
             self._wanted.clear()
             if not self._keeps_trying:
                 await self._wanted.wait()
@@ -101,7 +105,8 @@ class Notifications:
             while connection.notifies:
                 self._pass_on(connection.notifies.pop(0).payload)
 
-        descriptor = connection.fileno()
+        # One of our own: the driver closes its own when the connection is lost, and the next socket gets that number.
+        descriptor = os.dup(connection.fileno())
         loop.add_reader(descriptor, read)
         try:
             self.is_listening = is_direct and await self._is_heard()
@@ -115,6 +120,7 @@ class Notifications:
             return lost.is_set()
         finally:
             loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     async def _is_heard(self) -> bool:
         """Tell whether what we say ourselves arrives."""

@@ -303,8 +303,8 @@ def test_a_lost_lease_neither_is_renewed_nor_gives_anything_back(
 
     with pytest.raises(LeaseLost):
         claimant.leases.renew(lease)
-    claimant.leases.give_back(lease, is_fruitless=True)
-    claimant.leases.give_back(lease, is_fruitless=False)
+    claimant.leases.give_back(lease)
+    claimant.leases.put_off(lease)
 
     assert own.query("select attempt, fruitless, lease_owner, lease_until, status, ended_at from runs") == row
 
@@ -338,18 +338,36 @@ def test_what_is_given_back_can_be_claimed_at_once_by_anybody(
     run_id = Claimant.over(database).accept(new_caller()).run_id
     counted = []
 
-    for is_fruitless in (False, True, False, True):
+    for _ in range(3):
         claimant = Claimant.over(database)
         lease = claimant.claim()
         assert lease is not None
         counted.append(lease.fruitless)
-        claimant.leases.give_back(lease, is_fruitless=is_fruitless)
-        assert lease_of(own, run_id)[0] == "queued"
-        assert lease_of(own, run_id)[3] is None
+        claimant.leases.give_back(lease)
+        assert lease_of(own, run_id) == ("queued", lease.attempt, 0, None)
 
-    # Only what was given back as fruitless counts.
-    assert counted == [1, 1, 2, 2]
-    assert lease_of(own, run_id)[1:3] == (4, 2)
+    assert counted == [1, 1, 1]
+
+
+@pytest.mark.spec("LEASE-7")
+def test_what_is_put_off_can_be_claimed_after_a_while_that_grows_with_the_attempts(
+    own: OwnDatabase, database: Database, new_caller: Callable[..., Caller]
+) -> None:
+    run_id = Claimant.over(database).accept(new_caller()).run_id
+
+    # Two seconds for each attempt, and never longer than a lease.
+    for attempt, longest in enumerate((2, 4, 5, 5), start=1):
+        claimant = Claimant.over(database, seconds=5)
+        lease = claimant.claim()
+        assert lease is not None
+        assert lease.fruitless == attempt
+        claimant.leases.put_off(lease)
+        *row, seconds = lease_of(own, run_id)
+        assert row == ["running", attempt, attempt]
+        assert longest - 1.5 < seconds <= longest
+        assert own.query("select lease_owner from runs where id = %s", run_id) == [(None,)]
+        assert claimant.claim() is None
+        own.query(RUN_OUT, run_id)
 
 
 @pytest.mark.spec("LEASE-8")

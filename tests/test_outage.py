@@ -18,10 +18,13 @@ import pytest
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, says, scripted_model
+from tests.agent.talk import LITELLMS_OWN_WARNINGS
 from tests.conftest import POSTGRES, query, serving, signed_in_guest, wait_until
 from tests.problem import refused
 from tests.process import Process, running
 from tests.test_silence import Statements
+
+pytestmark = LITELLMS_OWN_WARNINGS
 
 WORDS = "and so on " * 40
 EVENTS = {"Accept": "text/event-stream"}
@@ -103,6 +106,7 @@ def assert_calm(service: Process) -> None:
     assert [line for line in service.events if line.get("level") in ("error", "critical")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.spec("OUTAGE-1", "OUTAGE-2")
 def test_an_embedded_database_that_is_killed_in_mid_turn_is_back_and_the_run_goes_on(
     make_settings: Callable[..., Settings], tmp_path: Path, model: ScriptedModel

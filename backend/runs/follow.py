@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.5
 SELDOM_SECONDS = 5.0
 """The same when they do."""
 MOST_FOLLOWED = 64
-"""Runs that one user may follow at once in one process."""
+"""Streams of runs that one user may have open at once in one process."""
 MOST_READING = 8
 """Followers that read at once, so that they leave threads and connections to the runs."""
 
@@ -67,19 +68,30 @@ class Follower:
         self._live.tell_all()
 
     def admit(self, caller: Caller) -> None:
-        """Raise TooManyRequests when the caller follows as many runs as one may."""
+        """Raise TooManyRequests when the caller has as many streams open as one may."""
         if self._followed[caller.user_id] >= MOST_FOLLOWED:
             raise TooManyRequests(
-                f"You follow {MOST_FOLLOWED} runs at once, which is the limit. Close some of the streams.",
+                f"You have {MOST_FOLLOWED} streams open, which is the limit. Close some of them.",
                 retry_after=5,
             )
 
-    async def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield the events after number `after` until `done`; heartbeats while nothing happens.
 
         A run that is deleted ends too, and a database that does not answer is told as `reconnect`.
         """
+        events = self._told(caller, run_id, after)
         self._followed[caller.user_id] += 1
+        # Also of a stream that nobody ever begins to read.
+        weakref.finalize(events, self._leave, caller.user_id)
+        return events
+
+    def _leave(self, user_id: str) -> None:
+        self._followed[user_id] -= 1
+        if not self._followed[user_id]:
+            del self._followed[user_id]
+
+    async def _told(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
         try:
             async for event in self._events(caller, run_id, after):
                 yield event
@@ -89,10 +101,6 @@ class Follower:
             why = {"code": error.code, "detail": str(error), "status": error.status, "retry_after": None}
             yield Event("error", why)
             yield Event("done", {"run_id": run_id, "status": "cancelled", "error": why})
-        finally:
-            self._followed[caller.user_id] -= 1
-            if not self._followed[caller.user_id]:
-                del self._followed[caller.user_id]
 
     async def _events(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
         # Read from the start all the same: where in the answer the reader is follows from what it was told.

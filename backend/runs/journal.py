@@ -204,6 +204,9 @@ class Journal:
         """Commit the unstored text and then the events, with what `also` and `last` write beside them."""
 
         async def step() -> None:
+            if ending in ("failed", "cancelled") and isinstance(self.interrupted, Unavailable):
+                # The call that was under way may or may not have been done: the rows tell it to the next attempt.
+                raise self.interrupted
             new = events()
             text, start = self._channel.text, self._channel.text_start
             said = [Event("text", {"delta": text, "offset": start})] if text else []

@@ -89,7 +89,9 @@ class RunRepository(UserRepository[Run]):
 
     def is_leased(self, run_id: str) -> bool:
         """Tell whether somebody works on a run, by the database's clock."""
-        leased = self._mine().where(Run.id == run_id, col(Run.lease_until) >= func.now())
+        leased = self._mine().where(
+            Run.id == run_id, col(Run.lease_owner).is_not(None), col(Run.lease_until) >= func.now()
+        )
         return self._session.exec(leased).first() is not None
 
     def add(self, run: Run) -> Run:

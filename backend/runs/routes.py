@@ -66,8 +66,8 @@ def run_routes(
 
     @router.get("/{run_id}/events", summary="Follow a run, from after Last-Event-ID", response_class=StreamingResponse)
     async def follow_run(run_id: RunId, caller: SignedInCaller, last_event_id: LastEventId = 0) -> StreamingResponse:
-        follower.admit(caller)
         await find(caller, run_id)
+        follower.admit(caller)
         return stream_of(follower.events(caller, run_id, after=last_event_id))
 
     @router.post("/{run_id}/cancel", summary="Stop a run; what was done stays, and one that has ended stays as it is")

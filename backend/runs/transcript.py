@@ -23,7 +23,7 @@ class Transcript:
     @classmethod
     def of(cls, events: list[Event], responses: list[dict[str, Any]]) -> "Transcript":
         """Return the transcript up to the last committed step; text of a response that was not committed is void."""
-        transcript = cls(responses=responses)
+        transcript = cls(responses=[dict(response) for response in responses])
         for event in events:
             transcript._take(event)
         transcript.answer = transcript.answer[: transcript.committed]

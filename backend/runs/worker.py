@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from backend.database import Database
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
-from backend.leases import LeaseLost, Leases
+from backend.leases import Lease, LeaseLost, Leases
 from backend.runs.ending import RunCancelled, RunCrashed
 from backend.runs.journal import Journal, unbroken
 from backend.runs.live import Live
@@ -194,8 +194,6 @@ class Worker:
                 self._free_slot()
         if claimed is not None:
             self._start(claimed)
-            if self._is_stopping:
-                self._executions[claimed.lease.id].stop(HandedBack())
         elif turn.is_new:
             # What it waits for may have ended while it was accepted.
             self._look.set()
@@ -240,6 +238,9 @@ class Worker:
             # This process was held up for longer than its own lease.
             earlier.stop(LeaseLost())
         execution = self._executions[claimed.lease.id] = Execution(claimed, journal)
+        if self._is_stopping:
+            # It was accepted or claimed while the process began to go down.
+            execution.stop(HandedBack())
         task = asyncio.create_task(self._execute(execution), name=f"run {claimed.lease.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -317,9 +318,7 @@ class Worker:
                     await run_sync(self._leases.give_back, execution.claimed.lease)
                     return "handed back"
                 case Unavailable():
-                    log.warning("run_put_off", code=why.code)
-                    await run_sync(self._leases.put_off, execution.claimed.lease)
-                    return "put off"
+                    return await self._put_off(execution.claimed.lease, why)
                 case DocuTalkError():
                     log.warning("run_failed", code=why.code)
                     await journal.fail(why)
@@ -331,9 +330,16 @@ class Worker:
             log.info("run_let_go", code=gone.code)
             return "let go"
         except Unavailable as away:
+            return await self._put_off(execution.claimed.lease, away)
+
+    async def _put_off(self, lease: Lease, why: Unavailable) -> str:
+        log.warning("run_put_off", code=why.code)
+        try:
+            await run_sync(self._leases.put_off, lease)
+        except Unavailable:
             # The lease runs out, and whoever looks then goes on.
-            log.warning("run_left", code=away.code)
-            return "left"
+            log.warning("run_left", code=why.code)
+        return "put off"
 
     async def _purge(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -162,7 +162,7 @@ def test_runs_are_purged_once_the_oldest_first_and_some_at_a_time(
         assert max(counts) == 2
         assert parts.turns.purge(older_than=timedelta(days=DAYS)) == 0
         assert [details_of(superuser_url, run_id)[0] for run_id in runs] == [0] * 4
-        assert details_of(superuser_url, unended.run_id)[0] == 1
+        assert details_of(superuser_url, unended.run_id)[0] >= 1
         assert (await parts.told(alice, unended))[-1].data["status"] == "completed"
 
     def waiting(parts: Parts) -> Turn:
