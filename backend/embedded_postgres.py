@@ -42,7 +42,7 @@ OPTIONS = {
     "listen_addresses": "",
     "port": PORT,
     "unix_socket_permissions": "0700",
-    "max_connections": "100",
+    "max_connections": "300",  # Each process may hold a pool of 20; MCP clients start one process each.
     "shared_buffers": "48MB",
     "max_wal_size": "256MB",
     "wal_level": "minimal",

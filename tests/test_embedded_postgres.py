@@ -163,6 +163,16 @@ def test_the_server_is_reached_by_its_socket_alone(start: Callable[..., Embedded
     assert (directory / "cluster").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.spec("EMBED-15")
+def test_ten_processes_with_full_pools_find_a_place(start: Callable[..., EmbeddedPostgres]) -> None:
+    url = start().url
+    with ExitStack() as opened:
+        for _ in range(10 * (20 + 1)):
+            libpq = make_url(url).set(drivername="postgresql").render_as_string()
+            opened.enter_context(closing(psycopg2.connect(libpq)))
+        assert answers(url)
+
+
 @pytest.mark.spec("EMBED-3")
 def test_processes_that_start_at_once_make_one_database_and_share_it(
     start: Callable[..., EmbeddedPostgres], member: Callable[..., Member], tmp_path: Path
