@@ -1,8 +1,8 @@
 """Leases on rows that somebody works on: claimed, kept alive, fenced by their attempt, taken over when they run out.
 
 A leased table has the columns `attempt`, `fruitless`, `lease_owner`, `lease_until`, `cancel_requested`, `ended_at` and
-a `status` that may be queued, and a function `claimable_{table}(most_of_a_user, but_not)` that finds a row to work on
-and locks it. The database's clock alone decides.
+`status`, and a function `claimable_{table}(most_of_a_user, but_not)` that finds a row to work on and locks it. The
+database's clock alone decides.
 """
 
 import secrets
@@ -19,6 +19,11 @@ from backend.notifications import CHANNEL
 
 MOST_FRUITLESS_ATTEMPTS = 5
 """Attempts without a newly committed step, after which a row is given up."""
+
+WORK = {"runs": "work", "documents": "document"}
+"""The kind of the notification that there is a row of the table for whoever is free."""
+
+_WAITING = {"runs": "queued", "documents": "pending"}
 
 Begun = TypeVar("Begun")
 
@@ -51,7 +56,9 @@ class Lease:
 class Leases:
     """The leases of this process on rows of one table."""
 
-    def __init__(self, database: Database, table: Literal["runs"], *, seconds: float, most_of_a_user: int) -> None:
+    def __init__(
+        self, database: Database, table: Literal["runs", "documents"], *, seconds: float, most_of_a_user: int
+    ) -> None:
         self.owner = secrets.token_hex(8)
         """This process's name in the rows."""
         self.seconds = seconds
@@ -118,7 +125,8 @@ class Leases:
 
     def give_back(self, lease: Lease) -> None:
         """Let anybody claim the row at once; the attempt is not counted as a fruitless one."""
-        self._let_go(lease, "lease_until = null, status = 'queued', fruitless = greatest(fruitless - 1, 0)")
+        waiting = _WAITING[self._table]
+        self._let_go(lease, f"lease_until = null, status = '{waiting}', fruitless = greatest(fruitless - 1, 0)")
 
     def put_off(self, lease: Lease) -> None:
         """Let anybody claim the row in a while, the longer the more attempts came to nothing."""
@@ -130,9 +138,9 @@ class Leases:
                 text(
                     f"update {self._table} set lease_owner = null, {change} "  # noqa: S608
                     "where user_id = :user_id and id = :id and attempt = :attempt and lease_owner = :owner "
-                    "returning pg_notify(:channel, 'work ' || id)"
+                    "returning pg_notify(:channel, :kind || ' ' || id)"
                 ),
-                {**self._named(lease), "seconds": self.seconds, "channel": CHANNEL},
+                {**self._named(lease), "seconds": self.seconds, "channel": CHANNEL, "kind": WORK[self._table]},
             )
 
     def _take(self, session: Session, user_id: str, row_id: str) -> Lease:

@@ -31,8 +31,9 @@ SWALLOWED = (
     "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
 )
 
-Kind = Literal["news", "work", "cancel", "probe"]
-"""News of a row for its followers, work for whoever has room, a wish to stop, and our own test of the line."""
+Kind = Literal["news", "work", "cancel", "document", "probe"]
+"""News of a run for its followers, a run for whoever has room, a wish to stop one, a document to ingest, and our own
+test of the line."""
 Heard = Callable[[str, str], None]
 
 
@@ -114,6 +115,7 @@ class Notifications:
                 log.info("notifications_heard")
                 # Whatever was told while nobody listened.
                 self._pass_on("work ")
+                self._pass_on("document ")
                 await lost.wait()
                 log.info("notifications_lost", reason="closed")
                 return True
@@ -143,7 +145,7 @@ class Notifications:
         if kind == "probe":
             if subject == self._probe:
                 self._probed.set()
-        elif kind in ("news", "work", "cancel"):
+        elif kind in ("news", "work", "cancel", "document"):
             for heard in self._heard:
                 heard(kind, subject)
 

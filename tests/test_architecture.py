@@ -19,7 +19,7 @@ FLOORS = (
     {"tasks", "documents", "runs"},
     {"operations", "conversations"},
     {"identity"},
-    {"leases", "repository"},
+    {"leases", "lookout", "repository"},
     {"notifications"},
     {"installation"},
     {"schema"},

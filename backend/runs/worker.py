@@ -13,6 +13,7 @@ from backend.database import Database
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
 from backend.leases import Lease, LeaseLost, Leases
+from backend.lookout import Lookout
 from backend.runs.ending import RunCancelled, RunCrashed
 from backend.runs.journal import Journal, unbroken
 from backend.runs.live import Live
@@ -25,8 +26,6 @@ log = structlog.get_logger()
 
 MOST_RUNS_OF_A_USER = 4
 """Runs of one user that are executed at once, so that nobody takes every slot."""
-LOOK_SECONDS = 2.0
-"""How often a process looks for runs to take over, while there is any run that has not ended."""
 PURGE_SECONDS = 3600.0
 """How often, at most, old events are purged; only beside other work, so that an idle database can sleep."""
 HAND_BACK_SECONDS = 2.0
@@ -85,12 +84,10 @@ class Worker:
         self._live = live
         self._free_slots = max_concurrent
         self._keep_events = keep_events
-        self._on_work = on_work
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = asyncio.Lock()
-        self._look = asyncio.Event()
-        self._is_work_left = True
+        self._lookout = Lookout(self._look, on_work=on_work)
         self._is_stopping = False
         self._purged_at = float("-inf")
 
@@ -111,36 +108,11 @@ class Worker:
 
     async def run(self) -> None:
         """Look for runs that nobody works on, until cancelled: at the start, when told to, and while any is left."""
-        while True:
-            self._look.clear()
-            # What is noticed from here on is looked for again.
-            self._is_work_left = False
-            try:
-                async with self._claiming:
-                    await self._claim_what_is_there()
-                is_any_left = bool(self._executions) or await run_sync(self._turns.are_left)
-                await self._purge()
-            except Unavailable:
-                is_any_left = True
-            except Exception:
-                # A defect must not end the looks: nobody would take over what others leave behind.
-                log.exception("look_failed")
-                is_any_left = True
-            if is_any_left:
-                self._is_work_left = True
-                self._on_work()
-            try:
-                async with asyncio.timeout(LOOK_SECONDS if self._is_work_left else None):
-                    await self._look.wait()
-            except TimeoutError:
-                continue
+        await self._lookout.run()
 
     def notice(self) -> None:
         """Say that there may be a run that has not ended; it is looked for soon."""
-        if not self._is_work_left:
-            self._is_work_left = True
-            self._on_work()
-            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look.set)
+        self._lookout.notice()
 
     def heard(self, kind: str, run_id: str) -> None:
         """Take in what any process told of a run: news, work for whoever is free, or that it is to stop."""
@@ -149,10 +121,9 @@ class Worker:
             # The row says whether it is true: anybody with a connection can send a notification.
             execution.is_asked_about.set()
         if kind == "work":
-            self._is_work_left = True
-            self._look.set()
+            self._lookout.now()
         else:
-            self.notice()
+            self._lookout.notice()
 
     def stop_claiming(self) -> None:
         """Begin no further run here."""
@@ -196,9 +167,16 @@ class Worker:
             self._start(claimed)
         elif turn.is_new:
             # What it waits for may have ended while it was accepted.
-            self._look.set()
+            self._lookout.again()
         self.notice()
         return turn
+
+    async def _look(self) -> bool:
+        async with self._claiming:
+            await self._claim_what_is_there()
+        is_any_left = bool(self._executions) or await run_sync(self._turns.are_left)
+        await self._purge()
+        return is_any_left
 
     async def _claim_what_is_there(self) -> None:
         # A process whose model could not be loaded leaves the runs of others to others.
@@ -222,7 +200,7 @@ class Worker:
 
     def _free_slot(self) -> None:
         self._free_slots += 1
-        self._look.set()
+        self._lookout.again()
 
     def _start(self, claimed: Claimed) -> None:
         journal = Journal(

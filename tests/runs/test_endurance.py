@@ -14,6 +14,7 @@ from fastapi import FastAPI, Header
 from mcp import Client
 from structlog.testing import capture_logs
 
+from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
@@ -24,7 +25,6 @@ from backend.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
 from backend.notifications import Notifications
 from backend.operations.perform import Operations
-from backend.runs import worker as workers
 from backend.runs.ending import RunCancelled
 from backend.runs.follow import MOST_FOLLOWED
 from backend.runs.journal import Journal
@@ -45,7 +45,7 @@ RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = 
 
 @pytest.fixture(autouse=True)
 def _runs_are_looked_for_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
 
 
 async def until(condition: Callable[[], Any]) -> Any:

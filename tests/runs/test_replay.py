@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mcp import Client
 
+from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.database import Database
@@ -16,7 +17,6 @@ from backend.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.runs import journal as journals
-from backend.runs import worker as workers
 from backend.runs.journal import Journal
 from backend.runs.live import Live
 from backend.runs.models import Run
@@ -43,7 +43,7 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture(autouse=True)
 def _runs_are_looked_for_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
 
 
 def let_run_out(url: str, turn: Turn, also: str = "") -> None:

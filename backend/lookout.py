@@ -1,0 +1,63 @@
+"""Looking for rows that nobody works on, without asking an idle database anything."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from backend.errors import Unavailable
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 2.0
+"""How often a process looks for rows to take over, while there is any that has not ended."""
+
+
+class Lookout:
+    """Looks at the start, when told to, and every few seconds while any work is left anywhere; else it is silent."""
+
+    def __init__(self, look: Callable[[], Awaitable[bool]], *, on_work: Callable[[], None] = lambda: None) -> None:
+        """Take what takes up work and tells whether any is left; `on_work` is called whenever there is some."""
+        self._look = look
+        self._on_work = on_work
+        self._wanted = asyncio.Event()
+        self._is_work_left = True
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._wanted.clear()
+            # What is noticed from here on is looked for again.
+            self._is_work_left = False
+            try:
+                is_any_left = await self._look()
+            except Unavailable:
+                is_any_left = True
+            except Exception:
+                # A defect must not end the looks: nobody would take over what others leave behind.
+                log.exception("look_failed")
+                is_any_left = True
+            if is_any_left:
+                self._is_work_left = True
+                self._on_work()
+            try:
+                async with asyncio.timeout(LOOK_SECONDS if self._is_work_left else None):
+                    await self._wanted.wait()
+            except TimeoutError:
+                continue
+
+    def notice(self) -> None:
+        """Say that there may be work that somebody else has; it is looked for soon."""
+        if not self._is_work_left:
+            self._is_work_left = True
+            self._on_work()
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wanted.set)
+
+    def now(self) -> None:
+        """Say that there is work for whoever is free."""
+        self._is_work_left = True
+        self._wanted.set()
+
+    def again(self) -> None:
+        """Have one more look, since this process may be free for more."""
+        self._wanted.set()
