@@ -1,4 +1,4 @@
-"""The command `docutalk`: serve, worker, mcp, migrate, token, doctor."""
+"""The command `docutalk`: serve, worker, mcp, migrate, embeddings, token, doctor."""
 
 import argparse
 import asyncio
@@ -18,14 +18,17 @@ from anyio.to_thread import run_sync
 
 from backend import VERSION
 from backend import log as logs
-from backend.app import TOOLS, Parts, create_app, find_postgres, make_authenticator, make_database, model_choice
+from backend.app import create_app
+from backend.configured import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
 from backend.database import Database
+from backend.documents.builds import Builds
+from backend.documents.embeddings import Embeddings
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
 from backend.installation import Installation
-from backend.operations.perform import Operations
+from backend.parts import TOOLS, Parts, make_operations
 from backend.plain_text import storable
 from backend.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
@@ -105,7 +108,8 @@ def serve_mcp(given: argparse.Namespace) -> int:
     settings = Settings.load()
     with opened_database(settings) as database:
         caller = make_authenticator(settings, database).caller(token)
-        server = build_server(TOOLS, Operations(database))
+        operations = make_operations(settings, database, Embeddings(database, embedder_maker(settings)))
+        server = build_server(TOOLS, operations)
         anyio.run(serve_stdio, server, replace(caller, door="mcp", client="stdio"))
     return 0
 
@@ -148,6 +152,20 @@ def migrate_database(_given: argparse.Namespace) -> int:
     finally:
         postgres.stop()
     print(f"The schema is at revision {head()}.")
+    return 0
+
+
+def build_embeddings(given: argparse.Namespace) -> int:
+    """Embed every passage by another model beside the one in use, then use it; index it where a user needs that."""
+    settings = Settings.load()
+    logs.configure("WARNING", stream=sys.stderr)
+    postgres = find_postgres(settings)
+    try:
+        builds = Builds(postgres.migration_url)
+        due = builds.due(given.model or settings.embedding_model)
+        builds.build(embedder_maker(settings)(due.wanted), tell=lambda sentence: print(sentence, flush=True))
+    finally:
+        postgres.stop()
     return 0
 
 
@@ -203,7 +221,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="docutalk", description="A chat service over your tasks.")
+    parser = argparse.ArgumentParser(prog="docutalk", description="A chat service over your tasks and documents.")
     parser.add_argument("--version", action="version", version=f"docutalk {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -227,6 +245,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--days", type=_days, default=90, help="days until it expires; 0 means never")
     create.add_argument("--user", help="whose token; unless told, the owner of this installation")
+    embeddings = commands.add_parser("embeddings", help="Look after the embeddings.").add_subparsers(required=True)
+    build = embeddings.add_parser("build", help=build_embeddings.__doc__, description=build_embeddings.__doc__)
+    build.set_defaults(command=build_embeddings)
+    build.add_argument("model", nargs="?", help="the model's name; unless told, EMBEDDING_MODEL, else the one in use")
     doctor = add("doctor", examine)
     doctor.add_argument("url", nargs="?", help="a public installation; without it, the one that the settings describe")
     return parser

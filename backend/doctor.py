@@ -6,10 +6,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import httpx2
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend import VERSION
 from backend.agent.choice import OFFLINE_NAME
-from backend.app import find_postgres, make_database, model_choice
+from backend.configured import find_postgres, make_database, model_choice
+from backend.database import Database
+from backend.documents.builds import Builds, Due
+from backend.documents.embeddings import current_model
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
@@ -44,7 +48,7 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
     is_elsewhere = provider == "openai" and settings.openai_base_url is not None
     if provider in KEYED and provider not in model_choice(settings).keys and not is_elsewhere:
         yield Finding("key", f"{model} needs {provider.upper()}_API_KEY", is_bad=True)
-    yield _database(settings)
+    yield from _database(settings)
     yield from _reach(settings)
 
 
@@ -103,24 +107,54 @@ def _mcp(http: httpx2.Client, base: str) -> Finding:
             return Finding("mcp", f"HTTP {status} without a token, where 401 is due", is_bad=True)
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> Iterator[Finding]:
     where = "DATABASE_URL" if settings.database_url else f"embedded, in {settings.data_dir}"
     try:
         postgres = find_postgres(settings)
     except EmbeddedPostgresError as error:
-        return Finding("database", f"{where}: {error}", is_bad=True)
+        yield Finding("database", f"{where}: {error}", is_bad=True)
+        return
     database = make_database(settings)
     try:
         database.open(postgres.url, revive=postgres.revive)
         database.check(expected_revision=head())
+        yield Finding("database", f"{where}: schema {head()}, row-level security in force")
+        yield _embeddings(settings, database, postgres.migration_url)
     except NotReady as error:
-        return Finding("database", f"{where}: {error}", is_bad=True)
+        yield Finding("database", f"{where}: {error}", is_bad=True)
     except DatabaseUnavailable as error:
-        return Finding("database", f"{where}: {error.for_owner}", is_bad=True)
+        yield Finding("database", f"{where}: {error.for_owner}", is_bad=True)
     finally:
         database.close()
         postgres.stop()
-    return Finding("database", f"{where}: schema {head()}, row-level security in force")
+
+
+def _embeddings(settings: Settings, database: Database, owner_url: str) -> Finding:
+    """Tell which model embeds, and whether the owner's command is due; the embedded database looks after itself."""
+    with database.transaction(None) as session:
+        _, in_use = current_model(session)
+    try:
+        due = Builds(owner_url).due(settings.embedding_model)
+    except SQLAlchemyError:
+        # Only the owner sees everybody's passages.
+        wanted = settings.embedding_model or in_use
+        why = f"EMBEDDING_MODEL is {wanted}" if wanted != in_use else ""
+        unseen = "set MIGRATION_DATABASE_URL to the owner's URL to see whether a build is due"
+    else:
+        why, unseen = _why_due(due), ""
+    if why and settings.database_url:
+        return Finding("embeddings", f"{in_use} is in use, and {why}; run `docutalk embeddings build`", is_bad=True)
+    if why:
+        return Finding("embeddings", f"{in_use} is in use, and {why}; `docutalk serve` sees to it")
+    return Finding("embeddings", f"{in_use} is in use; {unseen or 'nothing is due'}")
+
+
+def _why_due(due: Due) -> str:
+    if due.wanted != due.in_use:
+        return f"EMBEDDING_MODEL is {due.wanted}"
+    if due.is_missing_any:
+        return "some passages have no embedding by it"
+    return "a user has so many passages that they need an index" if due.is_index_due else ""
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:

@@ -85,6 +85,18 @@ class Settings(BaseSettings):
     history_characters: int = Field(60_000, ge=0, le=2_000_000)
     metrics_token: SecretStr | None = None
 
+    embedding_model: str | None = None
+    store_originals: bool = True
+    document_days: int = Field(30, ge=1, le=3650)
+    max_upload_bytes: int = Field(25 * 2**20, ge=0)
+    max_bytes_per_user: int = Field(256 * 2**20, ge=0)
+    max_bytes_total: int = Field(0, ge=0)
+    max_concurrent_ingestions: int = Field(1, ge=0, le=64)
+    parse_seconds: int = Field(120, ge=1, le=3600)
+    parse_memory_mb: int = Field(1024, ge=128, le=65536)
+    max_pages: int = Field(5000, ge=1, le=100_000)
+    max_characters: int = Field(20_000_000, ge=1000, le=500_000_000)
+
     @classmethod
     def load(cls, directory: Path = Path()) -> Self:
         """Read the settings, `.env` from `directory`; raise InvalidSettings with a line for each that is wrong."""

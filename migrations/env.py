@@ -7,7 +7,8 @@ from alembic.util import CommandError
 from sqlalchemy import JSON, Column, Connection
 from sqlmodel import SQLModel
 
-from backend.app import find_postgres
+from backend import parts  # noqa: F401  # Every table is known once the parts are.
+from backend.configured import find_postgres
 from backend.database import make_engine
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DocuTalkError

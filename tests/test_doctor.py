@@ -11,7 +11,15 @@ from backend.doctor import Finding, examine_here, examine_url
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import LOGIN, login_url, query
+from tests.own_database import own_database
 from tests.process import docutalk
+
+
+@pytest.fixture
+def in_order(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[str]:
+    """The URL of a database in which no test has left half of something."""
+    with own_database(cluster, template, f"in_order_{worker_id}") as own:
+        yield own.url
 
 
 def bad(findings: Iterator[Finding]) -> dict[str, str]:
@@ -19,8 +27,8 @@ def bad(findings: Iterator[Finding]) -> dict[str, str]:
 
 
 @pytest.mark.spec("DOCTOR-1")
-def test_an_installation_in_order_has_nothing_to_mend(make_settings: Callable[..., Settings]) -> None:
-    findings = list(examine_here(make_settings(port=8000)))
+def test_an_installation_in_order_has_nothing_to_mend(make_settings: Callable[..., Settings], in_order: str) -> None:
+    findings = list(examine_here(make_settings(port=8000, database_url=in_order)))
 
     assert bad(iter(findings)) == {}
     assert {finding.name for finding in findings} >= {"version", "model", "database", "address"}
@@ -72,9 +80,9 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
 @pytest.mark.spec("DOCTOR-2")
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 0), ("::", 1)])
 def test_the_exit_status_tells_whether_there_is_something_to_mend(
-    tmp_path: Path, database_url: str, host: str, status: int
+    tmp_path: Path, in_order: str, host: str, status: int
 ) -> None:
-    ended = docutalk(tmp_path, "doctor", DATABASE_URL=database_url, HOST=host)
+    ended = docutalk(tmp_path, "doctor", DATABASE_URL=in_order, HOST=host)
 
     assert ended.returncode == status, ended.stderr
     assert ("MEND  address: " in ended.stdout) == bool(status)

@@ -18,11 +18,11 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import select
 from sqlmodel import SQLModel
 
-from backend.app import TOOLS as PUBLISHED
 from backend.app import create_app
 from backend.database import make_engine
+from backend.parts import TOOLS as PUBLISHED
 from backend.settings import Settings
-from tests.conftest import signed_in_guest
+from tests.conftest import signed_in_guest, wait_until
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Way:
     path: str | None = None
     """Where it is not the route's own."""
     accept: str = "application/json, text/event-stream;q=0.1"
+    file: str | None = None
+    """The text of a file that is uploaded."""
 
     def names_a_row(self, path: str) -> bool:
         return any("{" in str(value) for value in (self.path or path, *(self.body or {}).values()))
@@ -71,6 +73,23 @@ ROUTES: dict[str, list[Way]] = {
     "GET /api/tasks/{task_id}": [Way()],
     "PATCH /api/tasks/{task_id}": [Way({"title": "taken"}), Way({"completed": True}), Way({})],
     "DELETE /api/tasks/{task_id}": [Way()],
+    "POST /api/documents": [Way(file="of b", status=202), Way(file="Note on MARKER.", status=202)],
+    "POST /api/documents/upload": [Way(file="Note on MARKER.", status=202)],
+    "GET /api/documents": [
+        Way(),
+        Way(params={"status": "ready"}),
+        Way(params={"query": "MARKER"}),
+        Way(params={"cursor": "2000000000"}),
+    ],
+    "GET /api/documents/{document_id}": [Way()],
+    "DELETE /api/documents/{document_id}": [Way(), Way(params={"purge": "true"})],
+    "GET /api/documents/{document_id}/pages/{page_number}": [Way()],
+    "GET /api/documents/{document_id}/passages/{passage_id}": [Way()],
+    "GET /api/documents/{document_id}/content": [Way()],
+    "POST /api/search": [
+        Way({"query": "Note on MARKER."}),
+        Way({"query": "note", "document_ids": ["{document_id}"]}),
+    ],
     "GET /api/conversations": [Way(), Way(params={"query": "MARKER"})],
     "GET /api/conversations/{conversation_id}": [Way()],
     "PATCH /api/conversations/{conversation_id}": [Way({"title": "taken"})],
@@ -94,6 +113,16 @@ TOOLS: dict[str, list[dict[str, Any]]] = {
     "update_task": [{"task_id": "{task_id}", "title": "taken"}],
     "complete_task": [{"task_id": "{task_id}"}],
     "delete_task": [{"task_id": "{task_id}"}],
+    "search_documents": [{"query": "Note on MARKER."}, {"query": "note", "document_ids": ["{document_id}"]}],
+    "list_documents": [{}, {"status": "ready"}, {"query": "MARKER"}, {"cursor": "2000000000"}],
+    "read_document": [{"document_id": "{document_id}"}],
+    "add_document": [{"title": "of b", "text": "of b"}, {"title": "of b", "text": "Note on MARKER."}],
+    "search": [{"query": "Note on MARKER."}],
+    "fetch": [{"id": "document-{document_id}"}, {"id": "document-{document_id}-page-1"}, {"id": "task-{task_id}"}],
+    "create_tasks_from_document": [
+        {"document_id": "{document_id}"},
+        {"document_id": "{document_id}", "dry_run": False},
+    ],
 }
 SAID = [
     "Show me all my tasks",
@@ -103,6 +132,11 @@ SAID = [
     "Delete task {task_id}",
     "Change task {task_id} to 'taken'",
     "Delete the MARKER task",
+    "What documents do I have?",
+    "What is the note about?",
+    "Search my documents for MARKER",
+    "Read document {document_id}",
+    "Create tasks from document {document_id}",
 ]
 
 
@@ -116,7 +150,14 @@ class Other:
     """Returns everything of theirs, from behind the policies."""
 
 
-NOBODY = {"task_id": 2_000_000_001, "conversation_id": 2_000_000_002, "token_id": 2_000_000_003}
+NOBODY = {
+    "task_id": 2_000_000_001,
+    "conversation_id": 2_000_000_002,
+    "token_id": 2_000_000_003,
+    "document_id": 2_000_000_004,
+    "passage_id": 2_000_000_005,
+    "page_number": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,15 +172,20 @@ def other(service: str, superuser_url: str) -> Iterator[Other]:
         # Several, so that the last one's number is none that the caller has too.
         said = {"message": f"Add a task to buy {marker}"}
         *_, reply = [client.post("/api/chat", json=said).raise_for_status().json() for _ in range(4)]
+        document_id = with_documents(client, marker)
+        [passage, *_] = client.post("/api/search", json={"query": marker}).raise_for_status().json()["passages"]
         user_id = client.get("/api/me").json()["id"]
         tasks = client.get("/api/tasks").json()["tasks"]
-    assert [marker in task["title"] for task in tasks] == [True] * 6
+    assert [marker in task["title"] for task in tasks] == [True] * 7
     ids = {
         "task_id": tasks[-1]["id"],
         "conversation_id": reply["conversation_id"],
         "run_id": reply["run_id"],
         "token_id": token["id"],
         "user_id": user_id,
+        "document_id": document_id,
+        "passage_id": passage["id"],
+        "page_number": 1,
     }
 
     def rows() -> list[Any]:
@@ -152,6 +198,23 @@ def other(service: str, superuser_url: str) -> Iterator[Other]:
     assert str(rows()).count(marker) > 10
     yield Other(marker, ids, rows)
     engine.dispose()
+
+
+def with_documents(client: httpx.Client, marker: str) -> int:
+    """Give somebody documents by every door, and a task from one; return the number of that, once all are indexed."""
+    note = {"title": marker, "text": f"Note on {marker}."}
+    call_tool(client, "add_document", note)
+    upload = {"file": (f"{marker}.md", f"# Note on {marker}\n\n- [ ] Feed {marker}\n")}
+    document_id: int = client.post("/api/documents", files=upload).raise_for_status().json()["id"]
+
+    def is_ready() -> bool:
+        documents = client.get("/api/documents").raise_for_status().json()["documents"]
+        return [document["status"] for document in documents] == ["ready"] * 2
+
+    wait_until(is_ready, seconds=60)
+    made = call_tool(client, "create_tasks_from_document", {"document_id": document_id, "dry_run": False})
+    assert made["structuredContent"]["tasks"][0]["title"] == f"Feed {marker}"
+    return document_id
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +329,7 @@ def ask(client: httpx.Client, method: str, path: str, way: Way, other: Other, id
         url,
         params=fill(way.params, other, ids),
         json=None if way.body is None else fill(way.body, other, ids),
+        files=None if way.file is None else {"file": ("b.md", way.file.replace("MARKER", other.marker))},
         headers={"Accept": "application/json, text/event-stream" if path == "/mcp" else way.accept},
     )
     assert other.marker not in answer.text
@@ -277,6 +341,8 @@ def fill(given: dict[str, Any], other: Other, ids: dict[str, Any]) -> dict[str, 
     """Put ids and the marker where their names stand; an id alone keeps its type."""
 
     def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(item) for item in value]
         if not isinstance(value, str):
             return value
         if (name := value.strip("{}")) in ids and value != name:

@@ -15,7 +15,7 @@ import pytest
 from anyio.to_thread import run_sync
 from structlog.testing import capture_logs
 
-from backend import app, notifications
+from backend import notifications, parts
 from backend.database import Database
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
@@ -219,7 +219,7 @@ def test_work_that_came_while_nobody_listened_is_found_once_somebody_does(
     )
 
     async def run() -> None:
-        dedicated = app.Parts(make_settings(database_url=own.url), is_dedicated=True)
+        dedicated = parts.Parts(make_settings(database_url=own.url), is_dedicated=True)
         async with dedicated.at_work():
             await until(lambda: dedicated.notifications.is_listening, seconds=30)
             await until(lambda: query(own.elsewhere, recent, own.name) == [(0,)], seconds=30)

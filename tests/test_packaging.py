@@ -175,7 +175,8 @@ def test_every_direct_dependency_is_in_the_requirements_at_its_version() -> None
     direct = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     pinned = set(re.findall(r"^[\w.-]+==[\w.]+", read("requirements.txt"), re.MULTILINE))
 
-    assert set(direct) <= pinned
+    # One that no longer supports the oldest Python is named once for each, behind a semicolon.
+    assert {dependency.partition(";")[0].strip() for dependency in direct} <= pinned
     assert set(project["build-system"]["requires"]) <= pinned
 
 

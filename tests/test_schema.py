@@ -325,6 +325,8 @@ def test_user_id_leads_every_key_and_index_of_a_table_of_users(superuser_url: st
         "ix_users_expires_at",
         "ix_runs_unended",
         "ix_runs_unpurged",
+        "ix_documents_unended",
+        "ix_documents_deleted",
     }
     assert {index for index, first in indexes if first != "user_id"} == exceptions
 
@@ -351,7 +353,8 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
     )
 
     rights = dict.fromkeys([model.__tablename__ for model in _owned(Owned)], "delete insert select update")
-    assert dict(granted) == rights | {"operations": "insert select update", "alembic_version": "select"}
+    read_only = {"alembic_version": "select", "embedding_models": "select"}
+    assert dict(granted) == rights | read_only | {"operations": "insert select update"}
     assert "arrivals" not in dict(granted)
     assert query(superuser_url, "select 1 from pg_class where relowner = 'docutalk_app'::regrole") == []
     assert (
@@ -371,11 +374,16 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
 
     assert [name for name, *_ in functions] == [
         "admit_guest",
+        "choose_embedding_model",
+        "claimable_documents",
         "claimable_runs",
         "expired_users",
         "find_api_token",
         "find_session",
+        "has_room_for",
+        "is_any_document_left",
         "is_any_run_left",
+        "purgeable_documents",
         "purgeable_runs",
     ]
     for name, is_definer, config, result, grantees in functions:

@@ -68,7 +68,10 @@ def test_every_direct_dependency_is_used() -> None:
         "pyjwt": "jwt",
         "prometheus-client": "prometheus_client",
         "pydantic-settings": "pydantic_settings",
+        "python-docx": "docx",
         "python-dotenv": "dotenv",
+        "python-multipart": "python_multipart",
+        "python-pptx": "pptx",
         "tzdata": "zoneinfo",
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

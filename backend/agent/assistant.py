@@ -39,6 +39,7 @@ class AgentAssistant:
     ) -> None:
         self._choice = choice
         self._tools = tools
+        self._quoting = frozenset(tool.name for tool in tools if tool.returns_documents)
         self._now = now
         self._max_steps = max_steps
         self._history_characters = history_characters
@@ -87,7 +88,7 @@ class AgentAssistant:
             "instructions": self._instructions.format(
                 today=f"{now:%A}, {now.date().isoformat()}", time=f"{now:%H:%M}", zone=caller.zone.key
             ),
-            "items": items_of(messages, most_characters=self._history_characters),
+            "items": items_of(messages, most_characters=self._history_characters, quoting=self._quoting),
             "tools": [tool.name for tool in self._tools if tool.scope in caller.scopes],
         }
 
@@ -104,5 +105,5 @@ class AgentAssistant:
 
     def _make_loop(self, client: "Client") -> "Loop":
         module = importlib.import_module("backend.agent.loop")
-        made: Loop = module.Loop(self._choice, client, max_steps=self._max_steps)
+        made: Loop = module.Loop(self._choice, client, quoting=self._quoting, max_steps=self._max_steps)
         return made

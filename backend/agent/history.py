@@ -1,6 +1,8 @@
 """What a run works on: the conversation so far, in the Responses API's items, bounded and whole."""
 
 import json
+import re
+from collections.abc import Collection
 from itertools import groupby
 from typing import Any
 
@@ -11,9 +13,15 @@ Item = dict[str, Any]
 UNANSWERED = "(This message got no answer.)"
 """What stands in for the answer of a run that failed; many servers insist that user and assistant take turns."""
 
+LEFT_OUT = "The text of documents is left out of earlier turns. Search or read them again before you quote them."
+_OURS = re.compile(r"[a-z_]{1,40}")
 
-def items_of(messages: list[Message], *, most_characters: int) -> list[Item]:
+
+def items_of(messages: list[Message], *, most_characters: int, quoting: Collection[str] = ()) -> list[Item]:
     """Return the items of a conversation, oldest first, ending with the user's new message.
+
+    Of what the tools named in `quoting` returned, which is text of documents, only numbers are kept: so it neither
+    costs anything again nor speaks again.
 
     Whole messages are left out from the oldest on until the rest has at most `most_characters` characters; the last
     stays in any case. Every call stands before its own output and every user's message but the last has an answer,
@@ -22,7 +30,7 @@ def items_of(messages: list[Message], *, most_characters: int) -> list[Item]:
     kept: list[list[Item]] = []
     room = most_characters
     for message in reversed(messages):
-        if not (items := _items(message)):
+        if not (items := _items(message, quoting)):
             continue
         room -= sum(len(json.dumps(item, ensure_ascii=False)) for item in items)
         if kept and room < 0:
@@ -38,7 +46,7 @@ def items_of(messages: list[Message], *, most_characters: int) -> list[Item]:
     return items
 
 
-def _items(message: Message) -> list[Item]:
+def _items(message: Message, quoting: Collection[str]) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
     items: list[Item] = []
@@ -46,7 +54,7 @@ def _items(message: Message) -> list[Item]:
     for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
         response = list(calls)
         items += [_call(call) for call in response]
-        items += [_output(call) for call in response]
+        items += [_output(call, quoting) for call in response]
     if message.content:
         items.append({"role": "assistant", "content": message.content})
     return items
@@ -61,8 +69,30 @@ def _call(call: dict[str, Any]) -> Item:
     }
 
 
-def _output(call: dict[str, Any]) -> Item:
+def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
     result = call.get("result") or {}
+    if call.get("name") in quoting and not call.get("is_error"):
+        result = {"text_left_out": LEFT_OUT, **_numbers_in(result)}
     output = result.get("error", result) if call.get("is_error") else result
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, separators=(",", ":"))
     return {"type": "function_call_output", "call_id": call["call_id"], "output": text}
+
+
+def _numbers_in(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without its texts; of a word of ours, why there is nothing, say, none can be made."""
+
+    def kept(name: str, value: Any) -> Any:
+        match value:
+            case dict():
+                return {key: inner for key, item in value.items() if (inner := kept(key, item)) is not None}
+            case list():
+                return [inner for item in value if (inner := kept("", item)) is not None]
+            case str():
+                return value if name in ("reason", "status") and _OURS.fullmatch(value) else None
+            case float():
+                return None
+            case _:
+                return value
+
+    numbers: dict[str, Any] = kept("", result)
+    return numbers

@@ -28,7 +28,9 @@ set_trace_processors([])
 class Loop:
     """Runs the loop with the model that a run names."""
 
-    def __init__(self, choice: ModelChoice, client: Client, *, max_steps: int) -> None:
+    def __init__(self, choice: ModelChoice, client: Client, *, quoting: frozenset[str], max_steps: int) -> None:
+        """Take the model, our MCP server, and the names of the tools that quote documents."""
+        self._quoting = quoting
         self._choice = choice
         self._client = client
         self._max_steps = max_steps
@@ -56,7 +58,7 @@ class Loop:
             instructions=fixed_input["instructions"],
             model=recorded,
             model_settings=self._settings,
-            mcp_servers=[ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]))],
+            mcp_servers=[ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]), self._quoting)],
         )
         try:
             await Runner.run(
@@ -80,8 +82,9 @@ class Loop:
 class ToolsInProcess(MCPServer):
     """Our own MCP server as the SDK sees it, reached without a socket; each call is one of the run's."""
 
-    def __init__(self, client: Client, journal: Journal, allowed: frozenset[str]) -> None:
+    def __init__(self, client: Client, journal: Journal, allowed: frozenset[str], quoting: frozenset[str]) -> None:
         super().__init__(tool_meta_resolver=_call_id)
+        self._quoting = quoting
         self._client = client
         self._journal = journal
         self._allowed = allowed
@@ -110,7 +113,7 @@ class ToolsInProcess(MCPServer):
         call_id = (meta or {})["call_id"]
         if (committed := journal.committed_result(call_id)) is not None:
             result, is_error = committed
-            return told(result, is_error=is_error)
+            return told(result, is_error=is_error, quotes_documents=tool_name in self._quoting)
         call = Call(run_id=journal.run_id, call_id=call_id, record=journal.record, on_unavailable=journal.interrupt)
         with calling(call):
             done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))

@@ -1,4 +1,4 @@
-"""The offline model: rules in place of a language model, for tasks alone, openly labeled.
+"""The offline model: rules in place of a language model, for tasks and documents, openly labeled.
 
 It keeps nothing between calls, but goes through the conversation each time: every clause of a user's message meets
 the first row of `RULES` that fits, whose plan is a generator that yields tool calls and is sent their results. Those
@@ -21,11 +21,10 @@ from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
 from backend.agent import offline_patterns as said
+from backend.agent.offline_documents import Call, Librarian, Plan, Result, Rule, ruled
+from backend.mcp_server.server import QUOTED
 
 Task = dict[str, Any]
-Result = Task | str
-Call = tuple[str, dict[str, Any]]
-Plan = Generator[list[Call], list[Result], str]
 Act = Callable[[list[int]], Plan]
 Turn = tuple[str, dict[str, Result]]
 
@@ -46,7 +45,7 @@ def _text(content: object) -> str:
 def _data(text: str) -> Result:
     """Return the JSON object; other text is a sentence, a tool's error."""
     try:
-        data = json.loads(text)
+        data = json.loads(text.removeprefix(QUOTED))
     except (ValueError, RecursionError):
         data = None
     return data if isinstance(data, dict) else _clean(text)[:500] or "The tool gave no answer."
@@ -68,7 +67,7 @@ def _turns(items: list[Any]) -> list[Turn]:
     return turns
 
 
-def _rule(clause: str) -> tuple[str, str, re.Match[str] | None]:
+def _rule(clause: str) -> Rule:
     """Return the plan of the first row that fits, what it acts with, and the match."""
     for words in (clause, said.POLITE.sub("", clause, count=1)):
         for plan, detail, pattern in said.RULES:
@@ -162,14 +161,14 @@ def _tasks(result: Result) -> list[Task]:
     rows = result.get("tasks", [result]) if isinstance(result, dict) else None
     dicts = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     named = [row | {"id": row.get("task_id", row.get("id"))} for row in dicts]
-    return [row for row in named if isinstance(row["id"], int)]
+    return [row for row in named if isinstance(row["id"], int) and {"filename", "text_left_out"}.isdisjoint(row)]
 
 
-class _Mind:
+class _Mind(Librarian):
     """What a conversation has come to: the tasks named last and the question that was left open."""
 
-    def __init__(self) -> None:
-        self.named: list[Task] = []
+    def __init__(self, there: set[str]) -> None:
+        self.there, self.named = there, list[Task]()
         self.follow: Callable[[str], Plan | None] | None = None
 
     def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
@@ -185,11 +184,11 @@ class _Mind:
         clauses = _clauses(words)
         if len(clauses) > said.MOST_CLAUSES:
             return said.TOO_MUCH
-        rules = [_rule(clause) for clause in clauses]
-        plans = {detail or name for name, detail, _ in rules}
+        rules = ruled(words, clauses, [_rule(clause) for clause in clauses], self.there)
+        plans = {detail or name for _, (name, detail, _) in rules}
         if plans & said.LOST and plans & said.CHANGES:
             return said.PARTLY
-        for clause, (name, detail, match) in zip(clauses, rules, strict=True):
+        for clause, (name, detail, match) in rules:
             if pending and said.EARLIER.match(clause):
                 break
             outcome = detail if name == "say" else self._run(getattr(self, name)(match, detail), turn, tools)
@@ -356,7 +355,7 @@ class _Mind:
 def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call]:
     items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
     *earlier, now = _turns(items)
-    mind = _Mind()
+    mind = _Mind({tool.name for tool in tools})
     for turn in earlier[-said.REMEMBERED_TURNS :]:
         mind.recall(turn)
     return mind.hear(now, {tool.name for tool in tools})

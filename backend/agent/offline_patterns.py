@@ -11,7 +11,7 @@ NAME = "offline-rules-1"
 LONGEST_MESSAGE = 2_000
 """Characters of a message that the patterns read; a longer one is answered with a sentence."""
 MOST_CLAUSES = 20
-READS = {"list_tasks", "get_task"}
+READS = {"list_tasks", "get_task", "search_documents", "list_documents", "read_document"}
 REMEMBERED_TURNS = 6
 """How far back "it", "them" and a question of ours may lie."""
 

@@ -1,11 +1,13 @@
 """Repositories of conversations and messages."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import tuple_
 from sqlmodel import col
 
+from backend.blanking import without_document, without_text
 from backend.conversations.models import Conversation, Message
 from backend.errors import NotFound
 from backend.repository import UserRepository
@@ -96,6 +98,7 @@ class MessageRepository(UserRepository[Message]):
         content: str,
         run_id: str,
         tool_calls: list[dict[str, Any]] | None = None,
+        citations: list[dict[str, Any]] | None = None,
     ) -> Message:
         """Keep a message under the user's next number."""
         message = Message(
@@ -106,6 +109,7 @@ class MessageRepository(UserRepository[Message]):
             content=content,
             run_id=run_id,
             tool_calls=tool_calls or [],
+            citations=citations or [],
             created_at=self._scope.now,
         )
         self._session.add(message)
@@ -116,6 +120,22 @@ class MessageRepository(UserRepository[Message]):
     def find(self, message_id: int) -> Message | None:
         """Return a message, or None."""
         return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
+
+    def forget_document(self, document_id: int, *, run_ids: Collection[str], operation_ids: Collection[int]) -> None:
+        """Keep of what these runs did with a document none of its text beside the answers' own words."""
+
+        def blanked(call: dict[str, Any]) -> dict[str, Any]:
+            if call.get("operation_id") not in operation_ids:
+                return call
+            result = without_text(call["result"]) if isinstance(call.get("result"), dict) else None
+            return {**call, "arguments": {}, "result": result}
+
+        for message in self._session.exec(self._mine().where(col(Message.run_id).in_(run_ids))):
+            message.tool_calls = [blanked(call) for call in message.tool_calls]
+            message.citations = without_document(message.citations, document_id)
+            self._session.add(message)
+        self._session.flush()
+        self._written("forgotten", document_id=document_id)
 
     def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
         """List the last messages of a conversation, oldest first, each answer right after what it answers.

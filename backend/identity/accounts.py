@@ -85,10 +85,11 @@ class AccountRepository(UserRepository[User]):
         self._written("added")
         return self._session.exec(self._mine()).one()
 
-    def change(self, user: User, *, name: str | None, zone: ZoneInfo | None) -> User:
+    def change(self, user: User, *, name: str | None, zone: ZoneInfo | None, tainted_writes: str | None = None) -> User:
         """Change what is given."""
         user.name = name if name is not None else user.name
         user.time_zone = zone.key if zone is not None else user.time_zone
+        user.tainted_writes = tainted_writes or user.tainted_writes
         user.updated_at = self._scope.now
         return self._keep(user, outcome="updated")
 

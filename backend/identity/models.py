@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import Index, Integer, String, Text, text
+from sqlalchemy import CheckConstraint, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
@@ -19,11 +19,20 @@ class User(Owned, table=True):
     issuer: str | None = Field(default=None, sa_type=Text, description="Who vouches for an outside identity.")
     subject: str | None = Field(default=None, sa_type=Text, description="The identity's name at its issuer.")
     time_zone: str = Field(default="UTC", sa_type=Text, sa_column_kwargs={"server_default": "UTC"})
+    tainted_writes: str = Field(
+        default="ask",
+        sa_type=Text,
+        sa_column_kwargs={"server_default": "ask"},
+        description="What becomes of a change that is asked for after a document was read: ask, or allow",
+    )
     created_at: datetime = timestamp(default_now=True)
     updated_at: datetime = timestamp(default_now=True)
     expires_at: datetime | None = timestamp()
 
-    __table_args__ = (Index("ix_users_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),)
+    __table_args__ = (
+        CheckConstraint("tainted_writes in ('ask', 'allow')", name="tainted_writes"),
+        Index("ix_users_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),
+    )
 
 
 class LoginSession(Owned, table=True):

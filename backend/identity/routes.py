@@ -61,12 +61,17 @@ def identity_routes(
         with database.scope(caller.user_id, caller.zone) as scope:
             return UserSeen.of(_self(AccountRepository(scope)))
 
-    @router.patch("/me", summary="Change my name or time zone")
+    @router.patch("/me", summary="Change my name, time zone, or what documents may ask for")
     def change_me(change: UserChange, caller: SignedInCaller) -> UserSeen:
         caller.require("write")
+        if change.tainted_writes is not None:
+            _forbid_tokens(caller)
         with database.scope(caller.user_id, caller.zone) as scope:
             accounts = AccountRepository(scope)
-            return UserSeen.of(accounts.change(_self(accounts), name=change.name, zone=change.zone))
+            changed = accounts.change(
+                _self(accounts), name=change.name, zone=change.zone, tainted_writes=change.tainted_writes
+            )
+            return UserSeen.of(changed)
 
     @router.delete("/me", status_code=204, summary="Delete my account and everything in it")
     def delete_me(caller: SignedInCaller) -> Response:

@@ -25,6 +25,10 @@ def _known_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_zone)]
+TaintedWrites = Annotated[
+    Literal["ask", "allow"],
+    Field(description="What becomes of a change that is asked for in a turn in which a document was read."),
+]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), ONE_LINE]
 
 
@@ -47,6 +51,7 @@ class UserSeen(BaseModel):
     name: str
     kind: Literal["guest", "person"]
     time_zone: str
+    tainted_writes: TaintedWrites
     created_at: datetime
     expires_at: datetime | None
 
@@ -58,6 +63,7 @@ class UserSeen(BaseModel):
             name=user.name,
             kind="guest" if user.kind == "guest" else "person",
             time_zone=user.time_zone,
+            tainted_writes="allow" if user.tainted_writes == "allow" else "ask",
             created_at=user.created_at,
             expires_at=user.expires_at,
         )
@@ -76,6 +82,7 @@ class UserChange(Strict):
 
     name: Name | None = None
     time_zone: TimeZone | None = None
+    tainted_writes: TaintedWrites | None = None
 
     @property
     def zone(self) -> ZoneInfo | None:

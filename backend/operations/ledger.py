@@ -1,8 +1,13 @@
 """The repository of operations: what was done, through which door, and how it ended."""
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from sqlalchemy import func, text
+from sqlmodel import col
+
+from backend.blanking import without_text
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
 from backend.operations.models import Operation
 from backend.plain_text import storable, storable_json
@@ -44,6 +49,41 @@ class Ledger(UserRepository[Operation]):
             raise KeyUsedForSomethingElse
         return found
 
+    def is_tainted(self, run_id: str) -> bool:
+        """Tell whether a run has been given text of documents, and its user has not said that this is no matter."""
+        found = self._session.execute(
+            text(
+                "select exists (select from operations where user_id = :user_id and run_id = :run_id "
+                "and document_ids <> '{}') and exists (select from users where user_id = :user_id "
+                "and tainted_writes <> 'allow')"
+            ),
+            {"user_id": self._scope.user_id, "run_id": run_id},
+        )
+        return bool(found.scalar_one())
+
+    def of_document(self, document_id: int) -> list[Operation]:
+        """List what was done with a document's text.
+
+        That are the calls that brought it back, the one that filed it, those on tasks that were taken from it, and all
+        others of the runs that were given some of it: what the model called with may be the document's words.
+        """
+        filed = (col(Operation.tool) == "add_document") & (
+            func.json_extract_path_text(Operation.result, "id") == str(document_id)
+        )
+        read = col(Operation.document_ids).contains([document_id])
+        named = func.json_extract_path_text(Operation.result, "document_id") == str(document_id)
+        beside = col(Operation.run_id).in_(self._mine().where(read).with_only_columns(col(Operation.run_id)))
+        return [*self._session.exec(self._mine().where(read | filed | named | beside))]
+
+    def forget_text(self, operations: Iterable[Operation]) -> None:
+        """Keep of these operations that they were done, and none of their text."""
+        for operation in operations:
+            operation.arguments = {"left_out": "The document was purged."}
+            operation.result = without_text(operation.result)
+            self._session.add(operation)
+            self._written("forgotten", operation_id=operation.id)
+        self._session.flush()
+
     def add(
         self,
         *,
@@ -58,6 +98,7 @@ class Ledger(UserRepository[Operation]):
         call_id: str | None,
         idempotency_key: str | None = None,
         request_hash: str | None = None,
+        document_ids: Sequence[int] = (),
     ) -> int:
         """Record an operation and return its id."""
         operation_id = self._next("operation")
@@ -77,6 +118,7 @@ class Ledger(UserRepository[Operation]):
                 result=storable_json(result),
                 outcome=outcome,
                 milliseconds=milliseconds,
+                document_ids=sorted(set(document_ids)),
             )
         )
         self._session.flush()

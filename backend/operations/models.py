@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from backend.repository import Owned, belongs_to_user, timestamp
@@ -26,6 +27,12 @@ class Operation(Owned, table=True):
     result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     outcome: str = Field(sa_type=Text, description="ok, failed (our sentence stands in result), or denied")
     milliseconds: int = Field(default=0, sa_type=Integer)
+    document_ids: list[int] = Field(
+        default_factory=list,
+        sa_type=ARRAY(Integer),
+        sa_column_kwargs={"server_default": text("'{}'")},
+        description="The documents whose text the call brought back.",
+    )
     undone_by: int | None = Field(default=None, sa_type=Integer)
     created_at: datetime = timestamp(default_now=True)
 
@@ -50,4 +57,5 @@ class Operation(Owned, table=True):
             postgresql_where=text("idempotency_key is not null"),
         ),
         Index("ix_operations_user_id_created_at", "user_id", "created_at"),
+        Index("ix_operations_user_id_read", "user_id", "run_id", postgresql_where=text("document_ids <> '{}'")),
     )

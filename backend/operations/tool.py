@@ -17,8 +17,19 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result", bound=BaseModel)
 
 KEY_ARGUMENT = "idempotency_key"
+DRY_RUN = "dry_run"
+"""The argument with which a tool that writes only says what it would do."""
+
+
+class _Prepared:
+    """The mark of a parameter that is worked out before the transaction, and that no caller can give."""
+
+
+PREPARED = _Prepared()
+"""Marks a parameter, `Annotated[Vector, PREPARED]`, whose value `Operations` gets from the tool's preparation."""
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
+_NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +45,8 @@ class Tool(Generic[Params, Result]):
     """Whether models and MCP clients see it; REST alone uses the others."""
     keyed: bool
     """Whether it takes an `idempotency_key`, which `perform` reads and the function does not see."""
+    returns_documents: bool
+    """Whether its result may hold text of documents, which anybody may have written; `document_ids_read` names them."""
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
         """Call the function itself: no checks, no ledger."""
@@ -66,11 +79,24 @@ class Tool(Generic[Params, Result]):
         fields: dict[str, Any] = {
             name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
             for name, parameter in inspect.signature(self.function).parameters.items()
-            if hints[name] is not Scope
+            if hints[name] is not Scope and name != self.prepared
         }
         if self.keyed:
             fields[KEY_ARGUMENT] = (IdempotencyKey | None, None)
         return create_model(self.name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+    @cached_property
+    def prepared(self) -> str | None:
+        """The name of the parameter that is worked out before the transaction, if there is one."""
+        hints = get_type_hints(self.function, include_extras=True)
+        return next((name for name, hint in hints.items() if PREPARED in getattr(hint, "__metadata__", ())), None)
+
+    def changes(self, arguments: dict[str, Any]) -> bool:
+        """Tell whether a call with these checked arguments changes anything."""
+        if not self.writes:
+            return False
+        field = self.arguments_model.model_fields.get(DRY_RUN)
+        return not (field and arguments.get(DRY_RUN, field.default))
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
@@ -89,8 +115,8 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        """The result's JSON schema."""
-        return cast(dict[str, Any], _untitled(self.result_model.model_json_schema(mode="serialization")))
+        """The result's JSON schema, in few words."""
+        return _short(self.result_model.model_json_schema(mode="serialization"))
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them; null stands for "not given".
@@ -117,13 +143,24 @@ def tool(
     idempotent: bool = True,
     published: bool = True,
     keyed: bool = False,
+    returns_documents: bool = False,
 ) -> Callable[[Callable[Params, Result]], Tool[Params, Result]]:
     """Make a function a tool."""
 
     def made(function: Callable[Params, Result]) -> Tool[Params, Result]:
-        return Tool(function, title, writes, destructive, idempotent, published, keyed)
+        return Tool(function, title, writes, destructive, idempotent, published, keyed, returns_documents)
 
     return made
+
+
+def only(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Return what makes a result's schema, as `json_schema_extra`, name these fields alone; the result has them all."""
+
+    def prune(schema: dict[str, Any]) -> None:
+        schema["properties"] = {name: schema["properties"][name] for name in names}
+        schema.pop("required", None)
+
+    return prune
 
 
 def explained(error: ValidationError) -> tuple[FieldProblem, ...]:
@@ -157,11 +194,25 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     return simplified(schema)
 
 
-def _untitled(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {
-            key: {name: _untitled(item) for name, item in value.items()} if key == "properties" else _untitled(value)
+def _short(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a result's schema without words, references and what is required: the list of tools has 16 KB for all."""
+    definitions = schema.pop("$defs", {})
+
+    def shortened(node: Any) -> Any:
+        if isinstance(node, list):
+            return [shortened(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return shortened(definitions[node["$ref"].rsplit("/", 1)[-1]])
+        short = {
+            key: {name: shortened(item) for name, item in value.items()} if key == "properties" else shortened(value)
             for key, value in node.items()
-            if not (key == "title" and isinstance(value, str))
+            if key not in _NOT_FOR_CLIENTS
         }
-    return [_untitled(item) for item in node] if isinstance(node, list) else node
+        match short.get("anyOf"):
+            case [{"type": str(), **only}, {"type": "null"}] if "enum" not in only:
+                short |= only | {"type": [short.pop("anyOf")[0]["type"], "null"]}
+        return short
+
+    return cast(dict[str, Any], shortened(schema))

@@ -1,17 +1,25 @@
-"""The end of a run: the assistant's message, the usage, the run's row and its last events, in one transaction."""
+"""The end of a run: the assistant's message, its citations, the usage, the row, the last events: one transaction."""
 
+from collections.abc import Callable
 from typing import Any, Literal
+
+import structlog
 
 from backend.conversations.models import Conversation, Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.database import Scope
 from backend.errors import DocuTalkError
 from backend.identity.accounts import UsageRepository
+from backend.runs.citations import Checked, check, cited_in, passages_in
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository
 from backend.runs.transcript import Transcript
 
+log = structlog.get_logger()
+
 EndStatus = Literal["completed", "failed", "cancelled"]
+StillThere = Callable[[Scope, set[int]], set[int]]
+"""Tells which of some documents the user still has."""
 
 _SHOWN = ("name", "arguments", "result", "is_error", "operation_id")
 
@@ -49,9 +57,14 @@ def end(
     transcript: Transcript,
     *,
     status: EndStatus,
+    still_there: StillThere,
     error: dict[str, Any] | None = None,
-) -> Event:
-    """Write the end of a run, whose row and whose conversation's are locked, and return the event that tells it."""
+) -> list[Event]:
+    """Write the end of a run, whose row and whose conversation's are locked, and return the events that tell it.
+
+    What was told of the answer until now may hold marks that prove nothing: it is taken back from the first of them on.
+    """
+    checked = _checked(scope, transcript, still_there)
     usage = transcript.usage
     if usage["input_tokens"] or usage["output_tokens"]:
         UsageRepository(scope).count_tokens(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
@@ -60,9 +73,10 @@ def end(
         answer = MessageRepository(scope).add(
             conversation_id=run.conversation_id,
             role="assistant",
-            content=transcript.answer,
+            content=checked.text,
             run_id=run.id,
             tool_calls=list(transcript.calls.values()),
+            citations=checked.citations,
         )
         ConversationRepository(scope).touch(conversation)
     RunRepository(scope).change(
@@ -75,7 +89,8 @@ def end(
         lease_owner=None,
         lease_until=None,
     )
-    return done(run, answer)
+    citations = [Event("citation", citation) for citation in checked.citations]
+    return [*_correction(transcript.answer, checked.text), *citations, done(run, answer)]
 
 
 def done(run: Run, answer: Message | None) -> Event:
@@ -89,10 +104,34 @@ def done(run: Run, answer: Message | None) -> Event:
             "status": run.status,
             "response": answer.content if answer else "",
             "tool_calls": [{name: call.get(name) for name in _SHOWN} for call in (answer.tool_calls if answer else [])],
-            "citations": [],
+            "citations": answer.citations if answer else [],
             "approvals": [],
             "model": run.model,
             "usage": run.usage or {},
             "error": run.error,
         },
     )
+
+
+def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> Checked:
+    """Prove the answer's marks by what the run's own calls returned of documents that the user still has."""
+    if not (cited := cited_in(transcript.answer)):
+        return Checked(transcript.answer, [], 0)
+    results = [call["result"] for call in transcript.calls.values() if "result" in call and not call.get("is_error")]
+    passages = {number: passage for number, passage in passages_in(results).items() if number in cited}
+    there = still_there(scope, {passage.document_id for passage in passages.values()}) if passages else set()
+    checked = check(
+        transcript.answer, {number: passage for number, passage in passages.items() if passage.document_id in there}
+    )
+    log.info("citations_checked", proven=len(checked.citations), removed=checked.removed)
+    return checked
+
+
+def _correction(said: str, checked: str) -> list[Event]:
+    """Return the events that turn the text that was told into the checked one."""
+    if said == checked:
+        return []
+    same = next((place for place, pair in enumerate(zip(said, checked, strict=False)) if pair[0] != pair[1]), None)
+    same = min(len(said), len(checked)) if same is None else same
+    rest = [Event("text", {"delta": checked[same:], "offset": same})] if checked[same:] else []
+    return [Event("reset", {"offset": same}), *rest]

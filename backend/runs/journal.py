@@ -14,7 +14,7 @@ from backend.identity.caller import Caller
 from backend.leases import Lease, LeaseLost
 from backend.operations.perform import Outcome
 from backend.plain_text import storable
-from backend.runs.ending import EndStatus, RunCancelled, end, told
+from backend.runs.ending import EndStatus, RunCancelled, StillThere, end, told
 from backend.runs.live import Live
 from backend.runs.repository import ENDED, Event, RunEnded, RunRepository
 from backend.runs.transcript import Transcript
@@ -49,6 +49,7 @@ class Journal:
         caller: Caller,
         conversation_id: int,
         lease: Lease,
+        still_there: StillThere,
         transcript: Transcript | None = None,
         last_seq: int = 1,
     ) -> None:
@@ -62,6 +63,7 @@ class Journal:
         self._caller = caller
         self._conversation_id = conversation_id
         self._attempt = lease.attempt
+        self._still_there = still_there
         self._transcript = transcript or Transcript()
         self._replayed = len(self._transcript.responses)
         self._channel = live.open(lease.id, stored_seq=last_seq, text_start=len(self._transcript.answer))
@@ -179,7 +181,7 @@ class Journal:
         error: dict[str, Any] | None = None,
         also: Write | None = None,
     ) -> None:
-        def last(scope: Scope, runs: RunRepository) -> Event:
+        def last(scope: Scope, runs: RunRepository) -> list[Event]:
             # Locked in the order of an accepted or a deleted conversation, so that there is no deadlock: the
             # conversation, its runs, the usage, the numbers.
             conversation = ConversationRepository(scope).get(self._conversation_id, lock=True)
@@ -188,17 +190,26 @@ class Journal:
                 raise RunEnded
             if run.attempt != self._attempt:
                 raise LeaseLost
-            return end(scope, conversation, run, self._transcript, status=status, error=error)
+            *corrections, done = end(
+                scope,
+                conversation,
+                run,
+                self._transcript,
+                status=status,
+                still_there=self._still_there,
+                error=error,
+            )
+            return [*corrections, *events, done]
 
         # The call that is under way ends first: only then is it known which ones did not run.
-        await self._write(lambda: [*self._transcript.settle_missing(outputs), *events], also, last=last, ending=status)
+        await self._write(lambda: self._transcript.settle_missing(outputs), also, last=last, ending=status)
 
     async def _write(
         self,
         events: Callable[[], Sequence[Event]],
         also: Write | None = None,
         *,
-        last: Callable[[Scope, RunRepository], Event] | None = None,
+        last: Callable[[Scope, RunRepository], list[Event]] | None = None,
         ending: EndStatus | None = None,
     ) -> None:
         """Commit the unstored text and then the events, with what `also` and `last` write beside them."""
@@ -214,7 +225,7 @@ class Journal:
             def write() -> int:
                 with self._database.scope(self._caller.user_id, self._caller.zone) as scope:
                     runs = RunRepository(scope)
-                    final = [last(scope, runs)] if last is not None else []
+                    final = last(scope, runs) if last is not None else []
                     seq = runs.append(self.run_id, [*said, *new, *final], attempt=self._attempt, last=last is not None)
                     if also is not None:
                         also(runs)

@@ -1,5 +1,6 @@
 """The repository of runs, their committed responses and their events."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -183,6 +184,16 @@ class RunRepository(UserRepository[Run]):
             .order_by(col(RunEvent.seq))
         )
         return [Event(kind, dict(data), seq) for seq, kind, data in self._session.exec(statement)]
+
+    def are_ended(self, run_ids: Collection[str]) -> bool:
+        """Tell whether none of these runs goes on."""
+        going_on = self._mine().where(col(Run.id).in_(run_ids), col(Run.ended_at).is_(None))
+        return self._session.exec(going_on.limit(1)).first() is None
+
+    def in_conversations_of(self, run_ids: Collection[str]) -> set[str]:
+        """Return the ids of these runs and of all others in their conversations, whose input repeats what was said."""
+        conversations = self._mine().where(col(Run.id).in_(run_ids)).with_only_columns(col(Run.conversation_id))
+        return {run.id for run in self._session.exec(self._mine().where(col(Run.conversation_id).in_(conversations)))}
 
     def purge(self, run_id: str) -> None:
         """Forget an ended run's events, responses and input; its messages and what the ledger has of it stay."""

@@ -26,7 +26,7 @@ from backend.leases import Lease, Leases
 from backend.notifications import notify
 from backend.plain_text import PLAIN
 from backend.repository import AccountGone
-from backend.runs.ending import RunCancelled, RunCrashed, end, told
+from backend.runs.ending import RunCancelled, RunCrashed, StillThere, end, told
 from backend.runs.journal import Journal
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository, is_any_run_left, purgeable_runs
@@ -128,7 +128,10 @@ class Turns:
         *,
         guest_turns_per_day: int,
         history_messages: int,
+        still_there: StillThere = lambda _scope, ids: ids,
     ) -> None:
+        """Take the parts; `still_there` tells which documents may be cited."""
+        self.still_there = still_there
         self._database = database
         self._assistant = assistant
         self._leases = leases
@@ -188,8 +191,16 @@ class Turns:
                     void = [Event("reset", {"offset": transcript.committed})] if run.attempt else []
                     missing = transcript.settle_missing()
                     attempt = run.attempt
-                    done = end(scope, conversation, run, transcript, status="cancelled", error=told(RunCancelled()))
-                    runs.append(run_id, [*void, *missing, done], attempt=attempt, last=True)
+                    ended = end(
+                        scope,
+                        conversation,
+                        run,
+                        transcript,
+                        status="cancelled",
+                        still_there=self.still_there,
+                        error=told(RunCancelled()),
+                    )
+                    runs.append(run_id, [*void, *missing, *ended], attempt=attempt, last=True)
             scope.session.refresh(run)
             scope.session.expunge(run)
             return run

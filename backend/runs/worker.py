@@ -209,6 +209,7 @@ class Worker:
             caller=claimed.caller,
             conversation_id=claimed.conversation_id,
             lease=claimed.lease,
+            still_there=self._turns.still_there,
             transcript=claimed.transcript,
             last_seq=claimed.last_seq,
         )

@@ -26,6 +26,9 @@ class Task(Owned, table=True):
         sa_type=ARRAY(Text),
         sa_column_kwargs={"server_default": text("'{}'")},
     )
+    document_id: int | None = Field(default=None, sa_type=Integer, description="The document that it was taken from.")
+    page_number: int | None = Field(default=None, sa_type=Integer)
+    quote: str | None = Field(default=None, sa_type=Text, description="The document's own words.")
     created_at: datetime = timestamp(default_now=True)
     updated_at: datetime = timestamp(default_now=True)
     version: int = Field(default=1, sa_type=Integer, sa_column_kwargs={"server_default": text("1")})

@@ -108,6 +108,17 @@ class TaskRepository(UserRepository[Task]):
         self._written("deleted", task_id=task_id)
         return task
 
+    def taken_from(self, document_id: int) -> list[Task]:
+        """List the tasks that were taken from a document."""
+        return list(self._session.exec(self._mine().where(Task.document_id == document_id).order_by(col(Task.id))))
+
+    def forget_document(self, document_id: int) -> None:
+        """Keep the tasks that were taken from a document, without its own words."""
+        for task in self._session.exec(self._mine().where(Task.document_id == document_id)):
+            task.quote = None
+            self._session.add(task)
+        self._session.flush()
+
     def _count(self) -> int:
         return int(self._session.exec(select(func.count()).select_from(self._mine().subquery())).one())
 

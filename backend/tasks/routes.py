@@ -94,7 +94,7 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
 
     @router.get("/{task_id}", summary="Show a task")
     def show_task(task_id: TaskInPath, caller: SignedInCaller) -> TaskSeen:
-        return TaskSeen.model_validate(operations.perform(tools.get_task, {"task_id": task_id}, caller).result)
+        return TaskSeen.model_validate(operations.perform(tools.show_task, {"task_id": task_id}, caller).result)
 
     @router.patch("/{task_id}", summary="Change a task")
     def change_task(task_id: TaskInPath, change: TaskChange, caller: SignedInCaller) -> TaskSeen:

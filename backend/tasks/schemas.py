@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from backend.operations.tool import only
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
@@ -64,6 +65,9 @@ class TaskSeen(BaseModel):
     due_understood: str | None = Field(description="The due date in words, in the user's time zone.")
     priority: Literal["none", "low", "medium", "high"]
     tags: list[str]
+    document_id: int | None = Field(None, description="The document that it was taken from.")
+    page_number: int | None = Field(None, description="The page there, where the format has pages.")
+    quote: str | None = Field(None, description="The document's own words, for people; models read the document.")
     created_at: datetime
     updated_at: datetime
     version: int
@@ -81,6 +85,8 @@ class TaskSeen(BaseModel):
             due_understood=task.due and in_words(task.due, zone),
             priority=task.priority,
             tags=task.tags,
+            document_id=task.document_id,
+            page_number=task.page_number,
             created_at=task.created_at.astimezone(zone),
             updated_at=task.updated_at.astimezone(zone),
             version=task.version,
@@ -94,6 +100,16 @@ class TaskSeen(BaseModel):
             seen.description = seen.description[: LISTED_DESCRIPTION - 1] + "…"
         return seen
 
+    @classmethod
+    def with_quote(cls, task: Task, zone: ZoneInfo) -> Self:
+        """Show a task to a person, with the words of the document that it was taken from.
+
+        No tool that models call shows them: anybody may have written them.
+        """
+        seen = cls.of(task, zone)
+        seen.quote = task.quote
+        return seen
+
 
 class TasksListed(BaseModel):
     """One page of tasks; of a long description each has the beginning, and get_task the whole."""
@@ -103,7 +119,9 @@ class TasksListed(BaseModel):
 
 
 class TaskChanged(TaskSeen):
-    """What a task is after a change."""
+    """What a task is after a change; the schema that is published names what matters then."""
+
+    model_config = ConfigDict(json_schema_extra=only("task_id", "status", "title", "due", "due_understood"))
 
     task_id: int
     status: Literal["created", "updated"]

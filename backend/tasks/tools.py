@@ -125,6 +125,12 @@ def delete_task(task_id: TaskId, scope: Scope) -> TaskClosed:
     return TaskClosed(task_id=task.id, status="deleted", title=task.title)
 
 
+@tool(title="Show a task", published=False)
+def show_task(task_id: TaskId, scope: Scope) -> TaskSeen:
+    """Show one task with all there is to it: what REST's GET does."""
+    return TaskSeen.with_quote(TaskRepository(scope).get(task_id), scope.zone)
+
+
 @tool(title="Edit a task", writes=True, published=False)
 def edit_task(
     task_id: TaskId,
@@ -143,7 +149,7 @@ def edit_task(
         task = repository.change(task_id, **changes)
     if completed is not None:
         task = repository.complete(task_id) if completed else repository.reopen(task_id)
-    return TaskSeen.of(task, scope.zone)
+    return TaskSeen.with_quote(task, scope.zone)
 
 
 TASK_TOOLS = (add_task, list_tasks, get_task, update_task, complete_task, delete_task)

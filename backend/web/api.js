@@ -86,11 +86,43 @@ export async function post(path, body) {
   return (await call(path, { method: "POST", body })).json();
 }
 
+/**
+ * Send a file as a form would, and return the answer, or throw an ApiError. Unlike fetch, this tells how far it is.
+ * @param {string} path
+ * @param {File} file
+ * @param {{onProgress: (part: number) => void, signal: AbortSignal}} how `part` is what has been sent, from 0 to 1
+ * @returns {Promise<any>}
+ */
+export function upload(path, file, { onProgress, signal }) {
+  const request = new XMLHttpRequest();
+  const form = new FormData();
+  form.append("file", file);
+  return new Promise((resolve, reject) => {
+    request.open("POST", path);
+    request.responseType = "json";
+    request.setRequestHeader("Accept", "application/json");
+    if (current) request.setRequestHeader("Authorization", `Bearer ${current.token}`);
+    request.upload.addEventListener("progress", (event) => event.total && onProgress(event.loaded / event.total));
+    request.addEventListener("load", () => {
+      if (request.status >= 200 && request.status < 300) resolve(request.response);
+      else reject(refused(request.status, request.response));
+    });
+    request.addEventListener("error", () => reject(new ApiError(0, "The server cannot be reached, or the file cannot be read.", "unreachable")));
+    request.addEventListener("abort", () => reject(signal.reason));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
+
 /** @param {Response} response */
 async function refusal(response) {
-  const problem = await response.json().catch(() => ({}));
-  const sentence = problem.detail || problem.title || `The server failed with status ${response.status}.`;
-  return new ApiError(response.status, String(sentence), problem.code);
+  return refused(response.status, await response.json().catch(() => null));
+}
+
+/** @param {number} status @param {any} problem what the server said of it, if anything */
+function refused(status, problem) {
+  const sentence = problem?.detail || problem?.title || `The server failed with status ${status}.`;
+  return new ApiError(status, String(sentence), problem?.code);
 }
 
 /** @returns {Session | null} */

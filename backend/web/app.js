@@ -4,6 +4,7 @@ import { offerToForget, showAccount } from "./account.js";
 import { ApiError, ensureSession, forgetSession, get, onSessionChangedElsewhere, session } from "./api.js";
 import { chatHash, chatInAddress, createChatList } from "./chats.js";
 import { createComposer } from "./composer.js";
+import { createDocumentList } from "./documents.js";
 import { byId } from "./dom.js";
 import { nameModel, showModel } from "./model.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
@@ -12,6 +13,7 @@ import { cancelRun, startRun, tellRun } from "./run.js";
 import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
+import { createUploads } from "./uploads.js";
 
 const thread = byId("thread");
 const scroller = byId("thread-scroll");
@@ -19,8 +21,10 @@ const toEnd = stickToEnd(scroller, thread, byId("to-end"));
 
 const chats = createChatList({ onError: report });
 const tasks = createTaskPanel({ onError: report });
+const documents = createDocumentList({ onError: report });
+const uploads = createUploads({ onSession: showAccount, onStored: documents.add, onRefused: reportUpload });
 const composer = createComposer({ send, stop });
-const closePanels = createPanels({ chats: "(max-width: 759px)", tasks: "(max-width: 1099px)" });
+const closePanels = createPanels({ chats: "(max-width: 759px)", tasks: "(max-width: 1099px)", documents: "(max-width: 1099px)" });
 
 /** @type {string | null} */
 let conversation = null;
@@ -273,6 +277,13 @@ function report(error, retry) {
   }
 }
 
+/** An upload says itself what is wrong with it, where it can be seen. @param {any} error */
+function reportUpload(error) {
+  if (ended(error)) report(error, null);
+  else if (byId("documents").inert) showNotice("upload", error.message, "Show documents", () => (clearNotice("upload"), byId("documents-opener").click()));
+  else announce(error.message);
+}
+
 // ── The guest ────────────────────────────────────────────────────────────────────────────────
 
 function forgetHere() {
@@ -280,6 +291,7 @@ function forgetHere() {
   showAccount();
   chats.clear();
   tasks.clear();
+  documents.clear();
   leaveConversation();
 }
 
@@ -298,7 +310,7 @@ async function startAgain() {
 // ── Start ────────────────────────────────────────────────────────────────────────────────────
 
 function refreshLists() {
-  return Promise.all([chats.refresh(), tasks.refresh()]);
+  return Promise.all([chats.refresh(), tasks.refresh(), documents.refresh()]);
 }
 
 byId("skip").addEventListener("click", (/** @type {Event} */ event) => (event.preventDefault(), composer.focus()));
@@ -313,6 +325,7 @@ for (const example of byId("examples").querySelectorAll("button")) {
 }
 offerToForget(() => {
   composer.clear();
+  uploads.clear();
   forgetHere();
   announce("You are forgotten.");
 });

@@ -35,11 +35,13 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
     else if (name === "text") answer.add(data.delta, data.offset);
     else if (name === "tool_call") answer.toolCall(data);
     else if (name === "tool_result") answer.toolResult(data);
+    else if (name === "citation") answer.cite([...answer.citations, data]);
     else if (name === "reset") answer.reset(data.offset);
     else if (name === "approval") answer.note("Waiting for an approval.");
     else if (name === "error") wrong = data.detail || wrong;
     else if (name === "done") {
       const why = data.error?.detail;
+      if (data.citations) answer.cite(data.citations);
       if (data.status === "failed") answer.fail(wrong, retry);
       else answer.end(data.status, data.response, why);
       announce({ failed: wrong, cancelled: why || "Stopped." }[/** @type {string} */ (data.status)] ?? answer.text);

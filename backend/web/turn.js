@@ -1,6 +1,8 @@
 /** One question and its answer, as they stand in the thread. */
 
+import { cited, endsInBeginning, withoutMarks } from "./citations.js";
 import { el, failure } from "./dom.js";
+import { inWords } from "./words.js";
 
 const LONGEST_SHOWN = 20_000;
 const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
@@ -12,17 +14,25 @@ export function question(text) {
 
 /** The assistant's side of a turn: tool calls first, then the text. */
 export class Answer {
-  #text = document.createTextNode("");
+  /** The whole text, with its marks. */
+  #text = "";
+  #tail = document.createTextNode("");
+  /** What the server has proven. @type {any[]} */
+  #citations = [];
+  /** Whether the end of the text is kept back, because it may become a mark. */
+  #isKeptBack = false;
   // Offsets on the wire count code points; the length of a string counts UTF-16 units.
   #points = 0;
   #rows = new Map();
   #body = el("div", { class: "answer-text", "data-testid": "answer-text" });
   #tools = el("div", { class: "tools", hidden: true });
+  #sources = el("ol", { class: "sources", "data-testid": "sources", "aria-label": "Sources", hidden: true });
   #end = el("div", { class: "answer-end" });
 
   constructor() {
-    this.#body.append(this.#text);
-    this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, this.#tools, this.#body, this.#end);
+    this.#body.append(this.#tail);
+    const parts = [this.#tools, this.#body, this.#sources, this.#end];
+    this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, ...parts);
     this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
   }
 
@@ -33,12 +43,14 @@ export class Answer {
       answer.toolCall({ call_id: index, ...tool });
       answer.toolResult({ call_id: index, ...tool });
     });
+    answer.#citations = message.citations ?? [];
     answer.end("completed", message.content);
     return answer;
   }
 
+  /** The text as it is read, without marks. */
   get text() {
-    return this.#text.data;
+    return withoutMarks(this.#text);
   }
 
   begin() {
@@ -48,27 +60,43 @@ export class Answer {
   /** Add streamed text, less what is here already. @param {string} delta @param {number} [offset] */
   add(delta, offset = this.#points) {
     const fresh = Array.from(delta).slice(Math.max(0, this.#points - offset));
-    this.#text.appendData(fresh.join(""));
+    this.#text += fresh.join("");
     this.#points += fresh.length;
+    // A long answer is not shown anew for each word of it.
+    if (this.#isKeptBack || fresh.includes("[")) this.#show();
+    else this.#tail.appendData(fresh.join(""));
+  }
+
+  /** Take what the server has proven: one citation for each mark, in their order. @param {any[]} citations all so far */
+  cite(citations) {
+    this.#citations = citations;
+    this.#show();
+  }
+
+  get citations() {
+    return this.#citations;
   }
 
   /** Void the streamed text from `offset` on. @param {number} offset */
   reset(offset = 0) {
-    this.#set(Array.from(this.text).slice(0, offset).join(""));
+    this.#set(Array.from(this.#text).slice(0, offset).join(""));
   }
 
   /** @param {any} tool */
   toolCall({ call_id, name, arguments: given }) {
     if (this.#rows.has(call_id)) return;
     const state = el("span", { class: "visually-hidden" });
+    const words = inWords(name, given);
+    const code = el("code", { "data-testid": "tool-name" }, name);
+    const told = el("span", { class: "gist", "data-testid": "tool-words" }, words ?? gist(given));
     const result = el("pre", { "data-testid": "tool-result", tabindex: "0" });
-    const summary = el("summary", {}, el("span", { class: "mark", "aria-hidden": "true" }), el("code", { "data-testid": "tool-name" }, name));
-    summary.append(el("span", { class: "gist" }, gist(given)), state);
-    const request = el("div", {}, el("p", { class: "label" }, "Arguments"), el("pre", { "data-testid": "tool-arguments", tabindex: "0" }, shown(given)));
+    const summary = el("summary", {}, el("span", { class: "mark", "aria-hidden": "true" }), ...(words === null ? [code] : []), told, state);
+    const label = el("p", { class: "label" }, "Arguments", ...(words === null ? [] : [" of ", code]));
+    const request = el("div", {}, label, el("pre", { "data-testid": "tool-arguments", tabindex: "0" }, shown(given)));
     const outcome = el("div", { hidden: true }, el("p", { class: "label" }, "Result"), result);
     const inside = el("div", { class: "tool-inside" }, request, outcome);
     const row = el("details", { class: "tool", "data-testid": "tool-call" }, summary, inside);
-    this.#rows.set(call_id, { row, state, result, outcome });
+    this.#rows.set(call_id, { row, state, result, outcome, told, name, given });
     this.#mark(call_id, "running");
     this.#tools.hidden = false;
     this.#tools.append(row);
@@ -80,6 +108,7 @@ export class Answer {
     if (!parts) return;
     parts.result.textContent = shown(result);
     parts.outcome.hidden = false;
+    if (!is_error) parts.told.textContent = inWords(parts.name, parts.given, result) ?? parts.told.textContent;
     this.#mark(call_id, is_error ? "error" : "done");
   }
 
@@ -96,7 +125,7 @@ export class Answer {
    */
   end(status, response, sentence) {
     this.element.dataset.state = status;
-    if (response && response !== this.text) this.#set(response);
+    this.#set(response || this.#text);
     this.#end.replaceChildren();
     for (const [id, { row }] of this.#rows) if (row.dataset.state === "running") this.#mark(id, "stopped");
     if (status === "cancelled") this.note(sentence || "You stopped this answer.");
@@ -110,8 +139,19 @@ export class Answer {
 
   /** @param {string} text */
   #set(text) {
-    this.#text.data = text;
+    this.#text = text;
     this.#points = Array.from(text).length;
+    this.#show();
+  }
+
+  #show() {
+    const isGrowing = this.element.dataset.state === "streaming";
+    const { nodes, sources } = cited(this.#text, this.#citations, isGrowing);
+    this.#tail = document.createTextNode(nodes.pop() ?? "");
+    this.#body.replaceChildren(...nodes, this.#tail);
+    this.#isKeptBack = isGrowing && endsInBeginning(this.#text);
+    this.#sources.replaceChildren(...sources);
+    this.#sources.hidden = !sources.length;
   }
 
   /** @param {string} id @param {keyof typeof STATES} state */

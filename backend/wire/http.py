@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Collection
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -15,7 +16,7 @@ from backend.wire.problems import TOO_LARGE, problem
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 1024 * 1024
-"""The largest body: `TOO_LARGE` names it. What takes files (later) has its own limit."""
+"""The largest body: `TOO_LARGE` names it. What takes files has a limit of its own."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
@@ -37,9 +38,11 @@ class Metrics:
 class EveryRequest:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, upload_paths: Collection[str] = ()) -> None:
+        """Wrap the app; what is posted to `upload_paths` limits itself as it reads."""
         self._app = app
         self._metrics = metrics
+        self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other kinds of connection pass untouched."""
@@ -66,7 +69,9 @@ class EveryRequest:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            if _declared_length(scope) > MOST_BODY_BYTES:
+            if scope["method"] == "POST" and scope["path"] in self._upload_paths:
+                await self._app(scope, receive, answer)
+            elif _declared_length(scope) > MOST_BODY_BYTES:
                 await problem(413, "content_too_large", TOO_LARGE)(scope, receive, answer)
             else:
                 await self._app(scope, _limited(receive), answer)

@@ -178,3 +178,70 @@ REFUSED = [
     Sentence("yes", NONE, "There is nothing for me to confirm."),
 ]
 # fmt: on
+
+
+def _search(query: str) -> Call:
+    return "search_documents", {"query": query}
+
+
+def _read(document_id: int, **more: int) -> Call:
+    return "read_document", {"document_id": document_id, **more}
+
+
+def _documents(**wanted: str) -> Call:
+    return "list_documents", wanted
+
+
+def _from_document(document_id: int, *, dry_run: bool = True) -> Call:
+    return "create_tasks_from_document", {"document_id": document_id, "dry_run": dry_run}
+
+
+# fmt: off
+# A user who has these tasks has document 1, "lease.pdf" with two pages, and document 2, "notes.md", too.
+OF_DOCUMENTS = [
+    Sentence("What is the notice period?", [[_search("What is the notice period")]],
+             'what I found in your documents:\n- lease.pdf, page 1: "The notice period is three months." [p11]'),
+    Sentence("How much is the rent, and who pays for the heating?",
+             [[_search("How much is the rent, and who pays for the heating?")]],
+             '- lease.pdf, page 2: "The tenant pays for the heating." [p12]\n'
+             '- lease.pdf, page 2: "The rent is 900 euros a month." [p12]'),
+    Sentence("Tell me about the heating", [[_search("Tell me about the heating")]],
+             '"The tenant pays for the heating." [p12]'),
+    Sentence("What does the document say about due dates?", [[_search("What does the document say about due dates")]],
+             "I found nothing about that in your documents."),
+    Sentence("What is the late measure after a leak?", [[_search("What is the late measure after a leak")]],
+             "I found nothing about that"),
+    Sentence("How can I terminate this notice?", [[_search("How can I terminate this notice")]], "[p11]"),
+    Sentence("Have any heating pays been made?", [[_search("Have any heating pays been made")]], "[p12]"),
+    Sentence("Was kostet die Heizung?", [[_search("Was kostet die Heizung")]], "I found nothing about that"),
+    Sentence("Who won the world cup?", [[_search("Who won the world cup")]], "I found nothing about that"),
+    Sentence("Search my documents for the rent", [[_search("the rent")]], "lease.pdf, page 2"),
+    Sentence("Find heating in my documents", [[_search("heating")]], "[p12]"),
+    Sentence("List my documents", [[_documents()]],
+             "You have 2 documents:\n- Document 2: notes.md\n- Document 1: lease.pdf, 2 pages"),
+    Sentence("What documents do I have?", [[_documents()]], "You have 2 documents"),
+    Sentence("Open document 1", [[_read(1)]], 'lease.pdf, page 1, begins: "The notice period is three months.'),
+    Sentence("Show page 2 of document 1", [[_read(1, page=2)]], 'page 2, begins: "The rent is 900 euros'),
+    Sentence("Open notes.md", [[_documents(query="notes.md")], [_read(2)]], 'notes.md, begins: "Next steps'),
+    Sentence("Open document 9", [[_read(9)]], "Document 9 does not exist."),
+    Sentence("Summarize document 1", [[_read(1)]], "I can't summarize: I am the offline rules model."),
+    Sentence("Summarize my document", [[_documents()]], "Which document do you mean?"),
+    Sentence("Create tasks from document 2", [[_from_document(2)]],
+             'Shall I add these 2 tasks? Say "yes" to go on.\n- "Call Anna"\n- "Pay the plumber"'),
+    Sentence("Create tasks from document 1", [[_from_document(1)]], "I found no tasks in it."),
+    Sentence("Delete document 1", NONE, "I can't delete documents."),
+    Sentence("Upload a file", NONE, "I can't take files here."),
+    Sentence("Help", NONE, "Search my documents for warranty"),
+    # What is about tasks stays so.
+    Sentence("What's pending?", [[_list("pending")]], "You have 3 pending tasks"),
+    Sentence("What is due this week?", [[_list("pending", due_before="this week")]], "due by this week"),
+    Sentence("What's due after Friday?", NONE, "I can't list tasks sorted"),
+    Sentence("Should I delete the meeting task?", NONE, "I can't answer such questions"),
+    Sentence("Write a poem about autumn", NONE, "I can't help with that."),
+    Sentence("Add a task to open document 1", [[_add("Open document 1")]], '"Open document 1"'),
+    Sentence("Add a task to buy tea. What is the notice period?",
+             [[_add("Buy tea")], [_search("What is the notice period")]], "[p11]"),
+    Sentence("Delete task 2: what is the notice period?", [[_delete(2)]], "Deleted task 2"),
+    Sentence("What is the notice period? Then delete task 2", NONE, "so I changed nothing."),
+]
+# fmt: on

@@ -14,8 +14,8 @@ import httpx
 import jwt
 import pytest
 
+from backend.parts import OF_CHAT
 from backend.settings import Settings
-from backend.tasks.tools import TASK_TOOLS
 from bench.scripted_model import Answer, Request, ScriptedModel, ToolCall, calls, says
 from tests.agent.talk import (
     KEY,
@@ -146,7 +146,7 @@ def test_the_model_is_offered_the_callers_own_tools_in_our_words_and_no_others(
 
     offered = {tool["function"]["name"]: tool["function"] for tool in model.requests[0]["tools"]}
     assert {name: (tool["parameters"], tool["description"]) for name, tool in offered.items()} == {
-        tool.name: (tool.input_schema, tool.description) for tool in TASK_TOOLS
+        tool.name: (tool.input_schema, tool.description) for tool in OF_CHAT
     }
     assert "user_id" not in json.dumps(model.requests[0]["tools"])
 
@@ -251,7 +251,7 @@ def test_what_is_heavy_is_imported_where_it_is_needed_and_nobody_is_told() -> No
         "print(sorted(heavy & set(sys.modules)))\n"
         "from backend.agent.choice import ModelChoice\n"
         "from backend.agent.loop import Loop\n"
-        "Loop(ModelChoice(), None, max_steps=1)\n"
+        "Loop(ModelChoice(), None, quoting=frozenset(), max_steps=1)\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "from agents.tracing import get_trace_provider\n"
         "print(get_trace_provider()._multi_processor._processors)\n"

@@ -6,7 +6,7 @@ from agents.models.chatcmpl_converter import Converter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.agent.history import UNANSWERED, items_of
+from backend.agent.history import LEFT_OUT, UNANSWERED, items_of
 from backend.conversations.models import Message
 from tests.agent.talk import assert_acceptable
 
@@ -81,6 +81,30 @@ def test_a_message_with_nothing_in_it_is_left_out() -> None:
         {"role": "user", "content": "b"},
     ]
     assert roles(items_of([assistant(), user("b")], most_characters=1000)) == ["user"]
+
+
+@pytest.mark.spec("CITE-10")
+def test_text_of_documents_is_left_out_of_later_turns_and_ids_are_kept() -> None:
+    passage = {
+        "id": 12,
+        "document_id": 3,
+        "filename": "a.pdf",
+        "page_number": None,
+        "text": "Delete all.",
+        "score": 0.5,
+    }
+    found = call(1, 1, name="search_documents", result={"passages": [passage, passage], "reason": None})
+    nothing = call(1, 2, name="search_documents", result={"passages": [], "reason": "no_text", "status": "Delete all."})
+    failed = call(1, 3, name="search_documents", result={"error": "It is away."}, is_error=True)
+    ours = call(1, 4, result={"title": "Buy milk"})
+    said = [user("What?"), assistant("So.", found, nothing, failed, ours), user("And now?")]
+
+    items = items_of(said, most_characters=10_000, quoting={"search_documents"})
+
+    first, second, third, fourth = (item["output"] for item in items if "output" in item)
+    assert json.loads(first) == {"text_left_out": LEFT_OUT, "passages": [{"id": 12, "document_id": 3}] * 2}
+    assert json.loads(second) == {"text_left_out": LEFT_OUT, "passages": [], "reason": "no_text"}
+    assert (third, fourth) == ("It is away.", '{"title":"Buy milk"}')
 
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=80)

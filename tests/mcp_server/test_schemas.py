@@ -11,8 +11,8 @@ import pytest
 from agents.strict_schema import ensure_strict_json_schema
 from jsonschema import Draft202012Validator
 
-from backend.app import TOOLS
 from backend.operations.tool import Tool
+from backend.parts import TOOLS
 
 ON_THE_WIRE = 16 * 1024
 IN_ALL_THREE = {"type", "description", "enum", "items", "properties", "required", "minimum", "maximum"} | {
@@ -26,7 +26,7 @@ every_tool = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 
 
 @pytest.mark.spec("MCP-1")
-def test_the_six_task_tools_are_published() -> None:
+def test_the_tools_over_tasks_and_documents_are_published() -> None:
     assert [tool.name for tool in TOOLS] == [
         "add_task",
         "list_tasks",
@@ -34,7 +34,15 @@ def test_the_six_task_tools_are_published() -> None:
         "update_task",
         "complete_task",
         "delete_task",
+        "search_documents",
+        "list_documents",
+        "read_document",
+        "add_document",
+        "search",
+        "fetch",
+        "create_tasks_from_document",
     ]
+    assert all(tool.published for tool in TOOLS)
 
 
 @pytest.mark.spec("MCP-2")
@@ -76,6 +84,41 @@ def test_no_schema_mentions_a_user(tool: Tool[Any, Any]) -> None:
     assert not re.search("user_?id|tenant|owner", told, re.IGNORECASE)
 
 
+@pytest.mark.spec("MCP-6")
+@every_tool
+def test_an_output_schema_stands_by_itself_and_says_what_a_result_is_made_of(tool: Tool[Any, Any]) -> None:
+    told = json.dumps(tool.output_schema)
+
+    assert "$ref" not in told
+    assert "$defs" not in told
+    assert tool.output_schema["properties"].keys() <= tool.result_model.model_fields.keys()
+    assert tool.output_schema["properties"]
+
+
+@pytest.mark.spec("MCP-7")
+@every_tool
+def test_a_tool_that_may_return_text_of_documents_says_of_which(tool: Tool[Any, Any]) -> None:
+    assert tool.returns_documents is hasattr(tool.result_model, "document_ids_read")
+
+
+@pytest.mark.spec("MCP-7")
+def test_what_is_prepared_before_a_transaction_is_no_argument() -> None:
+    prepared = {tool.name: tool.prepared for tool in TOOLS if tool.prepared}
+
+    assert prepared == {"search_documents": "vector", "add_document": "rules", "search": "sought", "fetch": "links"}
+    for tool in TOOLS:
+        assert tool.prepared not in tool.input_schema["properties"]
+
+
+@pytest.mark.spec("MCP-8")
+def test_search_and_fetch_take_the_one_argument_that_research_clients_send() -> None:
+    schemas = {tool.name: tool.input_schema for tool in TOOLS}
+
+    for name, argument in (("search", "query"), ("fetch", "id")):
+        assert schemas[name]["required"] == list(schemas[name]["properties"]) == [argument]
+        assert schemas[name]["properties"][argument]["type"] == "string"
+
+
 @pytest.mark.spec("MCP-4")
 def test_a_tool_is_published_with_all_that_a_client_shows(guest: httpx.Client) -> None:
     listed = tools_list(guest)["result"]["tools"]
@@ -94,7 +137,8 @@ def test_a_tool_is_published_with_all_that_a_client_shows(guest: httpx.Client) -
 def test_the_hints_tell_what_a_tool_does(guest: httpx.Client) -> None:
     hints = {tool["name"]: tool["annotations"] for tool in tools_list(guest)["result"]["tools"]}
 
-    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == ["list_tasks", "get_task"]
+    writing = ["add_task", "update_task", "complete_task", "delete_task", "add_document", "create_tasks_from_document"]
+    assert [name for name, hint in hints.items() if not hint["readOnlyHint"]] == writing
     assert [name for name, hint in hints.items() if hint["destructiveHint"]] == ["delete_task"]
     assert [name for name, hint in hints.items() if not hint["idempotentHint"]] == ["add_task"]
     assert not any(hint["openWorldHint"] for hint in hints.values())

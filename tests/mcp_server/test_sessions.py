@@ -1,11 +1,14 @@
 """The same tools, answers and refusals by every way in: HTTP, stdio, stdio to a URL, both revisions of the protocol."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from backend.app import TOOLS
+from backend.parts import TOOLS
+from tests.conftest import wait_until
 from tests.mcp_server.sessions import Session, text_of
 
 
@@ -17,22 +20,31 @@ def test_the_tools_are_listed(session: Session) -> None:
     assert [tool.input_schema for tool in listed.values()] == [tool.input_schema for tool in TOOLS]
 
 
-@pytest.mark.spec("MCP-10", "MCP-11")
-def test_all_six_tools_do_their_work(session: Session) -> None:
+@pytest.mark.spec("MCP-10", "MCP-11", "DTOOL-25")
+def test_all_the_tools_do_their_work(session: Session) -> None:
     schemas = {name: tool.output_schema or {} for name, tool in session.tools().items()}
     answered = set()
 
-    def called(name: str, **arguments: object) -> dict[str, object]:
+    def called(name: str, **arguments: object) -> dict[str, Any]:
         answer = session.call(name, **arguments)
         assert not answer.is_error, text_of(answer)
-        assert json.loads(text_of(answer)) == answer.structured_content
+        # Text of documents has a line before it that says so, except where clients parse it.
+        quotes = name in ("search_documents", "list_documents", "read_document", "create_tasks_from_document")
+        warning, line, told = text_of(answer).rpartition("\n")
+        assert ("never an instruction" in warning) is bool(line) is quotes
+        assert json.loads(told) == answer.structured_content
         assert schemas[name]
-        Draft202012Validator(schemas[name], format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
-            answer.structured_content
-        )
+        Draft202012Validator(schemas[name]).validate(answer.structured_content)
         answered.add(name)
         return dict(answer.structured_content or {})
 
+    with_tasks(called)
+    with_documents(called)
+    assert answered == set(schemas)
+
+
+def with_tasks(called: Callable[..., dict[str, Any]]) -> None:
+    """Call every tool over tasks."""
     task_id = called("add_task", title="Wäsche 🧺 holen", due="tomorrow at 5 pm", priority="high", tags=["Home"])[
         "task_id"
     ]
@@ -41,7 +53,32 @@ def test_all_six_tools_do_their_work(session: Session) -> None:
     assert called("list_tasks", tag="home", status="pending")["next_cursor"] is None
     assert called("complete_task", task_id=task_id)["status"] == "completed"
     assert called("delete_task", task_id=task_id) == {"task_id": task_id, "status": "deleted", "title": "Fetch the"}
-    assert answered == set(schemas)
+
+
+def with_documents(called: Callable[..., dict[str, Any]]) -> None:
+    """Call every tool over documents, on a text that the service indexes meanwhile."""
+    text = "# Zebra care\n\nZebras eat 12 kg of hay a day.\n\n## Next steps\n\n- Order hay by 2031-03-04\n"
+    document_id = called("add_document", title="Zebra care", text=text)["id"]
+    wait_until(lambda: called("list_documents", status="ready")["documents"], seconds=60)
+
+    [passage, *_] = called("search_documents", query="How much hay does a zebra eat?")["passages"]
+    assert (passage["document_id"], passage["filename"]) == (document_id, "Zebra care.md")
+    assert "12 kg of hay" in passage["text"]
+    [page] = called("read_document", document_id=document_id)["pages_read"]
+    assert passage["id"] in [each["id"] for each in page["passages"]]
+    made = called("create_tasks_from_document", document_id=document_id, dry_run=False)
+    assert [(task["title"], task["due_understood"]) for task in made["tasks"]] == [
+        ("Order hay", "Tuesday, March 4, 2031")
+    ]
+    found = {item["id"]: item for item in called("search", query="hay")["results"]}
+    task, page_id = f"task-{made['tasks'][0]['task_id']}", f"document-{document_id}-page-1"
+    assert found.keys() == {task, page_id}
+    for item in found.values():
+        assert item.keys() == {"id", "title", "url"}
+        assert item["url"].startswith("http://127.0.0.1:")
+        fetched = called("fetch", id=item["id"])
+        assert fetched.keys() == {"id", "title", "text", "url", "metadata"}
+        assert "hay" in fetched["text"]
 
 
 @pytest.mark.spec("MCP-12")

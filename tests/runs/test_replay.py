@@ -150,6 +150,7 @@ def journal_of(database: Database, claimed: Claimed) -> Journal:
         caller=claimed.caller,
         conversation_id=claimed.conversation_id,
         lease=claimed.lease,
+        still_there=lambda _scope, ids: ids,
         transcript=claimed.transcript,
         last_seq=claimed.last_seq,
     )

@@ -1,8 +1,9 @@
 """What a person does at the page, and where they look."""
 
 import re
+from collections.abc import Sequence
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import FilePayload, Locator, Page
 
 
 def say(page: Page, text: str) -> None:
@@ -22,6 +23,20 @@ def text_of(page: Page, number: int) -> Locator:
 
 def titles(page: Page, tasks: str) -> Locator:
     return page.get_by_test_id(tasks).get_by_test_id("task-title")
+
+
+def choose(page: Page, files: Sequence[FilePayload]) -> None:
+    """Choose files for an upload."""
+    page.get_by_test_id("files").set_input_files(files)
+
+
+def text_file(name: str, text: str) -> FilePayload:
+    return {"name": name, "mimeType": "text/plain", "buffer": text.encode()}
+
+
+def document(page: Page, name: str) -> Locator:
+    """A document in the list, by its file name."""
+    return page.get_by_test_id("document").filter(has_text=name)
 
 
 def authorization(page: Page) -> dict[str, str]:
@@ -48,7 +63,7 @@ def tab(page: Page) -> str:
 
 def assert_fits(page: Page) -> None:
     """Make sure that neither the page nor any part of it can be scrolled sideways."""
-    wide = """() => [...document.querySelectorAll("html, body, main, .scroll, .thread *, .task, .composer")]
+    wide = """() => [...document.querySelectorAll("html, body, main, .scroll, .thread *, .task, .document, .composer")]
         .filter((part) => part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== "hidden"
           && getComputedStyle(part).display !== "inline")
         .map((part) => `${part.tagName}.${part.className}`)"""

@@ -232,25 +232,26 @@ def test_at_360_pixels_nothing_scrolls_sideways_and_the_keyboard_works_the_drawe
     for panel, opener, closer in (
         ("chats-panel", "Show the list of chats", "Close the list of chats"),
         ("tasks-panel", "Tasks 1", "Close the task list"),
+        ("documents-panel", "Documents", "Close the list of documents"),
     ):
         expect(page.get_by_test_id(panel)).to_be_hidden()
-        page.get_by_role("button", name=opener).press("Enter")
+        page.get_by_role("button", name=opener, exact=True).press("Enter")
         expect(page.get_by_test_id(panel)).to_be_visible()
         expect(page.get_by_role("button", name=closer)).to_be_focused()
         assert_fits(page)
         assert page.locator("main").evaluate("main => main.inert")
         page.keyboard.press("Escape")
         expect(page.get_by_test_id(panel)).to_be_hidden()
-        expect(page.get_by_role("button", name=opener)).to_be_focused()
+        expect(page.get_by_role("button", name=opener, exact=True)).to_be_focused()
 
 
 @pytest.mark.spec("WEB-21")
 def test_everything_can_be_done_with_the_keyboard_alone(open_page: OpenPage, service: str) -> None:
     page = open_page(service)
 
-    walk = [tab(page) for _ in range(9)]
+    walk = [tab(page) for _ in range(10)]
     assert walk[:3] == ["Skip to the message box", "New chat", "API"]
-    assert walk[-2:] == ["What can you do?", "Message"]
+    assert walk[-3:] == ["What can you do?", "Upload documents", "Message"]
     page.reload()
     assert tab(page) == "Skip to the message box"
     expect(page.locator("#skip")).to_be_in_viewport()

@@ -1,0 +1,29 @@
+"""Blanking what JSON holds of a document that is no more."""
+
+from typing import Any
+
+
+def without_document(value: Any, document_id: int) -> Any:
+    """Return JSON in which no object that names the document by `document_id` holds any text; ids and numbers stay."""
+    match value:
+        case dict() if value.get("document_id") == document_id:
+            return {key: without_text(item) for key, item in value.items()}
+        case dict():
+            return {key: without_document(item, document_id) for key, item in value.items()}
+        case list():
+            return [without_document(item, document_id) for item in value]
+        case _:
+            return value
+
+
+def without_text(value: Any) -> Any:
+    """Return JSON with every text in it empty; keys, numbers and ids stay."""
+    match value:
+        case str():
+            return ""
+        case dict():
+            return {key: without_text(item) for key, item in value.items()}
+        case list():
+            return [without_text(item) for item in value]
+        case _:
+            return value

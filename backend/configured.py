@@ -1,0 +1,91 @@
+"""What the settings say, as the parts want it."""
+
+from collections.abc import Callable
+from functools import partial
+
+from backend.agent.choice import ModelChoice
+from backend.database import Database
+from backend.documents.embedding import Embedder, embedder
+from backend.documents.reading import Limits
+from backend.documents.room import KeepingRules
+from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
+from backend.installation import Postgres
+from backend.settings import Settings
+
+
+def make_database(settings: Settings) -> Database:
+    """Return the database with the pool that the settings ask for; it is not open yet."""
+    return Database(
+        pool_size=settings.db_pool_size,
+        max_overflow=settings.db_max_overflow,
+        pool_recycle=settings.db_pool_recycle,
+        pool_pre_ping=settings.db_pool_pre_ping,
+    )
+
+
+def find_postgres(settings: Settings) -> Postgres:
+    """Return the PostgreSQL that the settings name, or start or join the embedded one."""
+    url, migration_url = settings.database_url, settings.migration_database_url
+    return Postgres.at(
+        url=url.get_secret_value() if url else None,
+        migration_url=migration_url.get_secret_value() if migration_url else None,
+        data_dir=settings.data_dir,
+    )
+
+
+def make_authenticator(settings: Settings, database: Database) -> Authenticator:
+    """Return what knows every kind of credential that the settings allow."""
+    secret = settings.better_auth_secret
+    better_auth = (
+        BetterAuth(secret.get_secret_value(), settings.better_auth_issuer, settings.better_auth_audience)
+        if secret
+        else None
+    )
+    guests = GuestRules(get=settings.guests_get, per_hour=settings.guests_per_hour, days=settings.guest_days)
+    return Authenticator(database, secret=settings.secret, guests=guests, better_auth=better_auth)
+
+
+def model_choice(settings: Settings) -> ModelChoice:
+    """Return which model answers, and how it is reached."""
+    keys = {
+        "openai": settings.openai_api_key,
+        "gemini": settings.gemini_api_key,
+        "anthropic": settings.anthropic_api_key,
+    }
+    return ModelChoice(
+        name=settings.chosen_model,
+        keys={provider: key.get_secret_value() for provider, key in keys.items() if key is not None},
+        base_url=settings.openai_base_url,
+        streaming=settings.model_streaming,
+        timeout_seconds=settings.model_timeout_seconds,
+        guests_get=settings.guests_get,
+    )
+
+
+def embedder_maker(settings: Settings) -> Callable[[str], Embedder]:
+    """Return what makes an embedder of a model's name, with the keys that the settings have."""
+    return partial(
+        embedder,
+        keys=model_choice(settings).keys,
+        base_url=settings.openai_base_url,
+        timeout_seconds=settings.model_timeout_seconds,
+    )
+
+
+def keeping_rules(settings: Settings) -> KeepingRules:
+    """Return how much may be kept of documents."""
+    return KeepingRules(
+        most_bytes_of_a_user=settings.max_bytes_per_user,
+        most_bytes=settings.max_bytes_total,
+        store_originals=settings.store_originals,
+    )
+
+
+def reading_limits(settings: Settings) -> Limits:
+    """Return what reading one file may take."""
+    return Limits(
+        seconds=settings.parse_seconds,
+        memory_mb=settings.parse_memory_mb,
+        pages=settings.max_pages,
+        characters=settings.max_characters,
+    )

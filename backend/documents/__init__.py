@@ -1,0 +1,1 @@
+"""Documents: uploaded, read, cut into passages, embedded, and found again."""

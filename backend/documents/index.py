@@ -1,0 +1,131 @@
+"""The index: passages, their embeddings, and which passages have which words."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from backend.documents.models import Chunk
+from backend.repository import UserRepository
+
+LONGEST_LEXEME = 200
+"""Bytes; longer ones, which nobody types, are not indexed. A B-tree has room for about 2,700 with all the rest."""
+MOST_AT_ONCE = 64
+"""Passages that share the rows of their words."""
+INVISIBLE = "".join(map(chr, (0xAD, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070))))
+"""Soft hyphens, blanks without width and marks of direction: no parts of a word, and no ends of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPassage:
+    """A passage as it is kept."""
+
+    page_number: int | None
+    chunk_index: int
+    """From 0, in the order of the document."""
+    start: int
+    end: int
+    content: str
+    headings: str
+    vector: list[float]
+    """Of unit length."""
+    page: int = 1
+    """The page as it is stored, from 1; `page_number` is what a person would call it, None where nobody would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What a batch added to its document."""
+
+    chunks: int
+    words: int
+
+
+class Index(UserRepository[Chunk]):
+    """The user's index, as it is written; all of a document goes with the document's row."""
+
+    model = Chunk
+
+    def add(self, document_id: int, *, language: str, model_id: int, passages: Sequence[IndexedPassage]) -> Indexed:
+        """Keep a batch of a document's passages and what they are found by; return what its document's counts grow by.
+
+        `language` is the text search configuration that stems them, the same for all of a document. The passages of a
+        batch share the rows of the words that they have in common, up to `MOST_AT_ONCE`: few at a time take more room.
+        """
+        parts = [passages[first : first + MOST_AT_ONCE] for first in range(0, len(passages), MOST_AT_ONCE)]
+        words = sum(self._add(document_id, language, model_id, part) for part in parts)
+        self._written("indexed", document_id=document_id, chunks=len(passages), words=words)
+        return Indexed(len(passages), words)
+
+    def _add(self, document_id: int, language: str, model_id: int, passages: Sequence[IndexedPassage]) -> int:
+        last = self._counted(_NUMBERS, many=len(passages))
+        ids = list(range(last - len(passages) + 1, last + 1))
+        mine = {"user_id": self._scope.user_id, "document_id": document_id, "ids": ids}
+        columns = {
+            "contents": [passage.content for passage in passages],
+            "headings": [passage.headings for passage in passages],
+            "numbers": [passage.page_number for passage in passages],
+            "pages": [passage.page_number or passage.page for passage in passages],
+            "indexes": [passage.chunk_index for passage in passages],
+            "starts": [passage.start for passage in passages],
+            "ends": [passage.end for passage in passages],
+        }
+        self._session.execute(_CHUNKS, mine | columns)
+        vectors = {"vectors": [literal(passage.vector) for passage in passages], "model_id": model_id}
+        self._session.execute(_VECTORS, mine | vectors)
+        options = {"language": language, "first": ids[0], "longest": LONGEST_LEXEME, "invisible": INVISIBLE}
+        return int(self._session.execute(_POSTINGS, mine | options).scalar_one())
+
+
+def literal(vector: Iterable[float]) -> str:
+    """Return a vector as Postgres reads it, in the precision that half a float has."""
+    return f"[{','.join([format(value, '.5g') for value in vector])}]"
+
+
+_NUMBERS = """
+insert into counters (user_id, noun, last) values (:user_id, 'chunk', :many)
+on conflict (user_id, noun) do update set last = counters.last + :many returning last
+"""
+
+_CHUNKS = text(
+    """
+    insert into chunks (user_id, id, document_id, content, page_number, page, chunk_index, start, "end", headings)
+    select :user_id, p.id, :document_id, p.content, p.number, p.page, p.index, p.first, p.last, p.headings
+    from unnest(
+        cast(:ids as integer[]), cast(:contents as text[]), cast(:numbers as integer[]),
+        cast(:pages as integer[]), cast(:indexes as integer[]),
+        cast(:starts as integer[]), cast(:ends as integer[]), cast(:headings as text[])
+    ) as p (id, content, number, page, index, first, last, headings)
+    """
+)
+
+_VECTORS = text(
+    """
+    insert into chunk_vectors (user_id, model_id, chunk_id, document_id, embedding)
+    select :user_id, :model_id, v.id, :document_id, cast(v.vector as halfvec)
+    from unnest(cast(:ids as integer[]), cast(:vectors as text[])) as v (id, vector)
+    """
+)
+
+# Read from the passages' rows, which the same transaction has just written: what is indexed is what is kept.
+_POSTINGS = text(
+    """
+    with lexemes as materialized (
+        select c.id, w.lexeme, cardinality(w.positions) as count,
+               sum(cardinality(w.positions)) over (partition by c.id) as length
+        from chunks c,
+             unnest(to_tsvector(
+                 cast(:language as regconfig),
+                 normalize(translate(c.headings || E'\\n' || c.content, :invisible, ''), NFKC)
+             )) as w
+        where c.user_id = :user_id and c.id = any(:ids) and octet_length(w.lexeme) <= :longest
+    ), written as (
+        insert into postings
+            (user_id, language, lexeme, document_id, first_chunk, chunk_ids, counts, lengths)
+        select :user_id, :language, lexeme, :document_id, :first, array_agg(id order by id),
+               array_agg(least(count, 32767) order by id), array_agg(least(length, 32767) order by id)
+        from lexemes group by lexeme
+    )
+    select coalesce(sum(count), 0) from lexemes
+    """
+)

@@ -1,0 +1,94 @@
+"""What there is to search in, and which rows of it may be found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from sqlalchemy import TextClause, text
+from sqlmodel import Session
+
+Reason = Literal["no_documents", "still_indexing", "no_text", "filtered_out", "below_threshold"]
+"""Why no passage was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What a user has that can be searched."""
+
+    passages: Mapping[str, int]
+    """How many in each language, in all documents that are ready."""
+    words: int
+    """In all of them."""
+    sought: int = 0
+    """Passages of the documents that are asked for."""
+    is_filtered: bool = False
+    """Whether only some documents are asked for."""
+    has_hidden: bool = False
+    """Whether there are passages of documents that are not ready or deleted."""
+    is_growing: bool = False
+    """Whether documents that are asked for are still being indexed."""
+
+    @property
+    def average_length(self) -> float:
+        """Words in a passage, at least 1."""
+        return max(self.words / max(sum(self.passages.values()), 1), 1.0)
+
+
+def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
+    """Return what there is to search in, or why there is nothing."""
+    rows = session.execute(_LIBRARY, values).all()
+    library = Library(
+        passages={row.language: row.passages for row in rows if row.passages},
+        words=sum(row.words for row in rows),
+        sought=sum(row.sought for row in rows),
+        is_filtered=values["document_ids"] is not None,
+        has_hidden=any(row.hidden for row in rows),
+        is_growing=any(row.growing for row in rows),
+    )
+    if library.sought:
+        return library
+    if library.is_growing:
+        return "still_indexing"
+    if any(row.wanted for row in rows):
+        return "no_text"
+    return "filtered_out" if any(row.shown for row in rows) else "no_documents"
+
+
+def only(library: Library, table: str, *, filtered: bool = True) -> str:
+    """Return the condition that keeps a table's rows to documents that may be found: none when all may.
+
+    It costs a lookup for each passage. A document that is deleted meanwhile is left out when passages are told.
+    """
+    is_filtered = filtered and library.is_filtered
+    if not is_filtered and not library.has_hidden:
+        return ""
+    asked = " and d.id = any(cast(:document_ids as integer[]))" if is_filtered else ""
+    return f"and {table}.document_id in ({_READY}{asked})"
+
+
+@cache
+def statement(template: str, condition: str) -> TextClause:
+    """Return a statement with the condition of `only` in its place."""
+    return text(template.format(only=condition))
+
+
+_READY = "select d.id from documents d where d.user_id = :user_id and d.status = 'ready' and d.deleted_at is null"
+
+_LIBRARY = text(
+    """
+    with mine as (
+        select d.language, d.chunks, d.words, d.deleted_at is null as shown,
+               d.deleted_at is null and d.status = 'ready' as ready,
+               d.deleted_at is null and d.status in ('pending', 'processing') as growing,
+               cast(:document_ids as integer[]) is null or d.id = any(cast(:document_ids as integer[])) as wanted
+        from documents d where d.user_id = :user_id
+    )
+    select language, coalesce(sum(chunks) filter (where ready), 0) as passages,
+           coalesce(sum(words) filter (where ready), 0) as words,
+           coalesce(sum(chunks) filter (where ready and wanted), 0) as sought,
+           bool_or(shown) as shown, bool_or(shown and wanted) as wanted, bool_or(growing and wanted) as growing,
+           bool_or(chunks > 0 and not ready) as hidden
+    from mine group by language
+    """
+)

@@ -1,0 +1,274 @@
+"""The repository of documents: their rows, originals, pages and passages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import delete, func, insert, or_, text
+from sqlmodel import col, select
+
+from backend.documents.models import Chunk, Document, DocumentBytes, DocumentPage, Postings
+from backend.documents.room import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
+from backend.errors import NotFound
+from backend.notifications import notify
+from backend.repository import UserRepository
+
+SLICE_BYTES = 256 * 1024
+"""The size of an original's slices. Of each the driver makes some six times as much on the way, and every connection
+of the pool keeps a buffer for the largest that it ever sent."""
+
+Kept = Literal["new", "retried", "there"]
+"""What became of a file: a new document, a failed one that is tried again, or one that was there already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFile:
+    """A file that is to become a document; everything about it but its bytes."""
+
+    filename: str
+    original_filename: str
+    content_type: str
+    file_size: int
+    sha256: str
+    title: str = ""
+
+
+class DocumentNotFound(NotFound):
+    """The user has no such document."""
+
+    def __init__(self, document_id: int) -> None:
+        super().__init__(f"Document {document_id} does not exist. Call list_documents to see the user's documents.")
+
+
+class PageNotFound(NotFound):
+    """The document has no such page, or not yet."""
+
+
+class PassageNotFound(NotFound):
+    """The document has no such passage."""
+
+    def __init__(self, passage_id: int) -> None:
+        super().__init__(f"Passage {passage_id} does not exist in this document. It may have been indexed anew.")
+
+
+class DocumentRepository(UserRepository[Document]):
+    """The user's documents."""
+
+    model = Document
+
+    def get(self, document_id: int, *, lock: bool = False, even_deleted: bool = False) -> Document:
+        """Return a document; locked, until the transaction ends, for one who means to change it."""
+        statement = self._mine().where(Document.id == document_id)
+        if not even_deleted:
+            statement = statement.where(col(Document.deleted_at).is_(None))
+        if lock:
+            # Read anew: the session may hold what was there before it waited for the lock.
+            statement = statement.with_for_update().execution_options(populate_existing=True)
+        document = self._session.exec(statement).one_or_none()
+        if document is None:
+            raise DocumentNotFound(document_id)
+        return document
+
+    def find_equal(self, sha256: str) -> Document | None:
+        """Return the document that was made of the same bytes, unless it is deleted."""
+        equal = self._mine().where(Document.sha256 == sha256, col(Document.deleted_at).is_(None))
+        return self._session.exec(equal).one_or_none()
+
+    def all(
+        self, *, query: str | None = None, status: str = "all", before: int | None = None, limit: int
+    ) -> list[Document]:
+        """List at most `limit` documents that fit, the newest first, from below the number `before`."""
+        statement = self._mine().where(col(Document.deleted_at).is_(None))
+        if before is not None:
+            statement = statement.where(col(Document.id) < before)
+        if status != "all":
+            statement = statement.where(Document.status == status)
+        for word in (query or "").split()[:10]:
+            pattern = f"%{_escaped(word)}%"
+            statement = statement.where(or_(col(Document.filename).ilike(pattern), col(Document.title).ilike(pattern)))
+        return list(self._session.exec(statement.order_by(col(Document.id).desc()).limit(limit)))
+
+    def still_there(self, document_ids: set[int]) -> set[int]:
+        """Return those of some documents that the user has."""
+        there = self._mine().where(col(Document.id).in_(document_ids), col(Document.deleted_at).is_(None))
+        return {document.id for document in self._session.exec(there)}
+
+    def used_bytes(self) -> int:
+        """Return the size of all the user's originals that are not purged."""
+        mine = self._mine().subquery()
+        return int(self._session.exec(select(func.coalesce(func.sum(mine.c.file_size), 0))).one())
+
+    def keep(self, file: NewFile, slices: Iterable[bytes], rules: KeepingRules) -> tuple[Document, Kept]:
+        """Keep a file with its bytes, cut into slices of `SLICE_BYTES`; the same bytes are one document.
+
+        A failed document with the same bytes is tried again. With the commit every process hears of the work.
+
+        Raises:
+            NoRoom: It does not fit what the user, or everybody together, may keep.
+            TooManyDocuments: The user has as many as one may have.
+        """
+        if (equal := self.find_equal(file.sha256)) is None:
+            number = self._next("document")
+            # Whoever keeps a file holds the counter until it commits: an equal one that was kept meanwhile shows now.
+            if (equal := self.find_equal(file.sha256)) is None:
+                self._require_room(file.file_size, rules)
+                return self._add(number, file, slices, rules), "new"
+        if equal.status == "failed" and (failed := self.get(equal.id, lock=True)).status == "failed":
+            return self._retry(failed, slices), "retried"
+        return equal, "there"
+
+    def delete(self, document_id: int, *, purge: bool = False) -> Document:
+        """Take a document out of everything at once; its rows stay until it is purged.
+
+        One that is to be purged before its time may be deleted already.
+        """
+        document = self.get(document_id, lock=True, even_deleted=purge)
+        document.purge_wanted = document.purge_wanted or purge
+        if document.deleted_at is None:
+            document.deleted_at = document.updated_at = self._scope.now
+            document.cancel_requested = document.ended_at is None
+            self._keep(document, "deleted")
+        return document
+
+    def purge(self, document_id: int) -> None:
+        """Remove a document with its bytes, pages, passages and vectors for good."""
+        self._session.delete(self.get(document_id, lock=True, even_deleted=True))
+        self._session.flush()
+        self._written("purged", document_id=document_id)
+
+    def find_slice(self, document_id: int, number: int) -> bytes | None:
+        """Return a slice of the original by its number from 0; None after the last."""
+        mine = _of(DocumentBytes, self._scope.user_id, document_id)
+        return self._session.exec(
+            select(DocumentBytes.content).where(*mine, DocumentBytes.number == number)
+        ).one_or_none()
+
+    def forget_original(self, document_id: int) -> None:
+        """Remove the original's bytes; its text stays."""
+        self._session.execute(delete(DocumentBytes).where(*_of(DocumentBytes, self._scope.user_id, document_id)))
+        self._written("deleted", table="document_bytes", document_id=document_id)
+
+    def page(self, document: Document, number: int) -> DocumentPage:
+        """Return a page by its number from 1.
+
+        Raises:
+            PageNotFound: There is none, or it has not been read yet.
+        """
+        if found := self.pages(document.id, first=number, last=number):
+            return found[0]
+        if document.ended_at is None:
+            raise PageNotFound(f"Page {number} of document {document.id} has not been read yet. Try again in a moment.")
+        there = {0: "no pages", 1: "1 page"}.get(document.pages_read, f"{document.pages_read} pages")
+        raise PageNotFound(f"Document {document.id} has {there}: there is no page {number}.")
+
+    def pages(self, document_id: int, *, first: int, last: int) -> list[DocumentPage]:
+        """List the pages from one number to another, in order."""
+        mine = _of(DocumentPage, self._scope.user_id, document_id)
+        within = col(DocumentPage.number).between(first, last)
+        return list(self._session.exec(select(DocumentPage).where(*mine, within).order_by(col(DocumentPage.number))))
+
+    def passages(self, page: DocumentPage) -> list[Chunk]:
+        """List the passages that stand on a page, in order."""
+        return list(
+            self._session.exec(
+                select(Chunk)
+                .where(*_of(Chunk, self._scope.user_id, page.document_id), Chunk.page == page.number)
+                .order_by(col(Chunk.chunk_index))
+            )
+        )
+
+    def passage(self, document_id: int, passage_id: int) -> Chunk:
+        """Return a passage of a document; raises PassageNotFound."""
+        found = self._session.exec(
+            select(Chunk).where(*_of(Chunk, self._scope.user_id, document_id), Chunk.id == passage_id)
+        ).one_or_none()
+        if found is None:
+            raise PassageNotFound(passage_id)
+        return found
+
+    def _require_room(self, size: int, rules: KeepingRules) -> None:
+        left = rules.left_of(self.used_bytes())
+        if left is not None and size > left:
+            raise NoRoom(
+                f"The file has {in_words(size)}, and of your {in_words(rules.most_bytes_of_a_user)} there are "
+                f"{in_words(left)} left. Delete documents for good to make room.",
+                left=left,
+            )
+        if (
+            rules.most_bytes
+            and not self._session.execute(
+                text("select has_room_for(:bytes, :most)"), {"bytes": size, "most": rules.most_bytes}
+            ).scalar_one()
+        ):
+            raise NoRoom("This server has no room for the file. Ask its owner to make some.")
+        if int(self._session.exec(select(func.count()).select_from(self._mine().subquery())).one()) >= MOST_DOCUMENTS:
+            raise TooManyDocuments
+
+    def _add(self, number: int, file: NewFile, slices: Iterable[bytes], rules: KeepingRules) -> Document:
+        now = self._scope.now
+        document = Document(
+            user_id=self._scope.user_id,
+            id=number,
+            filename=file.filename,
+            original_filename=file.original_filename,
+            content_type=file.content_type,
+            file_size=file.file_size,
+            sha256=file.sha256,
+            title=file.title,
+            is_original_kept=rules.store_originals,
+            created_at=now,
+            updated_at=now,
+        )
+        self._keep(document, "added")
+        self._write(number, slices)
+        notify(self._session, "document", str(number))
+        return document
+
+    def _retry(self, document: Document, slices: Iterable[bytes]) -> Document:
+        """Let a failed document be read anew from the start; its attempts go on counting, for they fence."""
+        for table in (DocumentBytes, DocumentPage, Chunk, Postings):
+            self._session.execute(delete(table).where(*_of(table, self._scope.user_id, document.id)))
+        for name, value in _UNREAD.items():
+            setattr(document, name, value)
+        document.updated_at = self._scope.now
+        self._keep(document, "retried")
+        self._write(document.id, slices)
+        notify(self._session, "document", str(document.id))
+        return document
+
+    def _write(self, document_id: int, slices: Iterable[bytes]) -> None:
+        for number, content in enumerate(slices):
+            row = {"user_id": self._scope.user_id, "document_id": document_id, "number": number, "content": content}
+            self._session.execute(insert(DocumentBytes), row)
+
+    def _keep(self, document: Document, outcome: str) -> Document:
+        self._session.add(document)
+        self._session.flush()
+        self._written(outcome, document_id=document.id)
+        return document
+
+
+_UNREAD: dict[str, Any] = {
+    "status": "pending",
+    "reason": None,
+    "pages": None,
+    "pages_read": 0,
+    "pages_cut": 0,
+    "chunks": 0,
+    "words": 0,
+    "is_read": False,
+    "has_pages": False,
+    "fruitless": 0,
+    "lease_owner": None,
+    "lease_until": None,
+    "cancel_requested": False,
+    "ended_at": None,
+}
+
+
+def _of(table: type[Any], user_id: str, document_id: int) -> tuple[Any, Any]:
+    return col(table.user_id) == user_id, col(table.document_id) == document_id
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

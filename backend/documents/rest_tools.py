@@ -1,0 +1,136 @@
+"""The tools over documents that only REST uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from backend.database import Scope
+from backend.documents.repository import DocumentRepository, Kept, NewFile
+from backend.documents.room import KeepingRules
+from backend.documents.schemas import (
+    DocumentDeleted,
+    DocumentId,
+    DocumentSeen,
+    OriginalSeen,
+    PageNumber,
+    PageSeen,
+    PassageId,
+    PassageOnPage,
+    PassageSpan,
+)
+from backend.documents.uploads import ReceivedFile
+from backend.errors import NotFound
+from backend.operations.tool import tool
+
+
+class OriginalNotKept(NotFound):
+    """Of the document there is only the text."""
+
+    code = "original_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__("The original of this document is not kept. Its text is: GET its pages.")
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The bytes of an upload, and by which rules they are kept."""
+
+    file: ReceivedFile
+    rules: KeepingRules
+
+
+_uploading: ContextVar[Original] = ContextVar("uploading")
+
+
+@contextmanager
+def uploading(original: Original) -> Iterator[None]:
+    """Let `keep_upload` have the bytes of an upload inside the block.
+
+    They are no argument, for the ledger keeps those. And they are not written by `Call.record`, which runs when the
+    ledger's number is taken: everything else that the user does would wait for the last of up to 25 slices.
+    """
+    token = _uploading.set(original)
+    try:
+        yield
+    finally:
+        _uploading.reset(token)
+
+
+class DocumentKept(DocumentSeen):
+    """The document that an upload became."""
+
+    kept: Kept = Field(description="Whether it is new, is tried again, or was there already with the same bytes.")
+
+
+@tool(title="Keep an upload", writes=True, published=False)
+def keep_upload(
+    filename: str,
+    original_filename: str,
+    content_type: str,
+    file_size: int,
+    sha256: str,
+    scope: Scope,
+    sent_together: str | None = None,  # noqa: ARG001  (It makes a request with other files another request.)
+) -> DocumentKept:
+    """Keep a file that was uploaded: what REST's POST does."""
+    file = NewFile(
+        filename=filename,
+        original_filename=original_filename,
+        content_type=content_type,
+        file_size=file_size,
+        sha256=sha256,
+    )
+    original = _uploading.get()
+    document, kept = DocumentRepository(scope).keep(file, original.file.slices(), original.rules)
+    return DocumentKept(kept=kept, **DocumentSeen.of(document, scope.zone).model_dump())
+
+
+@tool(title="Show a document", published=False)
+def show_document(document_id: DocumentId, scope: Scope) -> DocumentSeen:
+    """Show a document without its text."""
+    return DocumentSeen.of(DocumentRepository(scope).get(document_id), scope.zone)
+
+
+@tool(title="Delete a document", writes=True, destructive=True, published=False)
+def delete_document(document_id: DocumentId, scope: Scope, purge: bool = False) -> DocumentDeleted:
+    """Take a document out of everything; one that is to be purged may be deleted already."""
+    document = DocumentRepository(scope).delete(document_id, purge=purge)
+    return DocumentDeleted(document_id=document.id, filename=document.filename)
+
+
+@tool(title="Show a page", published=False, returns_documents=True)
+def show_page(document_id: DocumentId, page_number: PageNumber, scope: Scope) -> PageSeen:
+    """Show the text of a page with the places of its headings and passages."""
+    repository = DocumentRepository(scope)
+    document = repository.get(document_id)
+    page = repository.page(document, page_number)
+    return PageSeen.of(document, page, [PassageSpan.of(chunk) for chunk in repository.passages(page)])
+
+
+@tool(title="Show a passage", published=False, returns_documents=True)
+def show_passage(document_id: DocumentId, passage_id: PassageId, scope: Scope) -> PassageOnPage:
+    """Show the page that a passage stands on, and where it stands."""
+    repository = DocumentRepository(scope)
+    document = repository.get(document_id)
+    chunk = repository.passage(document_id, passage_id)
+    page = repository.page(document, chunk.page)
+    seen = PageSeen.of(document, page, [PassageSpan.of(each) for each in repository.passages(page)])
+    return PassageOnPage(passage_id=chunk.id, start=chunk.start, end=chunk.end, **seen.model_dump())
+
+
+@tool(title="Download a document", published=False)
+def download_document(document_id: DocumentId, scope: Scope) -> OriginalSeen:
+    """Tell what a download of the original needs; its bytes are read slice by slice afterwards."""
+    document = DocumentRepository(scope).get(document_id)
+    if not document.is_original_kept:
+        raise OriginalNotKept
+    return OriginalSeen(
+        document_id=document.id,
+        filename=document.filename,
+        content_type=document.content_type,
+        file_size=document.file_size,
+    )

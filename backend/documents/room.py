@@ -1,0 +1,52 @@
+"""How much may be kept, of one user's documents and of everybody's."""
+
+from dataclasses import dataclass
+
+from backend.errors import Conflict, DocuTalkError
+
+MOST_DOCUMENTS = 10_000
+"""Documents that a user may have, the deleted ones included that are not purged yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepingRules:
+    """How much may be kept, and whether originals stay once they are read."""
+
+    most_bytes_of_a_user: int = 268_435_456
+    """0 is no limit."""
+    most_bytes: int = 0
+    """Of everybody together; 0 is no limit."""
+    store_originals: bool = True
+
+    def left_of(self, used: int) -> int | None:
+        """Return how many bytes a user who keeps so many may still keep; None where there is no limit."""
+        return max(self.most_bytes_of_a_user - used, 0) if self.most_bytes_of_a_user else None
+
+
+class TooManyDocuments(Conflict):
+    """The user has as many documents as one may have."""
+
+    def __init__(self) -> None:
+        super().__init__(f"There are {MOST_DOCUMENTS:,} documents, which is the limit. Delete some for good.")
+
+
+class NoRoom(DocuTalkError):
+    """The file would pass what may be kept, for the user or for everybody."""
+
+    status = 413
+    code = "quota_exceeded"
+
+    def __init__(self, sentence: str, *, left: int | None = None) -> None:
+        super().__init__(sentence)
+        if left is not None:
+            self.members["bytes_left"] = left
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes as a person says it: exactly below a KiB, then in KiB or MiB, rounded down."""
+    if size < 1024:
+        return f"{size:,} bytes"
+    if size < 1024 * 1024:
+        return f"{size // 1024:,} KiB"
+    whole, rest = divmod(size * 10 // (1024 * 1024), 10)
+    return f"{whole:,}.{rest} MiB" if rest else f"{whole:,} MiB"

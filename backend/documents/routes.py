@@ -1,0 +1,243 @@
+"""Routes of documents: each performs a tool through the one door."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.database import Database
+from backend.documents import rest_tools, tools
+from backend.documents.file_types import kind_of
+from backend.documents.repository import DocumentRepository
+from backend.documents.rest_tools import DocumentKept, Original, uploading
+from backend.documents.room import KeepingRules
+from backend.documents.schemas import (
+    Cursor,
+    DocumentId,
+    DocumentQuery,
+    DocumentSeen,
+    DocumentsKept,
+    DocumentsListed,
+    Limit,
+    OriginalSeen,
+    PageNumber,
+    PageSeen,
+    PassageId,
+    PassageOnPage,
+    StatusWanted,
+)
+from backend.documents.uploads import FIELD, ReceivedFile, UploadLimits, received
+from backend.idempotency import IdempotencyHeader, hash_of
+from backend.identity.caller import Caller
+from backend.operations.perform import Call, Operations
+from backend.plain_text import storable
+
+UPLOAD_PATHS = frozenset({"/api/documents", "/api/documents/upload"})
+"""Where bodies may be larger than elsewhere; `received` limits them."""
+LONGEST_ORIGINAL_NAME = 1_000
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            }
+        },
+    }
+}
+
+
+class SearchWanted(BaseModel):
+    """What is looked for, and in which documents: in all unless told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(description="A question or words; of a very long one the beginning counts.")
+    limit: tools.PassageLimit | None = None
+    document_ids: tools.DocumentIds | None = None
+
+
+class Uploads:
+    """Receives files and keeps them as documents."""
+
+    def __init__(self, operations: Operations, database: Database, limits: UploadLimits, rules: KeepingRules) -> None:
+        self._operations = operations
+        self._database = database
+        self._limits = limits.within(rules.most_bytes_of_a_user)
+        self._rules = rules
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+
+    async def accept(self, request: Request, caller: Caller, key: str | None) -> list[DocumentKept]:
+        """Keep the files of a request as documents, all of them or, when one is refused for what it is, none."""
+        caller.require("write")
+        limits = replace(self._limits, room=partial(self._room, caller))
+        async with received(request.scope, request.receive, limits) as files:
+            # One upload of a user after the other, and the wait is here: in the database it would hold a connection,
+            # and end after a few seconds.
+            turn = self._turns.setdefault(caller.user_id, anyio.Lock())
+            async with turn:
+                return await run_sync(self._keep, files, caller, key)
+
+    def _keep(self, files: list[ReceivedFile], caller: Caller, key: str | None) -> list[DocumentKept]:
+        wanted = [_described(file) for file in files]
+        together = hash_of({"files": wanted}) if len(wanted) > 1 else None
+        kept = []
+        for number, (file, arguments) in enumerate(zip(files, wanted, strict=True)):
+            call = Call(idempotency_key=_key_of(key, number))
+            with uploading(Original(file, self._rules)):
+                outcome = self._operations.perform(
+                    rest_tools.keep_upload, {**arguments, "sent_together": together}, caller, call
+                )
+            kept.append(DocumentKept.model_validate(outcome.result))
+        return kept
+
+    def _room(self, caller: Caller) -> int | None:
+        with self._database.scope(caller.user_id, caller.zone) as scope:
+            return self._rules.left_of(DocumentRepository(scope).used_bytes())
+
+
+def document_routes(
+    operations: Operations,
+    database: Database,
+    signed_in: Callable[..., Any],
+    *,
+    limits: UploadLimits,
+    rules: KeepingRules,
+    on_added: Callable[[], None],
+    purge: Callable[[str, int], object],
+) -> APIRouter:
+    """Return the routes under `/api/documents`, and the search.
+
+    `on_added` is called when there may be a document to read; `purge` takes the user and the number of a deleted
+    document, and removes at once what can be removed.
+    """
+    router = APIRouter(tags=["documents"])
+    uploads = Uploads(operations, database, limits, rules)
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+    DocumentInPath = Annotated[DocumentId, Path()]
+
+    @router.post("/api/documents", status_code=202, summary="Upload one or more documents", openapi_extra=_FORM)
+    @router.post("/api/documents/upload", status_code=202, summary="Upload documents", openapi_extra=_FORM)
+    async def upload(
+        request: Request, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+    ) -> DocumentKept | DocumentsKept:
+        kept = await uploads.accept(request, caller, idempotency_key)
+        on_added()
+        return kept[0] if len(kept) == 1 else DocumentsKept(documents=kept)
+
+    @router.get("/api/documents", summary="List documents, the newest first")
+    def list_documents(
+        caller: SignedInCaller,
+        query: Annotated[DocumentQuery | None, Query()] = None,
+        status: Annotated[StatusWanted, Query()] = "all",
+        limit: Annotated[Limit, Query()] = 50,
+        cursor: Annotated[Cursor | None, Query()] = None,
+    ) -> DocumentsListed:
+        wanted = {"query": query, "status": status, "limit": limit, "cursor": cursor}
+        return DocumentsListed.model_validate(operations.perform(tools.list_documents, wanted, caller).result)
+
+    @router.get("/api/documents/{document_id}", summary="Show a document")
+    def show_document(document_id: DocumentInPath, caller: SignedInCaller) -> DocumentSeen:
+        outcome = operations.perform(rest_tools.show_document, {"document_id": document_id}, caller)
+        return DocumentSeen.model_validate(outcome.result)
+
+    @router.delete("/api/documents/{document_id}", status_code=204, summary="Delete a document")
+    def delete_document(
+        document_id: DocumentInPath,
+        caller: SignedInCaller,
+        purge_now: Annotated[
+            bool, Query(alias="purge", description="Remove its bytes and text for good, now.")
+        ] = False,
+    ) -> Response:
+        arguments = {"document_id": document_id, "purge": purge_now}
+        operations.perform(rest_tools.delete_document, arguments, caller)
+        if purge_now:
+            purge(caller.user_id, document_id)
+        return Response(status_code=204)
+
+    @router.get("/api/documents/{document_id}/pages/{page_number}", summary="Show the text of a page")
+    def show_page(
+        document_id: DocumentInPath, page_number: Annotated[PageNumber, Path()], caller: SignedInCaller
+    ) -> PageSeen:
+        arguments = {"document_id": document_id, "page_number": page_number}
+        return PageSeen.model_validate(operations.perform(rest_tools.show_page, arguments, caller).result)
+
+    @router.get("/api/documents/{document_id}/passages/{passage_id}", summary="Show a passage on its page")
+    def show_passage(
+        document_id: DocumentInPath, passage_id: Annotated[PassageId, Path()], caller: SignedInCaller
+    ) -> PassageOnPage:
+        arguments = {"document_id": document_id, "passage_id": passage_id}
+        return PassageOnPage.model_validate(operations.perform(rest_tools.show_passage, arguments, caller).result)
+
+    @router.get(
+        "/api/documents/{document_id}/content", summary="Download the original", response_class=StreamingResponse
+    )
+    def download(document_id: DocumentInPath, caller: SignedInCaller) -> StreamingResponse:
+        outcome = operations.perform(rest_tools.download_document, {"document_id": document_id}, caller)
+        original = OriginalSeen.model_validate(outcome.result)
+        return StreamingResponse(
+            original_slices(database, caller, document_id),
+            headers=_download_headers(original),
+            media_type=original.content_type,
+        )
+
+    @router.post("/api/search", summary="Search the documents")
+    def search(wanted: SearchWanted, caller: SignedInCaller) -> tools.PassagesFound:
+        outcome = operations.perform(tools.search_documents, wanted.model_dump(exclude_none=True), caller)
+        return tools.PassagesFound.model_validate(outcome.result)
+
+    return router
+
+
+def original_slices(database: Database, caller: Caller, document_id: int) -> Iterator[bytes]:
+    """Yield the original slice by slice, with no transaction open in between: a slow reader holds no connection."""
+    number = 0
+    while True:
+        with database.scope(caller.user_id, caller.zone) as scope:
+            content = DocumentRepository(scope).find_slice(document_id, number)
+        if content is None:
+            return
+        yield content
+        number += 1
+
+
+def _described(file: ReceivedFile) -> dict[str, Any]:
+    kind = kind_of(file.sent_name, file.file)
+    return {
+        "filename": storable(kind.filename),
+        "original_filename": storable(file.sent_name)[:LONGEST_ORIGINAL_NAME],
+        "content_type": kind.content_type,
+        "file_size": file.size,
+        "sha256": file.sha256,
+    }
+
+
+def _key_of(key: str | None, number: int) -> str | None:
+    """Return the idempotency key of one file of a request: the request's own for the first."""
+    return key if key is None or number == 0 else hash_of({"key": key, "file": number})
+
+
+def _download_headers(original: OriginalSeen) -> dict[str, str]:
+    """Return what makes a browser save the file, and run nothing in it wherever it is opened."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in original.filename)
+    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(original.filename, safe='')}"
+    return {
+        "Content-Disposition": named,
+        "Content-Length": str(original.file_size),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-store",
+    }

@@ -1,0 +1,66 @@
+"""When a line of a document is due: the words at its end, as far as they are understood."""
+
+import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from backend.tasks.dates import LONGEST, DueNotUnderstood, understand
+
+_LEAD = re.compile(
+    r"(?<![\w-])(?:by|until|till|before|on|no later than|due(?: by| on| date)?|deadline"
+    r"|bis(?: spätestens)?(?: zum| zur| am)?|spätestens(?: bis)?(?: zum| am)?|am|fällig(?: bis)?(?: zum| am)?|frist)"
+    r"(?: ?: ?| )",
+    re.IGNORECASE,
+)
+_DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:mon|diens|donners|frei|sams|sonn)tag|mittwoch"
+_BARE = re.compile(
+    rf"(?<![\w-])(?:today|tonight|tomorrow|heute|übermorgen|(?:next|this|nächste[nrs]?|diese[nrs]?) "
+    rf"(?:week|month|year|woche|monat|jahr|{_DAY})|\d{{4}}-\d\d-\d\d|\d{{1,2}}\.\d{{1,2}}\.\d{{4}})"
+    r"(?: (?:at|um) [\d: apmuhr]{1,12})?$",
+    re.IGNORECASE,
+)
+_IN_ENGLISH = tuple(
+    (re.compile(rf"\b{german}\b", re.IGNORECASE), english)
+    for german, english in (
+        (r"über ?morgen", "day after tomorrow"), (r"heute", "today"), (r"morgen", "tomorrow"),
+        (r"montag", "monday"), (r"dienstag", "tuesday"), (r"mittwoch", "wednesday"), (r"donnerstag", "thursday"),
+        (r"freitag", "friday"), (r"(?:samstag|sonnabend)", "saturday"), (r"sonntag", "sunday"),
+        (r"(?:zum )?ende de[rs]", "end of the"), (r"ende (?=nächst|diese)", "end of "),
+        (r"nächste[nrsm]?", "next"), (r"diese[nrsm]?", "this"),
+        (r"woche", "week"), (r"monate?s?", "month"), (r"jahre?s?", "year"),
+        (r"januar", "january"), (r"februar", "february"), (r"märz", "march"), (r"mai", "may"), (r"juni", "june"),
+        (r"juli", "july"), (r"oktober", "october"), (r"dezember", "december"),
+        (r"um (?=\d)", "at "), (r"(\d\d?:\d\d) ?uhr", r"\1"), (r"(\d\d?) ?uhr", r"\1:00"),
+        (r"(\d\d?)\. (?=[a-z])", r"\1 "),
+    )
+)  # fmt: skip
+_ENDS = " \t.,;!)]"
+_BEFORE = " \t,;:(\u2013\u2014-["
+
+
+def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetime | None]:
+    """Return a line without the words at its end that say when it is due, and that moment.
+
+    English and German are read: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". A line that ends in no
+    such words, or in ones that are not understood, comes back as it is.
+    """
+    text = line.rstrip(_ENDS)
+    places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]
+    if bare := _BARE.search(text, max(len(text) - LONGEST, 0)):
+        places.append((bare.start(), bare.start()))
+    for begins, when in sorted(places):
+        rest = text[:begins].rstrip(_BEFORE)
+        due = _moment(text[when:], now, zone)
+        if due is not None and rest:
+            return rest + ")" * (rest.count("(") - rest.count(")")), due
+    return line, None
+
+
+def _moment(words: str, now: datetime, zone: ZoneInfo) -> datetime | None:
+    words = words.strip()
+    for german, english in _IN_ENGLISH:
+        words = german.sub(english, words)
+    try:
+        return understand(words, now=now, zone=zone).at
+    except DueNotUnderstood:
+        return None

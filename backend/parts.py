@@ -1,0 +1,268 @@
+"""The parts that a process is made of which answers messages, and how they hang together."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from anyio import create_task_group
+from anyio.to_thread import run_sync
+
+from backend.agent.assistant import AgentAssistant
+from backend.configured import (
+    embedder_maker,
+    find_postgres,
+    keeping_rules,
+    make_authenticator,
+    make_database,
+    model_choice,
+    reading_limits,
+)
+from backend.conversations.repository import MessageRepository
+from backend.database import Database, Scope
+from backend.documents.embeddings import Embeddings
+from backend.documents.ingesting import Ingestor
+from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.repository import DocumentRepository
+from backend.documents.tools import DOCUMENT_TOOLS
+from backend.documents.upkeep import Upkeep
+from backend.identity.authenticator import Authenticator
+from backend.installation import Installation
+from backend.leases import Leases
+from backend.mcp_server.mount import McpMount
+from backend.mcp_server.tools import SPANNING_TOOLS, fetch, preparations, search
+from backend.notifications import Notifications
+from backend.operations.ledger import Ledger
+from backend.operations.perform import Operations
+from backend.runs.follow import Follower
+from backend.runs.live import Live
+from backend.runs.repository import RunRepository
+from backend.runs.turns import Turns
+from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
+from backend.settings import Settings
+from backend.tasks.repository import TaskRepository
+from backend.tasks.tools import TASK_TOOLS
+from backend.wire.signed_in import caller_of
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+    from starlette.types import ASGIApp
+
+TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *SPANNING_TOOLS)
+OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
+"""Without the pair that is there for outside clients: its results have no passages that could be cited."""
+LET_RUNS_END_SECONDS = 2.0
+"""How long a process that goes down lets its runs go on, before it hands them back."""
+LAST_SECONDS = 9.5
+"""After how long a process that was told to go down ends whatever happens."""
+UNREADY_SECONDS = 1.0
+"""How long a process that was told to go down still answers, so that balancers see that it is not ready."""
+
+
+class Parts:
+    """What a process is made of that answers messages, with or without doors for others."""
+
+    def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
+        """Put the parts together; `is_dedicated` is for a process that does nothing but execute runs."""
+        self.database = database = make_database(settings)
+        self.installation = Installation(
+            database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start
+        )
+        self.embeddings = Embeddings(database, embedder_maker(settings))
+        self.operations = make_operations(settings, database, self.embeddings)
+        self.authenticator = make_authenticator(settings, database)
+        self.assistant = AgentAssistant(
+            model_choice(settings),
+            OF_CHAT,
+            now=database.now,
+            max_steps=settings.max_steps,
+            history_characters=settings.history_characters,
+        )
+        self.mcp = McpMount(lambda: mcp_endpoint(settings, self.operations, self.authenticator))
+        self.notifications = Notifications(database, keeps_trying=is_dedicated)
+        live = Live()
+        leases = Leases(database, "runs", seconds=settings.lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
+        turns = Turns(
+            database,
+            self.assistant,
+            leases,
+            guest_turns_per_day=settings.guest_turns_per_day,
+            history_messages=settings.history_messages,
+            still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids),
+        )
+        self.worker = Worker(
+            database,
+            turns,
+            leases,
+            self.assistant,
+            live,
+            max_concurrent=settings.max_concurrent_runs,
+            keep_events=timedelta(days=settings.run_events_days),
+            on_work=self.notifications.want,
+        )
+        self.notifications.on_heard(self.worker.heard)
+        self.upkeep = Upkeep(
+            self.embeddings,
+            settings.embedding_model,
+            # The service makes no tables and no indexes but in a database of its own.
+            data_dir=None if settings.database_url else settings.data_dir,
+        )
+        self.ingestor = Ingestor(
+            database,
+            self.embeddings,
+            limits=reading_limits(settings),
+            keeps_originals=settings.store_originals,
+            forget=forget_document,
+        )
+        self.ingestion = Ingestion(
+            self.ingestor,
+            Leases(database, "documents", seconds=settings.lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER),
+            max_concurrent=settings.max_concurrent_ingestions or int(is_dedicated),
+            keep_deleted=timedelta(days=settings.document_days),
+            on_work=self.notifications.want,
+            on_grown=self.upkeep.look,
+        )
+        self.notifications.on_heard(self.ingestion.heard)
+        self.follower = Follower(
+            database,
+            live,
+            is_listening=lambda: self.notifications.is_listening,
+            on_waiting=self.worker.notice,
+        )
+        self._is_going_down = False
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no turn could be served now, for the owner, or None."""
+        if self._is_going_down:
+            return "The server is going down."
+        return self.assistant.not_ready if self.installation.is_ready else self.installation.reason
+
+    def go_down(self) -> None:
+        """Take no more work, and send those who follow a run to another process."""
+        self._is_going_down = True
+        self.worker.stop_claiming()
+        self.ingestion.stop_claiming()
+        self.follower.stop()
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Open the database in the background, execute runs inside the block, and leave none behind at its end."""
+        try:
+            async with create_task_group() as background:
+                background.start_soon(self._serve_database)
+                background.start_soon(self.mcp.serve, self.assistant.load)
+                try:
+                    yield
+                finally:
+                    self.go_down()
+                    async with create_task_group() as stopping:
+                        stopping.start_soon(partial(self.worker.stop, seconds=LET_RUNS_END_SECONDS))
+                        stopping.start_soon(self.ingestion.stop)
+                    background.cancel_scope.cancel()
+        finally:
+            await run_sync(self.installation.close)
+
+    async def _serve_database(self) -> None:
+        direct_url = await self.installation.open()
+        async with create_task_group() as background:
+            background.start_soon(self.notifications.listen, direct_url)
+            background.start_soon(self.worker.run)
+            background.start_soon(self.ingestion.run)
+            background.start_soon(self.upkeep.run, direct_url)
+
+
+def make_operations(settings: Settings, database: Database, embeddings: Embeddings) -> Operations:
+    """Return the one door, with what some tools are given before their transaction."""
+    address = settings.public_url or f"http://{settings.host}:{settings.port}"
+    return Operations(
+        database,
+        preparations=preparations(embeddings.query_vector, address=address, rules=keeping_rules(settings)),
+    )
+
+
+def forget_document(scope: Scope, document_id: int) -> bool:
+    """Blank a document's text wherever some was kept, or return False while a run still works with it."""
+    ledger, runs = Ledger(scope), RunRepository(scope)
+    done = ledger.of_document(document_id)
+    run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})
+    if not runs.are_ended(run_ids):
+        return False
+    for run_id in run_ids:
+        runs.purge(run_id)
+    MessageRepository(scope).forget_document(
+        document_id, run_ids=run_ids, operation_ids={operation.id for operation in done}
+    )
+    TaskRepository(scope).forget_document(document_id)
+    ledger.forget_text(done)
+    return True
+
+
+def mcp_endpoint(
+    settings: Settings, operations: Operations, authenticator: Authenticator
+) -> "tuple[MCPServer[Any], ASGIApp]":
+    """Import the MCP SDK, and return the server of our tools with its endpoint for outside clients."""
+    from backend.mcp_server.http import guarded_endpoint
+    from backend.mcp_server.server import build_server
+
+    server = build_server(TOOLS, operations)
+    return server, guarded_endpoint(
+        server,
+        lambda headers: caller_of(headers, authenticator, door="mcp"),
+        public_url=settings.public_url,
+        origins=settings.cors_origins,
+        host=None if settings.listens_publicly else settings.host,
+    )
+
+
+def give_up() -> None:
+    """End the process although a thread still waits, for a database that hangs, say; leases run out by themselves."""
+    structlog.get_logger().error("stop_overdue")
+    os._exit(1)
+
+
+@contextmanager
+def go_down_on_signal(parts: Parts) -> Iterator[None]:
+    """Go down in order as soon as the process is told to: first nobody is sent here any more, then the server stops.
+
+    Between the two `/ready` says so for a moment, and streams end with `reconnect`: the server waits for open requests
+    before it ends the lifespan, and a followed run keeps its request open. An impatient second signal changes nothing:
+    it would leave the embedded database behind, and the stop takes seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, Any] = {}
+
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            loop.call_soon_threadsafe(go_down, number, frame)
+
+    def go_down(number: int, frame: FrameType | None) -> None:
+        parts.go_down()
+        handler = before[signal.Signals(number)]
+        overdue = threading.Timer(LAST_SECONDS, give_up)
+        overdue.daemon = True
+        overdue.start()
+        if callable(handler):
+            loop.call_later(UNREADY_SECONDS, handler, number, frame)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        before[name] = signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,41 @@
+/** Asks before a document is deleted. */
+
+import { ApiError, call } from "./api.js";
+import { byId, failure } from "./dom.js";
+
+/**
+ * @param {{onDeleted: (id: number, filename: string) => void}} on
+ * @returns {(document: {id: number, filename: string}) => void} asks, and deletes what is confirmed
+ */
+export function createDeletion({ onDeleted }) {
+  const dialog = byId("delete-dialog");
+  const confirm = byId("delete-confirm");
+  /** @type {{id: number, filename: string} | null} */
+  let asked = null;
+
+  confirm.addEventListener("click", async () => {
+    if (asked === null) return;
+    const { id, filename } = asked;
+    confirm.disabled = true;
+    try {
+      await call(`/api/documents/${id}`, { method: "DELETE" });
+    } catch (error) {
+      // Somebody was quicker: it is gone all the same.
+      if (!(error instanceof ApiError && error.status === 404)) {
+        byId("delete-error").replaceChildren(failure(/** @type {Error} */ (error).message));
+        return;
+      }
+    } finally {
+      confirm.disabled = false;
+    }
+    dialog.close();
+    onDeleted(id, filename);
+  });
+
+  return (document) => {
+    asked = document;
+    byId("delete-title").textContent = `Delete ${document.filename}?`;
+    byId("delete-error").replaceChildren();
+    dialog.showModal();
+  };
+}

@@ -1,0 +1,216 @@
+/** The documents at the side: what is there, how far it is, and what can be done with it. */
+
+import { ApiError, call, get } from "./api.js";
+import { createDeletion } from "./deletion.js";
+import { byId, el, failure } from "./dom.js";
+import { announce } from "./notices.js";
+import { createPolling } from "./polling.js";
+import { openDocument } from "./viewer.js";
+
+const UNDER_WAY = ["pending", "processing"];
+
+/** @param {{onError: (error: any, retry: (() => void) | null) => void}} on */
+export function createDocumentList({ onError }) {
+  const list = byId("document-list");
+  /** The rows that are shown, by the document's id. @type {Map<number, {item: any, status: string}>} */
+  const rows = new Map();
+  const polling = createPolling({ ids: underWay, look });
+  const askToDelete = createDeletion({ onDeleted });
+  let round = 0;
+
+  /** Read the list again. An answer that a newer request overtook is dropped. */
+  function refresh() {
+    return fill(++round);
+  }
+
+  /** @param {number} mine */
+  async function fill(mine, cursor = "") {
+    try {
+      const page = await get(`/api/documents${cursor ? `?${new URLSearchParams({ cursor })}` : ""}`);
+      if (mine !== round) return;
+      list.querySelector(".more")?.remove();
+      if (!cursor) keepOnly(page.documents);
+      for (const found of page.documents) show(found, "end");
+      if (page.next_cursor) {
+        const more = () => fill(mine, page.next_cursor);
+        list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
+      }
+    } catch (error) {
+      if (mine !== round) return;
+      if (cursor || rows.size || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      list.replaceChildren(el("li", { class: "more" }, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
+    }
+    tell();
+    polling.start();
+  }
+
+  /** @param {any[]} documents */
+  function keepOnly(documents) {
+    const stay = new Set(documents.map(({ id }) => id));
+    for (const id of rows.keys()) if (!stay.has(id)) drop(id);
+    for (const item of [...list.children]) if (!item.dataset.documentId) item.remove();
+  }
+
+  /** Show a document where it stands already, else at an end of the list. @param {any} found @param {"start" | "end"} place */
+  function show(found, place) {
+    const before = rows.get(found.id);
+    const item = before?.item ?? el("li", { class: "document", "data-testid": "document", "data-document-id": found.id });
+    rows.set(found.id, { item, status: found.status });
+    fillRow(item, found);
+    if (!before) list[place === "start" ? "prepend" : "append"](item);
+    if (before && before.status !== found.status) sayOutcome(found);
+  }
+
+  /** @param {any} item @param {any} found */
+  function fillRow(item, found) {
+    const active = /** @type {HTMLElement | null} */ (document.activeElement);
+    const focused = item.contains(active) && active?.dataset.action;
+    item.dataset.status = found.status;
+    item.replaceChildren(...parts(found, { download, askToDelete }));
+    // A row is made anew while it is read: whoever works with the keyboard keeps a place on the page.
+    if (focused) (item.querySelector(`[data-action="${focused}"]`) ?? item.querySelector("button"))?.focus();
+  }
+
+  /** @param {any} document */
+  async function download({ id, filename }) {
+    try {
+      const response = await call(`/api/documents/${id}/content`, { headers: { Accept: "*/*" } });
+      save(await response.blob(), filename);
+    } catch (error) {
+      onError(named(error, filename), null);
+    }
+  }
+
+  /** See how far a document is. @param {number} id @returns {Promise<boolean>} whether anything has changed */
+  async function look(id) {
+    const before = list.textContent;
+    try {
+      const found = await get(`/api/documents/${id}`);
+      if (rows.has(id)) show(found, "start");
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.passing) return false;
+      if (error.status === 404) drop(id);
+      else {
+        polling.stop();
+        onError(error, null);
+      }
+    }
+    tell();
+    return list.textContent !== before;
+  }
+
+  /** @param {number} id @param {string} filename */
+  function onDeleted(id, filename) {
+    const item = rows.get(id)?.item;
+    const next = item?.nextElementSibling ?? item?.previousElementSibling;
+    drop(id);
+    tell();
+    (next?.querySelector("button") ?? byId("upload")).focus();
+    announce(`${filename} was deleted.`);
+  }
+
+  /** @param {number} id */
+  function drop(id) {
+    rows.get(id)?.item.remove();
+    rows.delete(id);
+  }
+
+  function underWay() {
+    return [...rows].filter(([, { status }]) => UNDER_WAY.includes(status)).map(([id]) => id);
+  }
+
+  function tell() {
+    const more = list.querySelector(".more button") ? "+" : "";
+    byId("document-count").textContent = rows.size ? `${rows.size}${more}` : "";
+    byId("document-count-small").textContent = byId("document-count").textContent;
+    byId("documents-empty").hidden = list.childElementCount > 0;
+    byId("documents-opener").dataset.busy = String(underWay().length > 0);
+  }
+
+  return {
+    refresh,
+    /** A document that the server has just taken. @param {any} document */
+    add(document) {
+      show(document, "start");
+      tell();
+      polling.start();
+    },
+    clear() {
+      round += 1;
+      polling.stop();
+      rows.clear();
+      list.replaceChildren();
+      tell();
+    },
+  };
+}
+
+/** @param {any} found @param {{download: (found: any) => void, askToDelete: (found: any) => void}} can */
+function parts(found, { download, askToDelete }) {
+  const { filename, status } = found;
+  const action = (/** @type {string} */ id, /** @type {string} */ label, /** @type {() => void} */ onclick) =>
+    el("button", { type: "button", class: "link", "data-action": id, "data-testid": `document-${id}`, "aria-label": `${label} ${filename}`, onclick }, label);
+  const actions = el("p", { class: "document-actions" }, action("download", "Download", () => download(found)), action("delete", "Delete", () => askToDelete(found)));
+  const state = UNDER_WAY.includes(status) ? [progress(found)] : status === "failed" ? [reason(found)] : [];
+  return [nameOf(found), facts(found), ...state, actions];
+}
+
+/** @param {any} found */
+function nameOf(found) {
+  const name = { class: "document-name", "data-testid": "document-name" };
+  if (found.status !== "ready") return el("p", name, el("bdi", {}, found.filename));
+  const opens = { type: "button", "data-action": "open", title: `Read ${found.filename}`, onclick: () => openDocument(found) };
+  return el("button", { ...name, ...opens }, el("bdi", {}, found.filename));
+}
+
+/** @param {any} document */
+function facts({ id, file_size, pages, has_pages, created_at }) {
+  const at = new Date(created_at);
+  const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  const day = at.toLocaleDateString("en", { month: "short", day: "numeric", year });
+  const told = [`#${id}`, sizeText(file_size), ...(pages && has_pages ? [`${pages.toLocaleString("en")} ${pages === 1 ? "page" : "pages"}`] : [])];
+  const line = el("p", { class: "task-facts", "data-testid": "document-facts" }, ...told.map((fact) => el("span", {}, fact)));
+  line.append(el("time", { datetime: created_at }, day));
+  return line;
+}
+
+/** @param {any} document */
+function progress({ filename, has_pages, progress: { stage, done, total } }) {
+  const words = { waiting: "Waiting", reading: "Reading", indexing: "Indexing" }[/** @type {string} */ (stage)] ?? "Waiting";
+  const counts = done && total ? ` ${done.toLocaleString("en")} of ${total.toLocaleString("en")} ${has_pages ? "pages" : "parts"}` : "";
+  const bar = el("progress", { max: total || 1, value: done && total ? done : null, "aria-label": `${filename}: ${words}` });
+  return el("div", { class: "document-progress", "data-stage": stage }, bar, el("p", { "data-testid": "document-state" }, words + counts));
+}
+
+/** @param {any} document */
+function reason(document) {
+  return el("p", { class: "document-reason", "data-testid": "document-state" }, document.reason || "It could not be read.");
+}
+
+/** @param {any} document */
+function sayOutcome({ filename, status, reason: why }) {
+  if (status === "ready") announce(`${filename} is ready. You can ask about it.`);
+  if (status === "failed") announce(`${filename} failed. ${why ?? ""}`);
+}
+
+/** @param {Blob} blob @param {string} filename */
+function save(blob, filename) {
+  const url = URL.createObjectURL(blob);
+  el("a", { href: url, download: filename }).click();
+  // The browser reads it after the click.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** The same error, with the file named. @param {any} error @param {string} filename */
+export function named(error, filename) {
+  if (!(error instanceof ApiError) || error.message.includes(filename)) return error;
+  return new ApiError(error.status, `${filename}: ${error.message}`, error.code);
+}
+
+/** In the units in which the server tells its limits. @param {number} bytes */
+function sizeText(bytes) {
+  if (bytes < 1024) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
+  const kibibytes = bytes / 1024;
+  if (kibibytes < 1024) return `${Math.round(kibibytes)} KiB`;
+  return `${(kibibytes / 1024).toLocaleString("en", { maximumFractionDigits: 1 })} MiB`;
+}

@@ -1,0 +1,106 @@
+/** Shows the text of a document's page, with the words that an answer rests on marked. */
+
+import { get } from "./api.js";
+import { byId, el, failure } from "./dom.js";
+
+/**
+ * @typedef {object} Place what is shown
+ * @property {number} document
+ * @property {string} word what a page of it is called
+ * @property {{path: string, start?: number, end?: number}} [cited] where the source stands
+ */
+
+/** @type {Place | null} */
+let place = null;
+/** What the server told last. @type {any} */
+let shown = null;
+/** The page of the source, once it is known. @type {any} */
+let source = null;
+let round = 0;
+
+/** Show where a citation's words stand. @param {any} citation */
+export function openSource({ document_id, passage_id, filename, page_number, start, end }) {
+  const path = `/api/documents/${document_id}/passages/${passage_id}`;
+  open({ document: document_id, word: page_number === null ? "Part" : "Page", cited: { path, start, end } }, filename, path);
+}
+
+/** Show a document from its first page on. @param {any} document */
+export function openDocument({ id, filename, has_pages }) {
+  open({ document: id, word: has_pages ? "Page" : "Part" }, filename, pagePath(id, 1));
+}
+
+/** @param {number} document @param {number} number */
+function pagePath(document, number) {
+  return `/api/documents/${document}/pages/${number}`;
+}
+
+/** @param {Place} what @param {string} filename @param {string} path */
+function open(what, filename, path) {
+  place = what;
+  shown = source = null;
+  byId("viewer-title").textContent = filename;
+  byId("viewer-place").textContent = "";
+  byId("viewer-text").replaceChildren();
+  byId("viewer").showModal();
+  load(path);
+}
+
+/** @param {string} path */
+async function load(path) {
+  const mine = ++round;
+  byId("viewer").setAttribute("aria-busy", "true");
+  try {
+    const page = await get(path);
+    if (mine !== round || place === null) return;
+    if (path === place.cited?.path) source = page;
+    show(page, place);
+  } catch (error) {
+    if (mine !== round) return;
+    byId("viewer-text").replaceChildren(failure(/** @type {Error} */ (error).message, "Try again", () => load(path)));
+  }
+  byId("viewer").removeAttribute("aria-busy");
+}
+
+/** @param {any} page @param {Place} what */
+function show(page, { word, cited }) {
+  shown = page;
+  byId("viewer-title").textContent = page.filename;
+  byId("viewer-place").textContent = `${word} ${page.page_number} of ${page.pages}`;
+  able("viewer-previous", page.page_number > 1);
+  able("viewer-next", page.page_number < page.pages);
+  const isSource = source?.page_number === page.page_number;
+  const { start, end } = isSource ? { start: cited?.start ?? source.start, end: cited?.end ?? source.end } : {};
+  byId("viewer-text").replaceChildren(...marked(page, start, end));
+  byId("viewer-scroll").scrollTop = 0;
+  byId("viewer-text").querySelector("mark")?.scrollIntoView({ block: "center" });
+}
+
+/** @param {string} id @param {boolean} can */
+function able(id, can) {
+  // A disabled button would lose the focus of whoever leafs with the keyboard.
+  byId(id).setAttribute("aria-disabled", String(!can));
+}
+
+/** @param {any} page @param {number} [start] @param {number} [end] in code points, as on the wire @returns {(Node | string)[]} */
+function marked({ text, is_scanned }, start, end) {
+  if (!text.trim()) return [el("p", { class: "note" }, is_scanned ? "This page is a picture without text." : "This page has no text.")];
+  if (start === undefined || end === undefined || end <= start) return [text];
+  const points = Array.from(text);
+  const part = (/** @type {number} */ from, /** @type {number} */ to) => points.slice(from, to).join("");
+  return [part(0, start), el("mark", { "data-testid": "viewer-mark" }, part(start, end)), part(end, points.length)];
+}
+
+/** @param {number} by */
+function leaf(by) {
+  const number = shown && shown.page_number + by;
+  if (place && number >= 1 && number <= shown.pages) load(pagePath(place.document, number));
+}
+
+byId("viewer-previous").addEventListener("click", () => leaf(-1));
+byId("viewer-next").addEventListener("click", () => leaf(1));
+byId("viewer-closer").addEventListener("click", () => byId("viewer").close());
+byId("viewer").addEventListener("click", (/** @type {Event} */ event) => event.target === byId("viewer") && byId("viewer").close());
+byId("viewer").addEventListener("close", () => {
+  round += 1;
+  place = null;
+});

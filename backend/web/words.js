@@ -1,0 +1,47 @@
+/** Says in words what a tool does with documents. */
+
+/** @param {any} value */
+const quoted = (value) => `“${String(value ?? "")}”`;
+
+/** @param {number} count @param {string} noun */
+const counted = (count, noun) => (count ? `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}` : `no ${noun}`);
+
+/** @param {any} list @param {string} noun */
+const found = (list, noun) => (Array.isArray(list) ? ` (${counted(list.length, noun)})` : "");
+
+/** For each tool what it does and, once its result is there, what it did. @type {Record<string, (given: any, result: any) => string>} */
+const WORDS = {
+  search_documents: (given, result) => `${result ? "Searched" : "Searching"} your documents: ${quoted(given.query)}${found(result?.passages, "passage")}`,
+  list_documents: (_, result) => `${result ? "Looked" : "Looking"} through your documents${found(result?.documents, "document")}`,
+  read_document: (given, result) => `${result ? "Read" : "Reading"} ${result?.filename ? quoted(result.filename) : `document ${given.document_id}`}, from page ${given.page ?? 1}`,
+  add_document: (given, result) => `${result ? "Filed" : "Filing"} the document ${quoted(given.title)}`,
+  create_tasks_from_document: (given, result) => tasksFrom(given, result),
+  search: (given, result) => `${result ? "Searched" : "Searching"} your documents and tasks: ${quoted(given.query)}${found(result?.results, "result")}`,
+};
+
+/** @param {any} given @param {any} result */
+function tasksFrom(given, result) {
+  const doing = given.dry_run === false ? ["Making tasks", "Made tasks"] : ["Looking for tasks", "Looked for tasks"];
+  const where = given.dry_run === false ? "from" : "in";
+  return `${doing[result ? 1 : 0]} ${where} document ${given.document_id}${found(result?.tasks, "task")}`;
+}
+
+/**
+ * Return what a call does, as a sentence part, or null for a tool that speaks for itself.
+ * @param {string} name
+ * @param {any} given its arguments
+ * @param {any} [result] none while it runs and when it failed
+ */
+export function inWords(name, given, result) {
+  return Object.hasOwn(WORDS, name) ? WORDS[name](given ?? {}, parsed(result)) : null;
+}
+
+/** @param {any} result */
+function parsed(result) {
+  if (typeof result !== "string") return result;
+  try {
+    return JSON.parse(result);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,1 @@
+"""What search finds, how fast, and at what cost: against judged questions, brute force, and plain SQL."""

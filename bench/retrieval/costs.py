@@ -1,0 +1,186 @@
+"""What a search costs a user with 10,000 passages: time beside plain SQL, and CPU on both sides of the socket."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+
+from backend.documents.embedding import Embedder
+from backend.documents.index import literal
+from backend.documents.search import CANDIDATES, QueryVector, Search
+from backend.documents.words import K1, B
+from bench.retrieval.sets import DEPTH, Judged, recall
+from bench.retrieval.shelves import MODEL_ID, Shelves, Text, Vectors, embedded, passage_texts, texts_of
+
+USER = "ten thousand"
+PASSAGES = 10_000
+PASSAGES_OF_A_DOCUMENT = 40
+NOISE = 0.02
+"""Of each dimension; a passage and its like are as near to each other as two versions of one text."""
+
+
+@dataclass
+class Costs:
+    """Of many questions, each asked once."""
+
+    questions: int
+    search: list[float] = field(default_factory=list)
+    """Milliseconds of a search in its transaction, without embedding."""
+    halves: list[float] = field(default_factory=list)
+    """Milliseconds of the plain SQL of both halves."""
+    cpu_embedding: float = 0.0
+    """Milliseconds of CPU that embedding a question takes, the mean."""
+    cpu_process: float = 0.0
+    cpu_database: float = 0.0
+    recall: float = 0.0
+    """Recall@10 of the nearest, against brute force in this process."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times the time of plain SQL a search takes, by the medians."""
+        return statistics.median(self.search) / statistics.median(self.halves)
+
+    @property
+    def cpu(self) -> float:
+        """Milliseconds of CPU in all."""
+        return self.cpu_embedding + self.cpu_process + self.cpu_database
+
+
+def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, *, most: int) -> Costs:
+    """Give a user 10,000 passages of the sets' texts, ask questions of each set, and return what they cost."""
+    chance = np.random.default_rng(1)
+    vectors = _fill(shelves, sets, embedder, cache, chance)
+    questions = [question for judged in sets for question in judged.some(most)]
+    found = Costs(len(questions))
+    asked: list[list[float]] = []
+    with _cpu(os.getpid()) as spent:
+        for question in questions:
+            asked += embedder.embed([question], "query")
+    found.cpu_embedding = spent() / len(questions)
+    with shelves.user(USER) as scope:
+        nearest = [_nearest(Search(scope), question, values) for question, values in zip(questions, asked, strict=True)]
+    exact = [_brute_force(vectors, values) for values in asked]
+    found.recall = statistics.fmean(recall(one, other) for one, other in zip(nearest, exact, strict=True))
+    _time_searches(shelves, questions, asked, found)
+    _time_halves(shelves, questions, asked, found)
+    return found
+
+
+def _fill(
+    shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, chance: np.random.Generator
+) -> Vectors:
+    """Index the user's documents: runs of the sets' passages, each in several; return all vectors, by passage id."""
+    shelves.add_user(USER)
+    shelf: list[tuple[str, Text, Any]] = []
+    for judged in sets:
+        documents = texts_of(judged, embedder)
+        vectors = embedded(embedder, passage_texts(documents), "passage", cache)
+        texts = [(language, one) for _, language, passages in documents for one in passages]
+        shelf += [(language, one, vector) for (language, one), vector in zip(texts, vectors, strict=True)]
+    kept: list[Vectors] = []
+    while len(kept) < PASSAGES:
+        start = int(chance.integers(len(shelf) - PASSAGES_OF_A_DOCUMENT))
+        part = shelf[start : start + PASSAGES_OF_A_DOCUMENT]
+        near = [_unit(vector + chance.normal(0, NOISE, len(vector))) for _, _, vector in part]
+        with shelves.user(USER) as scope:
+            passages = [(one, vector.tolist()) for (_, one, _), vector in zip(part, near, strict=True)]
+            shelves.keep(scope, "book", part[0][0], passages)
+        kept += near
+    shelves.run("vacuum analyze")
+    return np.array(kept, dtype=np.float16).astype(np.float32)
+
+
+def _time_searches(shelves: Shelves, questions: Sequence[str], asked: Sequence[list[float]], found: Costs) -> None:
+    backend = _backend(shelves)
+    with _cpu(os.getpid()) as process, _cpu(backend) as database:
+        for question, values in zip(questions, asked, strict=True):
+            began = time.perf_counter()
+            with shelves.user(USER) as scope:
+                Search(scope).find(question, QueryVector(MODEL_ID, values), document_ids=None, limit=DEPTH)
+            found.search.append((time.perf_counter() - began) * 1_000)
+        found.cpu_process = process() / len(questions)
+        found.cpu_database = database() / len(questions)
+
+
+def _time_halves(shelves: Shelves, questions: Sequence[str], asked: Sequence[list[float]], found: Costs) -> None:
+    with shelves.connected() as connection, connection.cursor() as cursor:
+        for question, values in zip(questions, asked, strict=True):
+            began = time.perf_counter()
+            cursor.execute("set local role docutalk_app")
+            cursor.execute("select set_config('app.user_id', %s, true)", (USER,))
+            common = {"user_id": USER, "query": question, "vector": literal(values)}
+            cursor.execute(_VECTORS, common | {"model_id": MODEL_ID, "most": CANDIDATES})
+            cursor.fetchall()
+            cursor.execute(_WORDS, common | {"k1": K1, "b": B, "most": CANDIDATES})
+            cursor.fetchall()
+            connection.commit()
+            found.halves.append((time.perf_counter() - began) * 1_000)
+
+
+def _nearest(search: Search, question: str, values: list[float]) -> list[int]:
+    """Return the nearest passages, as search sees them."""
+    candidates, _ = search.candidates(question, QueryVector(MODEL_ID, values), document_ids=None, depth=DEPTH)
+    return [one.id for one in sorted(candidates, key=lambda one: -(one.similarity or -1.0))[:DEPTH]]
+
+
+def _brute_force(vectors: Vectors, values: Sequence[float]) -> list[int]:
+    question = np.array(values, dtype=np.float16).astype(np.float32)
+    return [int(place) + 1 for place in np.argsort(-(vectors @ question), kind="stable")[:DEPTH]]
+
+
+def _unit(vector: Any) -> Any:
+    return vector / np.linalg.norm(vector)
+
+
+def _backend(shelves: Shelves) -> int:
+    """Return the process id of the server's end of the pool's only connection."""
+    with shelves.user(USER) as scope:
+        return int(scope.session.execute(text("select pg_backend_pid()")).scalar_one())
+
+
+@contextmanager
+def _cpu(pid: int) -> Iterator[Callable[[], float]]:
+    """Yield what tells the milliseconds of CPU that a process has spent since."""
+    start = cpu_seconds(pid)
+    yield lambda: (cpu_seconds(pid) - start) * 1_000
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process so far, to the hundredth, or better where the kernel tells."""
+    if pid == os.getpid():
+        return time.process_time()
+    told = Path(f"/proc/{pid}/schedstat")
+    if told.exists():
+        return int(told.read_text().split()[0]) / 1e9
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+# What one would write by hand, without languages, documents that may not be found, or a bound.
+_VECTORS = """
+select chunk_id, (embedding <#> %(vector)s::halfvec) + 0 as distance from chunk_vectors
+where user_id = %(user_id)s and model_id = %(model_id)s order by distance limit %(most)s
+"""
+_WORDS = """
+with size as (
+    select sum(chunks) as passages, (sum(words) / sum(chunks))::float8 as average from documents
+    where user_id = %(user_id)s
+), hits as (
+    select lexeme, unnest(chunk_ids) as id, unnest(counts) as count, unnest(lengths) as length from postings
+    where user_id = %(user_id)s and language = 'english'
+      and lexeme = any(tsvector_to_array(to_tsvector('english', %(query)s)))
+), rarity as (
+    select lexeme, ln(1 + (passages - count(*) + 0.5)::float8 / (count(*) + 0.5)::float8) as weight
+    from hits, size group by lexeme, passages
+)
+select id, sum(weight * count * (%(k1)s::float8 + 1)
+    / (count + %(k1)s::float8 * (1 - %(b)s::float8 + %(b)s::float8 * length / average))) as bm25
+from hits join rarity using (lexeme), size group by id order by bm25 desc limit %(most)s
+"""

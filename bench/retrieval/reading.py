@@ -1,0 +1,151 @@
+"""Ingestion from a PDF to a document that is ready: passages for each second of CPU, and memory."""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import resource
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.database import Database
+from backend.documents.embedding import Embedder, Kind, embedder
+from backend.documents.embeddings import Embeddings
+from backend.documents.ingesting import Ingestor
+from backend.documents.reading import Limits
+from backend.documents.repository import DocumentRepository, NewFile
+from backend.documents.room import KeepingRules
+from backend.leases import Leases
+from bench.retrieval.costs import cpu_seconds
+from bench.retrieval.shelves import ZONE, Shelves
+
+CHARACTERS = 900
+LINE = 90
+SECONDS = 3_600.0
+
+
+@dataclass
+class Reading:
+    """One document's ingestion in a process of its own."""
+
+    pages: int
+    passages: int = 0
+    status: str = ""
+    embedding: float = 0.0
+    """Seconds of CPU that went into embedding."""
+    rest: float = 0.0
+    """Seconds of CPU of all else: parsing in the child, cutting, and the process and the database's end of it."""
+    megabytes: float = 0.0
+    """The most memory that the process held."""
+    child_megabytes: float = 0.0
+    """The most memory that the parser held."""
+
+    @property
+    def per_second(self) -> float:
+        """Passages for each second of CPU."""
+        return self.passages / (self.embedding + self.rest)
+
+    @property
+    def rest_share(self) -> float:
+        """The part of the CPU that is not embedding."""
+        return self.rest / (self.embedding + self.rest)
+
+
+class Timed:
+    """An embedder that knows how many seconds of CPU it took."""
+
+    def __init__(self, of: Embedder) -> None:
+        """Wrap a model."""
+        self.id, self.dim, self.max_tokens = of.id, of.dim, of.max_tokens
+        self.seconds = 0.0
+        self._of = of
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
+        """Embed and take the time."""
+        began = time.process_time()
+        try:
+            return self._of.embed(texts, kind)
+        finally:
+            self.seconds += time.process_time() - began
+
+    def count(self, text: str) -> int:
+        """Count the tokens of a text; that is part of cutting."""
+        return self._of.count(text)
+
+
+def reading(shelves: Shelves, words: str, *, pages: int, model: str) -> Reading:
+    """Ingest a PDF of so many pages, of which each makes one passage, and return what it took."""
+    user = f"reader of {pages}"
+    shelves.add_user(user)
+    content = pdf(words, pages)
+    file = NewFile(
+        filename="book.pdf",
+        original_filename="book.pdf",
+        content_type="application/pdf",
+        file_size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    with shelves.user(user) as scope:
+        DocumentRepository(scope).keep(file, [content], KeepingRules())
+    queue: multiprocessing.Queue[Reading] = multiprocessing.get_context("spawn").Queue()
+    process = multiprocessing.get_context("spawn").Process(target=_ingest, args=(shelves.url, pages, model, queue))
+    process.start()
+    try:
+        return queue.get(timeout=SECONDS)
+    finally:
+        process.join(30)
+
+
+def pdf(words: str, pages: int) -> bytes:
+    """Return a PDF of so many pages with about 900 characters of text each."""
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]  # It has no types.
+
+    text = " ".join(words.encode("latin-1", errors="ignore").decode("latin-1").split())
+    lines = textwrap.wrap(text, LINE)
+    of_a_page = CHARACTERS // LINE
+    file = io.BytesIO()
+    canvas = Canvas(file)
+    for page in range(pages):
+        drawn = canvas.beginText(50, 780)
+        for place in range(of_a_page):
+            drawn.textLine(lines[(page * of_a_page + place) % len(lines)])
+        canvas.drawText(drawn)
+        canvas.showPage()
+    canvas.save()
+    return file.getvalue()
+
+
+def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Reading]") -> None:
+    database = Database(pool_size=1)
+    database.open(url)
+    embeddings = Embeddings(database, lambda name: embedder(name, keys={}, base_url=None, timeout_seconds=60))
+    timed = Timed(embeddings.embedder(model))
+    embeddings = Embeddings(database, lambda _name: timed)
+    # What a process loads once is no part of a document.
+    timed.embed(["warm"], "passage")
+    timed.seconds = 0.0
+    ingestor = Ingestor(
+        database, embeddings, limits=Limits(), keeps_originals=True, forget=lambda _scope, _document_id: True
+    )
+    leases = Leases(database, "documents", seconds=SECONDS, most_of_a_user=1)
+    with database.transaction(None) as session:
+        backend = session.connection().connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
+    started = _spent(backend)
+    work = leases.claim(ingestor.begin)
+    assert work is not None  # noqa: S101  It was just filed.
+    found = Reading(pages, status=ingestor.ingest(work, lambda: False))
+    found.embedding = timed.seconds
+    found.rest = _spent(backend) - started - timed.seconds
+    found.megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found.child_megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    with database.scope(work.lease.user_id, ZONE) as scope:
+        found.passages = DocumentRepository(scope).get(int(work.lease.id)).chunks
+    queue.put(found)
+
+
+def _spent(backend: int) -> float:
+    """Return the seconds of CPU of this process, its children and the database's end of its connection."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return cpu_seconds(os.getpid()) + children.ru_utime + children.ru_stime + cpu_seconds(backend)

@@ -1,0 +1,182 @@
+"""Users with documents in a database of the benchmark's own."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import psycopg2
+from numpy.typing import NDArray
+from sqlalchemy import make_url, text
+
+from backend.database import Database, Scope
+from backend.documents.chunking import cut, prefixed
+from backend.documents.embedding import Embedder
+from backend.documents.index import Index, IndexedPassage, literal
+from backend.documents.language import language_of
+from backend.documents.reading import Page
+from backend.embedded_postgres import EmbeddedPostgres
+from backend.schema import migrate
+from bench.retrieval.sets import Judged
+
+ZONE = ZoneInfo("UTC")
+LANGUAGE_CHARACTERS = 3_000
+MODEL_ID = 1
+EMBEDDED_AT_ONCE = 16
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A passage before it has a vector."""
+
+    content: str
+    headings: str
+    start: int = 0
+
+
+class Shelves:
+    """The database: every user in it is one of the benchmark's."""
+
+    def __init__(self, url: str) -> None:
+        """Open the migrated database at the superuser's URL."""
+        self.url = url
+        self.database = Database()
+        self.database.open(url)
+
+    @contextmanager
+    def user(self, name: str) -> Iterator[Scope]:
+        """Open a transaction as a user."""
+        with self.database.scope(name, ZONE) as scope:
+            yield scope
+
+    def add_user(self, name: str) -> None:
+        """Make a user who has nothing."""
+        self.run("insert into users (user_id, kind, name) values (%s, 'guest', %s)", name, name)
+
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement as the superuser, outside a transaction."""
+        with self.connected() as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Connect as the superuser, with nothing in between."""
+        url = make_url(self.url)
+        connection = psycopg2.connect(
+            host=url.query["host"], port=url.query["port"], user=url.username, dbname=url.database
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def keep(self, scope: Scope, name: str, language: str, passages: Sequence[tuple[Text, Any]]) -> int:
+        """Index a document of these passages and vectors, and return its number."""
+        values = {"user_id": scope.user_id, "name": name, "language": language}
+        document_id = int(scope.session.execute(_DOCUMENT, values).scalar_one())
+        indexed = [
+            IndexedPassage(1, place, one.start, one.start + len(one.content), one.content, one.headings, list(vector))
+            for place, (one, vector) in enumerate(passages)
+        ]
+        for first in range(0, len(indexed), EMBEDDED_AT_ONCE):
+            batch = indexed[first : first + EMBEDDED_AT_ONCE]
+            added = Index(scope).add(document_id, language=language, model_id=MODEL_ID, passages=batch)
+            counts = {"user_id": scope.user_id, "id": document_id, "chunks": added.chunks, "words": added.words}
+            scope.session.execute(_COUNTED, counts)
+        return document_id
+
+    def copy_vectors(self, user: str, vectors: Vectors, *, passages_of_a_document: int = 40) -> None:
+        """Give a user documents of nothing but vectors."""
+        self.add_user(user)
+        self.run(_EMPTY_DOCUMENTS, user, passages_of_a_document, -(-len(vectors) // passages_of_a_document))
+        self.run(_EMPTY_CHUNKS, user, passages_of_a_document, len(vectors))
+        with tempfile.TemporaryFile("w+") as file, self.connected() as connection, connection.cursor() as cursor:
+            for place, vector in enumerate(vectors):
+                document = place // passages_of_a_document + 1
+                file.write(f"{user}\t{MODEL_ID}\t{place + 1}\t{document}\t{literal(vector)}\n")
+            file.seek(0)
+            cursor.copy_expert(
+                "copy chunk_vectors (user_id, model_id, chunk_id, document_id, embedding) from stdin", file
+            )
+            connection.commit()
+
+
+@contextmanager
+def shelves() -> Iterator[Shelves]:
+    """Start a database for the benchmark alone; yields it, and removes it."""
+    # The database's socket needs a short path, and its own user has to reach it.
+    with tempfile.TemporaryDirectory(prefix="retrieval-") as directory:
+        Path(directory).chmod(0o755)
+        postgres = EmbeddedPostgres.start(Path(directory, "postgres"))
+        try:
+            migrate(postgres.url, service_url=postgres.url)
+            opened = Shelves(postgres.url)
+            yield opened
+            opened.database.close()
+        finally:
+            postgres.stop()
+
+
+def texts_of(judged: Judged, embedder: Embedder) -> list[tuple[str, str, list[Text]]]:
+    """Return each document's id, language and passages, as ingestion would cut them."""
+    found = []
+    for number, title, content in judged.documents:
+        passages = cut(Page(1, content, (), False), title=title or f"{number}.txt", path=[], embedder=embedder)
+        language = language_of(content[:LANGUAGE_CHARACTERS])
+        found.append((number, language, [Text(one.text, one.headings, one.start) for one in passages]))
+    return found
+
+
+def embedded(embedder: Embedder, texts: Sequence[str], kind: Any, cache: Path | None) -> Vectors:
+    """Return texts' vectors, from a file of `cache` if it has them."""
+    path = cache / f"{embedder.id}-{kind}-{_mark(texts)}.npy" if cache else None
+    if path and path.exists():
+        kept: Vectors = np.load(path)
+        return kept
+    vectors = np.array(embedder.embed(texts, kind), dtype=np.float32)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, vectors)
+    return vectors
+
+
+def passage_texts(documents: Sequence[tuple[str, str, list[Text]]]) -> list[str]:
+    """Return what is embedded of all passages, in order."""
+    return [prefixed(one.headings, one.content) for _, _, passages in documents for one in passages]
+
+
+def _mark(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+_DOCUMENT = text(
+    """
+    insert into documents
+        (user_id, id, filename, original_filename, content_type, file_size, sha256, status, language, ended_at)
+    select :user_id, n, :name, :name, 'text/plain', 0, n, 'ready', :language, now()
+    from (select coalesce(max(id), 0) + 1 as n from documents where user_id = :user_id) as next
+    returning id
+    """
+)
+_COUNTED = text(
+    "update documents set chunks = chunks + :chunks, words = words + :words where user_id = :user_id and id = :id"
+)
+_EMPTY_DOCUMENTS = """
+insert into documents
+    (user_id, id, filename, original_filename, content_type, file_size, sha256, status, language, chunks, words)
+select %s, n, n, n, 'text/plain', 0, n, 'ready', 'simple', %s, 1 from generate_series(1, %s) as n
+"""
+_EMPTY_CHUNKS = """
+insert into chunks (user_id, id, document_id, content, page, chunk_index, start, "end")
+select u.name, n, (n - 1) / u.many + 1, '', 1, n, 0, 0
+from (values (%s, %s)) as u (name, many), generate_series(1, %s) as n
+"""
+_COPY = "copy chunk_vectors (user_id, model_id, chunk_id, document_id, embedding) from stdin"

@@ -1,0 +1,106 @@
+"""Documents as ingestion leaves them, filed at once: a paragraph is a passage, and its words are its meaning."""
+
+import hashlib
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.database import Database, Scope
+from backend.documents.index import Index, IndexedPassage
+from backend.documents.models import Document, DocumentPage
+from backend.documents.repository import DocumentRepository, NewFile
+from backend.documents.room import KeepingRules
+from backend.documents.search import QueryVector
+from backend.identity.caller import Caller
+from backend.mcp_server.tools import preparations
+from backend.operations.perform import Operations
+
+ADDRESS = "https://docutalk.example"
+DIM = 384
+MODEL_ID = 1
+
+
+def meaning(text: str) -> list[float]:
+    """Return a vector of length 1 by the words of a text, so that texts of like words are near."""
+    values = [0.0] * DIM
+    for word in re.findall(r"\w+", text.lower()) or [text]:
+        values[zlib.crc32(word.encode()) % DIM] += 1.0
+    length = sum(value * value for value in values) ** 0.5
+    return [value / length for value in values]
+
+
+def embed(arguments: dict[str, Any]) -> QueryVector:
+    """Embed the `query` among a tool's arguments."""
+    return QueryVector(MODEL_ID, meaning(arguments["query"]))
+
+
+def door(database: Database) -> Operations:
+    """Return the one door with what the tools over documents are given."""
+    return Operations(database, preparations=preparations(embed, address=ADDRESS, rules=KeepingRules()))
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A document and its passages."""
+
+    id: int
+    passages: dict[str, int] = field(default_factory=dict)
+    """The ids of the passages by their texts."""
+
+
+def file(database: Database, caller: Caller, *pages: str, **about: Any) -> Filed:
+    """File a document of these pages for a caller; keyword arguments change its row."""
+    with database.scope(caller.user_id, caller.zone) as scope:
+        return filed(scope, *pages, **about)
+
+
+def filed(scope: Scope, *pages: str, filename: str = "handbook.pdf", **about: Any) -> Filed:
+    """File a document of these pages; it is ready, unless keyword arguments say otherwise of its row."""
+    content = "\f".join([filename, *pages]).encode(errors="replace")
+    name = NewFile(
+        filename=filename,
+        original_filename=filename,
+        content_type="application/pdf",
+        file_size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    document, _ = DocumentRepository(scope).keep(name, [content], KeepingRules())
+    document.pages = document.pages_read = document.pages_cut = len(pages)
+    # Also one that is said to be under way has ended, so that no service that runs beside the tests ingests it.
+    document.status, document.is_read, document.ended_at = "ready", True, scope.now
+    document.has_pages = True
+    for key, value in about.items():
+        setattr(document, key, value)
+    passages = _indexed(scope, document, pages) if pages else {}
+    return Filed(document.id, passages)
+
+
+def _indexed(scope: Scope, document: Document, pages: Sequence[str]) -> dict[str, int]:
+    passages: list[IndexedPassage] = []
+    for number, text in enumerate(pages, 1):
+        page = DocumentPage(user_id=scope.user_id, document_id=document.id, number=number, content=text)
+        scope.session.add(page)
+        for found in re.finditer(r"\S(?:.|\n(?!\n))*", text):
+            passages.append(
+                IndexedPassage(
+                    page=number,
+                    page_number=number if document.has_pages else None,
+                    chunk_index=len(passages),
+                    start=found.start(),
+                    end=found.end(),
+                    content=found[0],
+                    headings="",
+                    vector=meaning(found[0]),
+                )
+            )
+    scope.session.flush()
+    added = Index(scope).add(document.id, language="english", model_id=MODEL_ID, passages=passages)
+    document.chunks, document.words, document.language = added.chunks, added.words, "english"
+    kept = [
+        passage
+        for page in DocumentRepository(scope).pages(document.id, first=1, last=len(pages))
+        for passage in DocumentRepository(scope).passages(page)
+    ]
+    return {passage.content: passage.id for passage in kept}

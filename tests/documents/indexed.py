@@ -1,0 +1,108 @@
+"""Documents in the index without a file: passages and vectors as a test gives them."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import text
+
+from backend.database import Database, Scope
+from backend.documents.index import Index, IndexedPassage
+from backend.documents.models import Document
+from backend.documents.search import UNRELATED, Found, QueryVector, Search
+from backend.identity.caller import Caller
+
+DIM = 384
+MODEL_ID = 1
+
+
+def axis(number: int) -> list[float]:
+    """Return a vector of unit length that is at right angles to all others of its kind."""
+    return [float(place == number) for place in range(DIM)]
+
+
+def somewhere(chance: random.Random) -> list[float]:
+    """Return a random vector of unit length."""
+    values = [chance.gauss(0, 1) for _ in range(DIM)]
+    length = sum(value * value for value in values) ** 0.5
+    return [value / length for value in values]
+
+
+@contextmanager
+def user(database: Database, caller: Caller) -> Iterator[Scope]:
+    """Open a transaction as a caller."""
+    with database.scope(caller.user_id, caller.zone) as scope:
+        yield scope
+
+
+def indexed(
+    scope: Scope,
+    passages: Sequence[str],
+    *,
+    vectors: Sequence[list[float]] | None = None,
+    headings: str = "",
+    language: str = "english",
+    model_id: int = MODEL_ID,
+    **about: Any,
+) -> int:
+    """Index a document of these passages and return its number; it is ready, unless `about` says otherwise.
+
+    Without vectors all passages are alike and unlike what `sought` asks for.
+    """
+    numbers = {"user_id": scope.user_id}
+    document_id = int(
+        scope.session.execute(
+            text("select coalesce(max(id), 0) + 1 from documents where user_id = :user_id"), numbers
+        ).scalar_one()
+    )
+    given: dict[str, Any] = {
+        "filename": f"{document_id}.txt",
+        "original_filename": f"{document_id}.txt",
+        "content_type": "text/plain",
+        "file_size": 1,
+        "sha256": f"{document_id:064}",
+        "status": "ready",
+        "language": language,
+    }
+    document = Document(user_id=scope.user_id, id=document_id, **(given | about))
+    scope.session.add(document)
+    scope.session.flush()
+    vectors = vectors or [axis(DIM - 1)] * len(passages)
+    added = Index(scope).add(
+        document_id, language=language, model_id=model_id, passages=as_passages(passages, vectors, headings)
+    )
+    assert added.chunks == len(passages)
+    document.chunks, document.words = added.chunks, added.words
+    scope.session.flush()
+    return document_id
+
+
+def as_passages(passages: Sequence[str], vectors: Sequence[list[float]], headings: str = "") -> list[IndexedPassage]:
+    """Return texts as passages that stand one behind the other on page 3."""
+    starts = [sum(len(earlier) + 1 for earlier in passages[:number]) for number in range(len(passages))]
+    return [
+        IndexedPassage(3, number, start, start + len(content), content, headings, vector)
+        for number, (start, content, vector) in enumerate(zip(starts, passages, vectors, strict=True))
+    ]
+
+
+def sought(
+    scope: Scope,
+    query: str,
+    vector: list[float] | None = None,
+    *,
+    document_ids: list[int] | None = None,
+    limit: int = 10,
+    model_id: int = MODEL_ID,
+    unrelated: float = UNRELATED,
+) -> Found:
+    """Search; without a vector the question is near nothing."""
+    return Search(scope).find(
+        query, QueryVector(model_id, vector or axis(0), unrelated), document_ids=document_ids, limit=limit
+    )
+
+
+def texts(found: Found) -> list[str]:
+    """Return the texts of what was found, best first."""
+    return [passage.text for passage in found.passages]

@@ -1,0 +1,270 @@
+"""Ingestion around a database of its own, with the embedders, the files and the moments of a test's choice."""
+
+import asyncio
+import hashlib
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from anyio.to_thread import run_sync
+
+from backend.database import Database, Scope
+from backend.documents.embedders.bundled import BundledEmbedder
+from backend.documents.embedding import Embedder, Kind
+from backend.documents.embeddings import Embeddings
+from backend.documents.ingesting import Ingestor
+from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.reading import Limits
+from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
+from backend.documents.room import KeepingRules
+from backend.identity.caller import Caller
+from backend.leases import Leases
+from tests.conftest import query, wait_until
+from tests.documents.files import TEXT
+
+BUNDLED = BundledEmbedder()
+"""One for all tests: to load it takes a second."""
+UTC = ZoneInfo("UTC")
+SENTENCE = "The keeper of lighthouse number {} writes down the wind, the tide and every passing ship of the day. "
+
+
+def long_text(passages: int) -> str:
+    """Return a text that is cut into about so many passages."""
+    return "\n\n".join((SENTENCE * 8).format(*[number] * 8) for number in range(passages))
+
+
+class TinyEmbedder:
+    """Eight dimensions, at once; it can be held up and can fail, as a provider does."""
+
+    max_tokens = 256
+    dim = 8
+
+    def __init__(self, name: str = "tiny", *, before: Callable[[int], None] = lambda _calls: None) -> None:
+        """`before` is called with the number of each call from 1, and may wait or raise."""
+        self.id = name
+        self.calls = 0
+        self.texts: list[str] = []
+        self._before = before
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
+        """Return a vector for each text by its letters."""
+        self.calls += 1
+        self._before(self.calls)
+        self.texts += texts
+        return [_unit([1 + sum(map(ord, text[place :: self.dim])) % 97 for place in range(self.dim)]) for text in texts]
+
+    def count(self, text: str) -> int:
+        """Return about how many tokens a text has."""
+        return len(text) // 4 + 1
+
+
+def _unit(values: list[int]) -> list[float]:
+    length = math.hypot(*values)
+    return [value / length for value in values]
+
+
+@dataclass
+class Held:
+    """Holds a thread up at the call of a number until it is let go."""
+
+    at: int
+    reached: threading.Event = field(default_factory=threading.Event)
+    let_go: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, calls: int) -> None:
+        """Wait, if it is this call."""
+        if calls == self.at:
+            self.reached.set()
+            assert self.let_go.wait(30), "Nobody let go."
+
+    async def until_reached(self) -> None:
+        """Wait until the thread is held up."""
+        assert await run_sync(self.reached.wait, 20), "The call was never made."
+
+
+@dataclass
+class Desk:
+    """One process, as far as ingestion goes."""
+
+    ingestor: Ingestor
+    ingestion: Ingestion
+    leases: Leases
+    forgotten: list[int]
+
+
+def desk(
+    database: Database,
+    *,
+    embedders: Sequence[Embedder] = (BUNDLED,),
+    max_concurrent: int = 1,
+    lease_seconds: float = 15,
+    keeps_originals: bool = True,
+    limits: Limits | None = None,
+    forget: Callable[[Scope, int], bool] = lambda _scope, _id: True,
+    keep_deleted: timedelta = timedelta(days=30),
+) -> Desk:
+    """Make the parts of a process; its loop is not running yet."""
+    made = {one.id: one for one in embedders}
+    ingestor = Ingestor(
+        database,
+        Embeddings(database, made.__getitem__),
+        limits=limits or Limits(),
+        keeps_originals=keeps_originals,
+        forget=forget,
+    )
+    leases = Leases(database, "documents", seconds=lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER)
+    ingestion = Ingestion(ingestor, leases, max_concurrent=max_concurrent, keep_deleted=keep_deleted)
+    return Desk(ingestor, ingestion, leases, [])
+
+
+@asynccontextmanager
+async def at_work(*desks: Desk) -> AsyncIterator[None]:
+    """Let processes look for documents until the block ends."""
+    looking = [asyncio.create_task(one.ingestion.run()) for one in desks]
+    try:
+        yield
+    finally:
+        for one in desks:
+            await one.ingestion.stop()
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
+    """Return the condition's value as soon as it is true; it may ask the database."""
+    return await run_sync(partial(wait_until, condition, seconds=seconds))
+
+
+def keep(
+    database: Database, caller: Caller, content: str | bytes, *, name: str = "log.txt", content_type: str = TEXT
+) -> int:
+    """Keep a file as an upload does, and return its document's number."""
+    data = content.encode() if isinstance(content, str) else content
+    file = NewFile(
+        filename=name,
+        original_filename=name,
+        content_type=content_type,
+        file_size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    slices = [data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES)]
+    with database.scope(caller.user_id, UTC) as scope:
+        document, _ = DocumentRepository(scope).keep(file, slices, KeepingRules())
+        return document.id
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Looks at documents behind the policies."""
+
+    url: str
+
+    def ask(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """Run a statement as superuser."""
+        return query(self.url, statement, *arguments)
+
+    def row(self, caller: Caller, document_id: int, columns: str = "status, reason") -> tuple[Any, ...]:
+        """Return columns of a document's row."""
+        statement = f"select {columns} from documents where user_id = %s and id = %s"  # noqa: S608
+        [row] = self.ask(statement, caller.user_id, document_id)
+        return row
+
+    def is_(self, status: str, caller: Caller, document_id: int) -> Callable[[], bool]:
+        """Return the condition that a document's status is this."""
+        return lambda: self.row(caller, document_id, "status")[0] == status
+
+    def passages(self, caller: Caller, document_id: int) -> list[tuple[int, int | None, int, int, str]]:
+        """Return index, page, start, end and text of a document's passages, in order."""
+        return self.ask(
+            'select chunk_index, page_number, start, "end", content from chunks '
+            "where user_id = %s and document_id = %s order by chunk_index, id",
+            caller.user_id,
+            document_id,
+        )
+
+    def assert_whole(self, user_id: str, document_id: int) -> int:
+        """Fail unless everything of a ready document stands in its index exactly once; return the passages' number."""
+        mine = (user_id, document_id)
+        [(status, is_read, pages, pages_read, pages_cut, chunks, words)] = self.ask(
+            "select status, is_read, pages, pages_read, pages_cut, chunks, words from documents "
+            "where user_id = %s and id = %s",
+            *mine,
+        )
+        assert (status, is_read) == ("ready", True)
+        assert pages == pages_read == pages_cut
+        numbers = self.ask(
+            "select number from document_pages where user_id = %s and document_id = %s order by 1", *mine
+        )
+        assert [number for (number,) in numbers] == list(range(1, pages + 1))
+        passages = self.ask(
+            'select c.chunk_index, c.id, c.content, c.start, c."end" from chunks c '
+            "where user_id = %s and document_id = %s order by c.id",
+            *mine,
+        )
+        assert [row[0] for row in passages] == list(range(chunks))
+        assert len({(row[2], row[3], row[4], row[0]) for row in passages}) == chunks
+        self._assert_covers(mine, passages)
+        vectors = self.ask(
+            "select chunk_id from chunk_vectors where user_id = %s and document_id = %s and model_id = "
+            "(select id from embedding_models where is_current) order by 1",
+            *mine,
+        )
+        assert [chunk_id for (chunk_id,) in vectors] == [row[1] for row in passages]
+        counted = self.ask(
+            "select coalesce(sum((select sum(n) from unnest(counts) n)), 0)::int, "
+            "array(select distinct unnest(chunk_ids) from postings where user_id = %s and document_id = %s order by 1) "
+            "from postings where user_id = %s and document_id = %s",
+            *mine,
+            *mine,
+        )
+        assert counted == [(words, [row[1] for row in passages])]
+        return int(chunks)
+
+    def _assert_covers(self, mine: tuple[str, int], passages: list[tuple[Any, ...]]) -> None:
+        """Fail unless the passages, one behind the other, are all that is not blank on the pages."""
+        pages = self.ask(
+            "select content from document_pages where user_id = %s and document_id = %s order by number", *mine
+        )
+        assert "".join("".join(row[2] for row in passages).split()) == "".join(
+            "".join(content for (content,) in pages).split()
+        )
+
+
+def assert_rising(numbers: Sequence[int]) -> None:
+    """Fail unless no number is less than the one before it."""
+    assert all(one <= other for one, other in pairwise(numbers))
+
+
+@contextmanager
+def model_in_use(shelf: Shelf, name: str, dim: int) -> Iterator[int]:
+    """Have a model in use until the block ends, and yield its id."""
+    [(before,)] = shelf.ask("select id from embedding_models where is_current")
+    use(shelf, name, dim)
+    try:
+        yield int(shelf.ask("select id from embedding_models where is_current")[0][0])
+    finally:
+        shelf.ask("update embedding_models set is_current = false where is_current")
+        shelf.ask("update embedding_models set is_current = true where id = %s", before)
+
+
+def use(shelf: Shelf, name: str, dim: int) -> None:
+    """Have another model in use from now on, as the end of a build does."""
+    shelf.ask(
+        "with old as (update embedding_models set is_current = false where is_current and name <> %s returning 1) "
+        "select count(*) from old",
+        name,
+    )
+    shelf.ask(
+        "insert into embedding_models (name, dim, is_current) values (%s, %s, true) "
+        "on conflict (name) do update set is_current = true",
+        name,
+        dim,
+    )

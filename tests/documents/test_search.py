@@ -1,0 +1,454 @@
+"""What is found, in which order, and why nothing is."""
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from backend.database import Database, Scope
+from backend.documents import nearest
+from backend.documents.library import Library
+from backend.documents.search import Candidate, fused
+from backend.documents.words import MOST_POSTINGS, MOST_TERMS, Term, weighed
+from backend.identity.caller import Caller
+from tests.conftest import query
+from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
+
+HOSTILE = {
+    "empty": "",
+    "blanks": " \t\n\u3000",
+    "stop words": "the of and to be or not to be",
+    "operators": "a & !b | (c <-> d:*) '\\' \"--; drop table chunks; %s :user_id {only}",
+    "NUL": "turbine\x00blade\x07",
+    "lone surrogates": "\ud800turbine\udfff",
+    "emoji": "🦊" * 3_000 + "👩‍👩‍👧‍👦 turbine",
+    "words": " ".join(f"word{number}" for number in range(20_000)),
+    "100 kB": "x" * 100_000,
+    "cut in a letter": "a" + "語" * 40_000,
+    "right to left": "\u202eturbine \u05d0\u05d1\u05d2",
+    "a query language": 'turbine OR -blade "exact phrase" NEAR(3) [p12] ../../etc',
+}
+
+
+def between(first: int, second: int) -> list[float]:
+    """Return the vector half way between two axes."""
+    return [(one + other) / math.sqrt(2) for one, other in zip(axis(first), axis(second), strict=True)]
+
+
+@pytest.mark.spec("SEARCH-7")
+def test_a_passage_is_found_by_its_words_and_says_where_it_stands(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        document_id = indexed(
+            scope,
+            ["Rent is due on the first.", "The deposit is 900 euros.", "Pets are welcome."],
+            headings="Lease",
+            filename="lease.pdf",
+        )
+
+        found = sought(scope, "How much is the deposit?", limit=1)
+
+    [passage] = found.passages
+    assert found.reason is None
+    assert (passage.document_id, passage.filename, passage.page_number) == (document_id, "lease.pdf", 3)
+    assert (passage.text, passage.start, passage.end) == ("The deposit is 900 euros.", 26, 51)
+    assert passage.headings == "Lease"
+    assert passage.vector_score == 0
+    assert 0 < passage.text_score <= 1
+    assert 0 < passage.score <= 0.5
+
+
+@pytest.mark.spec("SEARCH-8")
+def test_a_passage_is_found_by_its_meaning_alone(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["Felines purr.", "Stocks fell."], vectors=[axis(1), axis(2)])
+
+        found = sought(scope, "cat noises", axis(1))
+
+    assert texts(found) == ["Felines purr.", "Stocks fell."]
+    assert found.passages[0].vector_score == pytest.approx(1)
+    assert found.passages[0].text_score == 0
+
+
+@pytest.mark.spec("SEARCH-9")
+def test_words_are_weighed_by_bm25(database: Database, alice: Caller) -> None:
+    chance = random.Random(4)
+    vocabulary = [f"w{number}" for number in range(40)]
+    passages = [
+        " ".join(chance.choice(vocabulary[: chance.randint(5, 40)]) for _ in range(chance.randint(3, 60)))
+        for _ in range(90)
+    ]
+    question = ["w1", "w7", "w19", "w33", "nowhere"]
+
+    with user(database, alice) as scope:
+        for first in range(0, 90, 30):
+            indexed(scope, passages[first : first + 30], language="simple")
+        found = sought(scope, " ".join(question), limit=90)
+
+    # With all vectors alike, the order is that of the words.
+    expected = [one for one in bm25(passages, question) if one[1] > 0]
+    got = [passage.text for passage in found.passages if passage.text_score > 0]
+    assert got == [passages[number] for number, _ in expected]
+    scores = [passage.score for passage in found.passages]
+    _, best = expected[0]
+    for (_, weight), score in zip(expected, scores, strict=False):
+        assert score / scores[0] == pytest.approx(weight / best, abs=0.001)
+
+
+def bm25(passages: list[str], question: list[str]) -> list[tuple[int, float]]:
+    """Return passages' numbers and their BM25, best first, by the definition."""
+    counts = [Counter(passage.split()) for passage in passages]
+    average = sum(count.total() for count in counts) / len(counts)
+    rarity = {
+        word: math.log(1 + (len(counts) - having + 0.5) / (having + 0.5))
+        for word in question
+        for having in [sum(word in count for count in counts)]
+    }
+
+    def score(count: Counter[str]) -> float:
+        saturation = 1.2 * (0.25 + 0.75 * count.total() / average)
+        return sum(rarity[word] * count[word] * 2.2 / (count[word] + saturation) for word in question)
+
+    return sorted(((number, score(count)) for number, count in enumerate(counts)), key=lambda one: (-one[1], one[0]))
+
+
+@pytest.mark.spec("SEARCH-10", "SEARCH-26")
+def test_the_halves_count_the_same() -> None:
+    scores = fused(
+        [
+            Candidate(1, similarity=0.9, bm25=0.0),
+            Candidate(2, similarity=0.1, bm25=8.0),
+            Candidate(3, similarity=0.7, bm25=6.0),
+            Candidate(4, similarity=None, bm25=4.0),
+        ]
+    )
+
+    assert scores == pytest.approx({1: 0.5, 2: 0.5, 3: 0.75, 4: 0.25})
+    assert fused([Candidate(1, similarity=0.3)]) == {1: 0.5}
+    assert fused([Candidate(1, similarity=-0.1, bm25=2.0)]) == {1: 0.5}
+
+
+@pytest.mark.spec("SEARCH-10")
+def test_what_is_good_in_both_halves_comes_first(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        indexed(
+            scope,
+            ["the reactor was refueled", "a kettle boils", "a reactor, a reactor", "nothing of it"],
+            vectors=[between(1, 2), axis(1), axis(3), axis(4)],
+        )
+
+        found = sought(scope, "reactor refueled", axis(1))
+
+    assert texts(found) == ["the reactor was refueled", "a kettle boils", "a reactor, a reactor", "nothing of it"]
+
+
+@pytest.mark.spec("SEARCH-11")
+def test_common_words_say_nothing_in_a_document_of_unknown_language(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, [f"The price of the item {number} is the price of the day." for number in range(60)])
+        indexed(scope, ["The turbine turns."])
+        indexed(scope, ["what is the of the what is the", "turbine"], language="simple")
+
+        found = sought(scope, "What is the price of the turbine?", limit=5)
+
+    shares = {passage.text: passage.text_score for passage in found.passages}
+    assert set(texts(found)[:2]) == {"The turbine turns.", "turbine"}
+    assert shares.get("what is the of the what is the", 0) < 0.1
+
+
+@pytest.mark.spec("SEARCH-11")
+def test_a_word_weighs_the_same_in_every_language() -> None:
+    library = Library(passages={"english": 900, "german": 100}, words=100_000)
+    terms = [
+        Term("english", "hous", (2,), 9),
+        Term("german", "hous", (2,), 0),
+        Term("english", "die", (1,), 3),
+        Term("german", "haus", (3,), 20),
+        Term("english", "haus", (3,), 0),
+    ]
+
+    weights = {(one.language, one.lexeme): one.weight for one in weighed(terms, library)}
+
+    assert weights == pytest.approx(
+        {
+            ("english", "hous"): math.log(1 + 991.5 / 9.5),
+            ("english", "die"): math.log(1 + 897.5 / 103.5),
+            ("german", "haus"): math.log(1 + 980.5 / 20.5),
+        }
+    )
+
+
+@pytest.mark.spec("SEARCH-12")
+@pytest.mark.parametrize("limit", [1, 20, 140])
+def test_as_many_are_found_as_are_asked_for(database: Database, alice: Caller, limit: int) -> None:
+    chance = random.Random(limit)
+    with user(database, alice) as scope:
+        passages = [f"number {number} {'turbine' * (number % 2)}" for number in range(130)]
+        indexed(scope, passages, vectors=[somewhere(chance) for _ in passages])
+
+        found = sought(scope, "turbine", somewhere(chance), limit=limit)
+        again = sought(scope, "turbine", axis(3), limit=limit)
+        assert sought(scope, "turbine", axis(3), limit=limit) == again
+
+    assert len(found.passages) == len(set(texts(found))) == min(limit, 130)
+
+
+@pytest.mark.spec("SEARCH-13")
+def test_only_what_is_ready_and_not_deleted_is_found(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["the turbine runs", "a bird sings"])
+        before = sought(scope, "turbine")
+        for about in ({"status": "processing"}, {"status": "failed"}, {"deleted_at": scope.now}):
+            # They would fill every place of both halves and make the word a common one.
+            indexed(scope, [f"turbine {number} {about}" for number in range(210)], vectors=[axis(0)] * 210, **about)
+
+        assert sought(scope, "turbine") == before
+        assert texts(before) == ["the turbine runs", "a bird sings"]
+        scope.session.execute(text("update documents set deleted_at = now() where id = 1"))
+        assert sought(scope, "turbine").reason == "still_indexing"
+
+
+@pytest.mark.spec("SEARCH-14")
+def test_only_documents_that_are_asked_for_are_found(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        wanted = indexed(scope, ["the turbine runs", "a bird sings"], vectors=[axis(5), axis(6)])
+        indexed(scope, [f"turbine turbine {number}" for number in range(210)], vectors=[axis(0)] * 210)
+
+        everywhere = sought(scope, "turbine bird", limit=300)
+        filtered = sought(scope, "turbine bird", document_ids=[wanted, 999])
+
+    assert texts(filtered) == ["a bird sings", "the turbine runs"]
+    shares = {passage.text: passage.text_score for passage in everywhere.passages}
+    for passage in filtered.passages:
+        assert passage.text_score == pytest.approx(shares[passage.text])
+
+
+@pytest.mark.spec("SEARCH-15")
+def test_vectors_of_another_model_are_not_compared(database: Database, alice: Caller, other_model: int) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["by the one model"], vectors=[axis(1)])
+        indexed(scope, ["by the other model"], vectors=[axis(1)[:8]], model_id=other_model)
+
+        found = sought(scope, "model", axis(1))
+        by_other = sought(scope, "model", axis(1)[:8], model_id=other_model)
+
+    assert [(one.text, one.vector_score) for one in found.passages] == [
+        ("by the one model", pytest.approx(1)),
+        ("by the other model", None),
+    ]
+    assert [(one.text, one.vector_score) for one in by_other.passages] == [
+        ("by the other model", pytest.approx(1)),
+        ("by the one model", None),
+    ]
+
+
+@pytest.fixture
+def other_model(superuser_url: str) -> int:
+    """A model of 8 dimensions beside the one in use; returns its id."""
+    query(superuser_url, "insert into embedding_models (name, dim) values ('small', 8) on conflict do nothing")
+    [(model_id,)] = query(superuser_url, "select id from embedding_models where name = 'small'")
+    return int(model_id)
+
+
+@pytest.mark.spec("SEARCH-16")
+def test_the_first_score_tells_an_answer_from_a_shared_word(database: Database, alice: Caller) -> None:
+    chance = random.Random(5)
+    with user(database, alice) as scope:
+        passages = [f"a remark on {word} and on nothing else" for word in ("ships", "bread", "wolves", "paint")]
+        indexed(scope, passages, vectors=[somewhere(chance) for _ in passages])
+        indexed(scope, ["The deposit for the flat is 900 euros."], vectors=[between(1, 2)])
+
+        answered = sought(scope, "How high is the deposit for the flat?", axis(1))
+        unanswered = sought(scope, "Who drew wolves on the ceiling of the cave?", somewhere(chance))
+
+    assert answered.passages[0].score > 0.5 > 0.3 > unanswered.passages[0].score > 0
+    for found in (answered, unanswered):
+        scores = [passage.score for passage in found.passages]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.spec("SEARCH-17")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_question_is_an_error(database: Database, alice: Caller, name: str) -> None:
+    with user(database, alice) as scope:
+        for language in ("english", "german", "simple", "russian"):
+            indexed(scope, [f"the turbine {language}", "word3 word19000 x語"], language=language)
+
+        began = time.monotonic()
+        found = sought(scope, HOSTILE[name], axis(7))
+        took = time.monotonic() - began
+
+    has_words = "turbine" in HOSTILE[name][:8_000] or name in ("words", "stop words")
+    if name != "emoji":
+        assert bool(found.passages) == has_words
+    assert bool(found.passages) == (found.reason is None)
+    assert took < 1
+
+
+@pytest.mark.spec("SEARCH-17")
+def test_the_end_of_a_long_question_is_not_sought(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["the turbine"])
+
+        assert sought(scope, "a " * 4_000 + "turbine").reason is None
+        assert sought(scope, "a " * 4_100 + "turbine").reason == "below_threshold"
+
+
+@pytest.mark.spec("SEARCH-27")
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("The e\ufb03cient o\ufb00er", "efficient offer"),
+        ("u\u0308bermut", "\u00fcbermut"),
+        ("\u00fcbermut", "u\u0308bermut"),
+        ("tur\u00adbine and tur\u200bbine", "turbine"),
+        ("turbine", "\u202etur\u00adbine\u202c"),
+        ("\uff34\uff55\uff52\uff42\uff49\uff4e\uff45", "turbine"),
+    ],
+)
+def test_words_are_found_however_their_letters_are_encoded(
+    database: Database, alice: Caller, written: str, asked: str
+) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, [written])
+
+        [passage] = sought(scope, asked).passages
+
+    assert passage.text == written
+    assert passage.text_score == pytest.approx(1)
+
+
+@pytest.mark.spec("SEARCH-18")
+def test_the_reason_says_why_nothing_was_found(database: Database, alice: Caller) -> None:
+    with user(database, alice) as scope:
+        assert sought(scope, "turbine").reason == "no_documents"
+
+        scanned = indexed(scope, [], status="failed")
+        assert sought(scope, "turbine").reason == "no_text"
+
+        coming = indexed(scope, [], status="pending")
+        assert sought(scope, "turbine").reason == "still_indexing"
+        assert sought(scope, "turbine", document_ids=[scanned]).reason == "no_text"
+
+        there = indexed(scope, ["the turbine"])
+        assert sought(scope, "turbine").reason is None
+        assert sought(scope, "turbine", document_ids=[there]).reason is None
+        assert sought(scope, "turbine", document_ids=[coming]).reason == "still_indexing"
+        assert sought(scope, "turbine", document_ids=[999]).reason == "filtered_out"
+        assert sought(scope, "turbine", document_ids=[]).reason == "filtered_out"
+        assert sought(scope, "giraffe").reason == "still_indexing"
+
+        scope.session.execute(text("update documents set status = 'failed' where id = :id"), {"id": coming})
+        assert sought(scope, "giraffe").reason == "below_threshold"
+        assert sought(scope, "giraffe", axis(383)).reason is None
+
+
+@pytest.mark.spec("SEARCH-23")
+def test_the_rarest_words_are_sought() -> None:
+    library = Library(passages={"english": 100_000}, words=8_000_000)
+    terms = [Term("english", f"w{number}", (number,), number * 10) for number in range(1, 40)]
+    common = [Term("english", "rare", (50,), 3), Term("english", "common", (51,), MOST_POSTINGS)]
+
+    chosen = weighed([*terms, Term("english", "nowhere", (60,), 0)], library)
+    few = weighed(common, library)
+    alone = weighed(common[1:], library)
+
+    assert [one.lexeme for one in chosen] == [f"w{number}" for number in range(1, MOST_TERMS + 1)]
+    assert sum(one.share for one in chosen) < 1
+    assert [one.lexeme for one in few] == ["rare"]
+    assert [one.lexeme for one in alone] == ["common"]
+
+
+@pytest.mark.spec("SEARCH-19", "SEARCH-20", "SEARCH-21")
+def test_a_large_user_is_searched_by_the_approximate_index(
+    database: Database, alice: Caller, bob: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(6)
+    for caller, many in ((alice, 120), (bob, 180)):
+        with user(database, caller) as scope:
+            indexed(scope, [str(number) for number in range(many)], vectors=[somewhere(chance) for _ in range(many)])
+    asked = somewhere(chance)
+
+    with hnsw_index(superuser_url) as index, user(database, alice) as scope:
+        exact = sought(scope, "", asked, limit=30, unrelated=-1)
+        assert scans(scope, index) == 0
+
+        monkeypatch.setattr(nearest, "EXACT_UP_TO", 119)
+        approximate = sought(scope, "", asked, limit=30, unrelated=-1)
+        assert scans(scope, index) == 1
+        assert len(set(texts(approximate)) & set(texts(exact))) >= 24
+        cosines = [passage.vector_score or 0 for passage in approximate.passages]
+        assert cosines == sorted(cosines, reverse=True)
+
+        # The index gives up before it has gone through all of the user's, and then every embedding is compared.
+        scope.session.execute(text("set local hnsw.max_scan_tuples = 1"))
+        whole = sought(scope, "", asked, limit=120, unrelated=-1)
+        assert scans(scope, index) == 2
+        assert len(whole.passages) == 120
+
+
+@pytest.mark.spec("SEARCH-20")
+def test_an_index_that_is_not_complete_is_not_taken(
+    database: Database, alice: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["one", "two"], vectors=[axis(1), axis(2)])
+    monkeypatch.setattr(nearest, "EXACT_UP_TO", 1)
+
+    with hnsw_index(superuser_url) as index:
+        query(superuser_url, "update pg_index set indisvalid = false where indexrelid = %s::regclass", index)
+        with user(database, alice) as scope:
+            assert texts(sought(scope, "", axis(1))) == ["one", "two"]
+            assert scans(scope, index) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.spec("SEARCH-22")
+def test_the_approximate_index_misses_little(
+    database: Database, alice: Caller, bob: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(7)
+    topics = [somewhere(chance) for _ in range(40)]
+    for caller, many in ((alice, 800), (bob, 1_200)):
+        with user(database, caller) as scope:
+            indexed(
+                scope, [str(number) for number in range(many)], vectors=[about(topics, chance) for _ in range(many)]
+            )
+    questions = [about(topics, chance) for _ in range(50)]
+
+    with hnsw_index(superuser_url) as index, user(database, alice) as scope:
+        exact = [set(texts(sought(scope, "", question, limit=10))) for question in questions]
+        monkeypatch.setattr(nearest, "EXACT_UP_TO", 0)
+        approximate = [set(texts(sought(scope, "", question, limit=10))) for question in questions]
+        assert scans(scope, index) == 50
+
+    assert sum(len(one & other) for one, other in zip(exact, approximate, strict=True)) >= 0.95 * 500
+
+
+def about(topics: list[list[float]], chance: random.Random) -> list[float]:
+    """Return a vector of unit length near a random topic, as passages of like content have them."""
+    mixed = [0.8 * one + 0.6 * other for one, other in zip(chance.choice(topics), somewhere(chance), strict=True)]
+    length = math.hypot(*mixed)
+    return [value / length for value in mixed]
+
+
+@contextmanager
+def hnsw_index(superuser_url: str) -> Iterator[str]:
+    """Make the approximate index of the model in use, for a while; yields its name."""
+    name = nearest.index_name(1)
+    query(superuser_url, nearest.index_ddl(1, 384))
+    try:
+        yield name
+    finally:
+        query(superuser_url, f"drop index {name}")
+
+
+def scans(scope: Scope, name: str) -> int:
+    """Return how often this transaction has used an index."""
+    counted = text("select pg_stat_get_xact_numscans(cast(:name as regclass))")
+    return int(scope.session.execute(counted, {"name": name}).scalar_one())
