@@ -11,6 +11,8 @@ EXACT_UP_TO = 10_000
 """Up to so many passages every embedding is compared, at about half a millisecond for a thousand."""
 OVER_FETCH = 2
 """How many times the wanted number the approximate index is asked for."""
+GONE_THROUGH = 20_000
+"""Rows of everybody's after which the approximate index gives up, unless the server is set otherwise."""
 
 
 def nearest(session: Session, library: Library, values: dict[str, Any], *, most: int) -> dict[int, float]:
@@ -19,8 +21,9 @@ def nearest(session: Session, library: Library, values: dict[str, Any], *, most:
     `values` has the question's `vector`, which is of unit length and as Postgres reads it, and the `model_id`.
     """
     values = values | {"most": most}
-    if library.sought > EXACT_UP_TO and (dim := _indexed_dim(session, values["model_id"])):
-        near = _approximately(session, library, values | {"dim": dim, "many": most * OVER_FETCH})
+    many = most * OVER_FETCH
+    if library.sought > EXACT_UP_TO and (dim := _indexed_dim(session, values["model_id"], library.sought, many)):
+        near = _approximately(session, library, values | {"dim": dim, "many": many})
         if len(near) == most:
             return near
     return _cosines(session.execute(statement(_EXACTLY, only(library, "v")), values))
@@ -45,9 +48,13 @@ def index_ddl(model_id: int, dim: int, *, concurrently: bool = False) -> str:
     )
 
 
-def _indexed_dim(session: Session, model_id: int) -> int | None:
-    """Return the dimensions that the model's index is for; None when there is no complete one."""
-    return session.execute(_INDEXED, {"name": f"public.{index_name(model_id)}", "id": model_id}).scalar_one_or_none()
+def _indexed_dim(session: Session, model_id: int, sought: int, many: int) -> int | None:
+    """Return the dimensions that the model's index is for; None when it is of no use.
+
+    That is so while it is not complete, and where so many rows are others' that it would give up before it has enough.
+    """
+    values = {"name": f"public.{index_name(model_id)}", "id": model_id, "enough": sought * GONE_THROUGH / many}
+    return session.execute(_INDEXED, values).scalar_one_or_none()
 
 
 def _approximately(session: Session, library: Library, values: dict[str, Any]) -> dict[int, float]:
@@ -89,7 +96,9 @@ _SORTING = text("set local enable_sort = on")
 
 _INDEXED = text(
     """
-    select m.dim from embedding_models m join pg_catalog.pg_index i on i.indexrelid = to_regclass(:name)
-    where m.id = :id and i.indisvalid
+    select m.dim from embedding_models m
+    join pg_catalog.pg_index i on i.indexrelid = to_regclass(:name)
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    where m.id = :id and i.indisvalid and c.reltuples <= :enough
     """
 )

@@ -637,9 +637,10 @@ def test_a_user_s_many_documents_do_not_hold_up_another_user_s(
 
     async def story() -> int:
         many = [keep(database, caller, f"Note {number}.") for number in range(5)]
-        single = keep(database, other, "The other's.")
         async with at_work(desk(database, embedders=[TinyEmbedder(before=held)], max_concurrent=2)):
             await held.until_reached()
+            # Only now, so that it is one of the many that is held.
+            single = keep(database, other, "The other's.")
             await until(shelf.is_("ready", other, single))
             assert own.query("select count(*)::int from documents where status = 'pending'") == [(4,)]
             held.let_go.set()

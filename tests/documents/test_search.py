@@ -392,16 +392,24 @@ def test_a_large_user_is_searched_by_the_approximate_index(
         assert len(whole.passages) == 120
 
 
-@pytest.mark.spec("SEARCH-20")
-def test_an_index_that_is_not_complete_is_not_taken(
-    database: Database, alice: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.spec("SEARCH-20", "SEARCH-21")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "update pg_index set indisvalid = false where indexrelid = %s::regclass",
+        "update pg_class set reltuples = 1e9 where oid = %s::regclass",
+    ],
+    ids=["not complete", "nearly all others'"],
+)
+def test_an_index_that_is_of_no_use_is_not_taken(
+    database: Database, alice: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
     with user(database, alice) as scope:
         indexed(scope, ["one", "two"], vectors=[axis(1), axis(2)])
     monkeypatch.setattr(nearest, "EXACT_UP_TO", 1)
 
     with hnsw_index(superuser_url) as index:
-        query(superuser_url, "update pg_index set indisvalid = false where indexrelid = %s::regclass", index)
+        query(superuser_url, spoil, index)
         with user(database, alice) as scope:
             assert texts(sought(scope, "", axis(1))) == ["one", "two"]
             assert scans(scope, index) == 0

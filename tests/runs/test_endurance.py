@@ -391,7 +391,8 @@ def test_a_run_that_meets_no_database_waits_longer_after_each_attempt_and_is_giv
     events = asyncio.run(given_up())
 
     for seconds, longest in zip(waits, (2, 4, 6, 7, 7), strict=True):
-        assert longest - 1.5 < seconds <= longest
+        # The clock that both moments are read from may be set back a little in between.
+        assert longest - 1.5 < seconds <= longest + 0.1
     assert attempts == MOST_FRUITLESS_ATTEMPTS
     assert (events[-1].data["status"], events[-1].data["error"]["code"]) == ("failed", "run_gave_up")
 
