@@ -8,7 +8,7 @@ CODE := $(wildcard backend migrations tests bench)
 FAST := not slow and not browser and not node
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt migrate lock secrets clean environment
+.PHONY: help run test test-all check bench-retrieval fmt migrate lock secrets clean environment
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ check: environment ## Check formatting, lint and types.
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy $(CODE)
+
+bench-retrieval: environment ## Measure what search finds and costs; with CRANFIELD=DIR, on that collection too.
+	$(PYTHON) -m bench.retrieval --result bench/retrieval.md
 
 fmt: environment ## Format the code and mend what the linter can.
 	$(PYTHON) -m ruff check --fix-only --quiet .
