@@ -191,7 +191,7 @@ class Ingestor:
             if not self._forget(scope, document_id):
                 self.is_purge_put_off = True
                 scope.session.execute(
-                    text("update documents set deleted_at = 'epoch' where user_id = :user_id and id = :id"), named
+                    text("update documents set purge_wanted = true where user_id = :user_id and id = :id"), named
                 )
                 return False
             scope.session.execute(text("delete from documents where user_id = :user_id and id = :id"), named)

@@ -18,6 +18,7 @@ from backend.documents.reading import Limits
 from backend.documents.repository import DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
 from backend.leases import Leases
+from backend.log import configure
 from bench.retrieval.costs import cpu_seconds
 from bench.retrieval.shelves import ZONE, Shelves
 
@@ -118,6 +119,7 @@ def pdf(words: str, pages: int) -> bytes:
 
 
 def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Reading]") -> None:
+    configure("WARNING")
     database = Database(pool_size=1)
     database.open(url)
     embeddings = Embeddings(database, lambda name: embedder(name, keys={}, base_url=None, timeout_seconds=60))
