@@ -47,6 +47,10 @@ class Embedder(Protocol):
     def max_tokens(self) -> int:
         """How many tokens of one text count; what is longer is cut."""
 
+    @property
+    def at_once(self) -> int:
+        """How many texts a call should have that must not take long: one, where each is worked out on this core."""
+
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
         """Return a vector of length 1 for each text, in their order; blocks, without the interpreter's lock.
 

@@ -34,6 +34,9 @@ BATCH_CHARACTERS = 200_000
 PURGED_AT_ONCE = 20
 LANGUAGE_CHARACTERS = 3_000
 
+Stopped = Callable[[], bool]
+"""Tells whether the work is to stop."""
+
 _ZONE = ZoneInfo("UTC")
 _SEEN = "filename, content_type, title, language, is_read, has_pages, pages_read, pages_cut, chunks"
 _FENCE = "user_id = :user_id and id = :id and attempt = :attempt and ended_at is null and deleted_at is null"
@@ -115,7 +118,7 @@ class Ingestor:
         ).one()
         return Ingesting(lease, **row._mapping)
 
-    def ingest(self, work: Ingesting, is_stopped: Callable[[], bool]) -> str:
+    def ingest(self, work: Ingesting, is_stopped: Stopped) -> str:
         """Go on with a document until it is ready or failed, and return which.
 
         Raises:
@@ -197,7 +200,7 @@ class Ingestor:
             scope.session.execute(text("delete from documents where user_id = :user_id and id = :id"), named)
         return True
 
-    def _read(self, work: Ingesting, is_stopped: Callable[[], bool]) -> Ingesting:
+    def _read(self, work: Ingesting, is_stopped: Stopped) -> Ingesting:
         with tempfile.TemporaryDirectory(prefix="docutalk-") as directory:
             path = Path(directory, "document")
             self._fetch(work, path)
@@ -240,7 +243,7 @@ class Ingestor:
                     return
                 file.write(piece)
 
-    def _store_pages(self, work: Ingesting, path: Path, is_stopped: Callable[[], bool]) -> None:
+    def _store_pages(self, work: Ingesting, path: Path, is_stopped: Stopped) -> None:
         batch: list[Page] = []
         size = 0
         first = work.pages_read + 1
@@ -286,7 +289,7 @@ class Ingestor:
                 [_row(work.lease, page) for page in pages],
             )
 
-    def _index(self, work: Ingesting, is_stopped: Callable[[], bool]) -> None:
+    def _index(self, work: Ingesting, is_stopped: Stopped) -> None:
         batch: list[tuple[Page, Passage]] = []
         indexed = work.chunks
         for page, passage in self._passages(work):
@@ -294,11 +297,11 @@ class Ingestor:
                 raise Interrupted
             batch.append((page, passage))
             if len(batch) == BATCH_PASSAGES:
-                self._add(work, batch, first=indexed, pages_cut=page.number - 1)
+                self._add(work, batch, is_stopped, first=indexed, pages_cut=page.number - 1)
                 indexed += len(batch)
                 batch = []
         if batch:
-            self._add(work, batch, first=indexed, pages_cut=batch[-1][0].number)
+            self._add(work, batch, is_stopped, first=indexed, pages_cut=batch[-1][0].number)
 
     def _passages(self, work: Ingesting) -> Iterator[tuple[Page, Passage]]:
         """Yield the passages that are not indexed.
@@ -345,18 +348,27 @@ class Ingestor:
             if not rows:
                 return
 
-    def _add(self, work: Ingesting, batch: list[tuple[Page, Passage]], *, first: int, pages_cut: int) -> None:
+    def _add(
+        self, work: Ingesting, batch: list[tuple[Page, Passage]], is_stopped: Stopped, *, first: int, pages_cut: int
+    ) -> None:
         """Embed and index a batch, whose first passage gets the number `first`."""
         try:
-            self._embed(work, batch, self._embeddings.current(), first=first, pages_cut=pages_cut)
+            current = self._embeddings.current()
+            self._keep(work, batch, current, _embedded(batch, current, is_stopped), first=first, pages_cut=pages_cut)
         except ModelSwapped:
-            self._embed(work, batch, self._embeddings.current(anew=True), first=first, pages_cut=pages_cut)
+            current = self._embeddings.current(anew=True)
+            self._keep(work, batch, current, _embedded(batch, current, is_stopped), first=first, pages_cut=pages_cut)
 
-    def _embed(
-        self, work: Ingesting, batch: list[tuple[Page, Passage]], current: Current, *, first: int, pages_cut: int
+    def _keep(
+        self,
+        work: Ingesting,
+        batch: list[tuple[Page, Passage]],
+        current: Current,
+        vectors: list[list[float]],
+        *,
+        first: int,
+        pages_cut: int,
     ) -> None:
-        texts = [prefixed(passage.headings, passage.text) for _, passage in batch]
-        vectors = current.embedder.embed(texts, "passage")
         passages = [
             IndexedPassage(
                 page=page.number,
@@ -431,6 +443,18 @@ class Ingestor:
                 session.execute(
                     text("update documents set is_original_kept = false where user_id = :user_id and id = :id"), named
                 )
+
+
+def _embedded(batch: list[tuple[Page, Passage]], current: Current, is_stopped: Stopped) -> list[list[float]]:
+    """Embed a batch, a few passages at a time, so that a process that goes down need not wait for all of them."""
+    texts = [prefixed(passage.headings, passage.text) for _, passage in batch]
+    vectors: list[list[float]] = []
+    while len(vectors) < len(texts):
+        if is_stopped():
+            raise Interrupted
+        some = texts[len(vectors) : len(vectors) + current.embedder.at_once]
+        vectors += current.embedder.embed(some, "passage")
+    return vectors
 
 
 def _after(passage: Passage, place: int) -> Passage | None:

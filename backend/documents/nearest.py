@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Result, text
 from sqlmodel import Session
 
-from backend.documents.library import Library, only, statement
+from backend.documents.holdings import Library, only, statement
 
 EXACT_UP_TO = 10_000
 """Up to so many passages every embedding is compared, at about half a millisecond for a thousand."""

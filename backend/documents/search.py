@@ -12,8 +12,8 @@ from unicodedata import normalize
 from sqlalchemy import text
 
 from backend.database import Scope
+from backend.documents.holdings import Library, Reason, holdings_of
 from backend.documents.index import INVISIBLE, literal
-from backend.documents.library import Library, Reason, library_of
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
@@ -107,7 +107,7 @@ class Search:
         Each has the scores of both halves. Where there is nothing to search in, the reason stands in its place.
         """
         values: dict[str, Any] = {"user_id": self._user_id, "document_ids": document_ids}
-        library = library_of(self._session, values)
+        library = holdings_of(self._session, values)
         if isinstance(library, str):
             return [], library
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from backend.database import Scope
-from backend.documents.library import Reason
+from backend.documents.holdings import Reason
 from backend.documents.models import Chunk, Document, DocumentPage
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
 from backend.documents.room import KeepingRules

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from backend.documents.library import Library, only, statement
+from backend.documents.holdings import Library, only, statement
 
 K1 = 1.2
 B = 0.75

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,29 +48,37 @@ def main() -> int:
             },
             left_out=left_out,
         )
-        _measure(report, opened, sets, given)
-    report.facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
+        for part in _measured(report, opened, sets, given):
+            report.facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} minutes"
+            print(f"{report.facts['duration']}: {part}", file=sys.stderr, flush=True)
+            if given.result is not None:
+                given.result.write_text(report.as_markdown())
     print(report.as_markdown())
-    if given.result is not None:
-        given.result.write_text(report.as_markdown())
     return 0 if report.is_met else 1
 
 
-def _measure(report: Report, opened: Shelves, sets: list[Judged], given: argparse.Namespace) -> None:
+def _measured(report: Report, opened: Shelves, sets: list[Judged], given: argparse.Namespace) -> Iterator[str]:
+    """Measure one part after the other, and yield what each is called when it is done."""
     cache, parts = given.cache, given.parts
     model = embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=60)
     model.embed(["warm"], "query")
     english = [judged for judged in sets if not judged.name.endswith("-de")]
     if "quality" in parts:
-        report.qualities = [(model.id, quality(opened, judged, model, cache)) for judged in sets]
+        for judged in sets:
+            report.qualities.append((model.id, quality(opened, judged, model, cache)))
+            yield f"{judged.name} by {model.id}"
         _measure_multilingual(report, opened, sets, cache)
+        yield f"quality by {MULTILINGUAL}"
     if "costs" in parts:
         report.costs = costs(opened, english, model, cache, most=QUESTIONS_OF_A_SET)
+        yield "costs"
     if "reading" in parts:
         words = " ".join(content for _, _, content in sets[0].documents)
         report.readings = [reading(opened, words, pages=pages, model=model.id) for pages in (10, given.pages)]
+        yield "reading"
     if "scale" in parts:
         report.scale = scale(opened, *_real(english, model, cache))
+        yield "scale"
 
 
 def _measure_multilingual(report: Report, opened: Shelves, sets: list[Judged], cache: Path | None) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backend.documents.holdings import Library
 from backend.documents.index import literal
-from backend.documents.library import Library
 from backend.documents.nearest import index_ddl, index_name, nearest
 from bench.retrieval.sets import DEPTH, recall
 from bench.retrieval.shelves import MODEL_ID, Shelves, Vectors

@@ -44,6 +44,7 @@ class TinyEmbedder:
     """Eight dimensions, at once; it can be held up and can fail, as a provider does."""
 
     max_tokens = 256
+    at_once = 16
     dim = 8
 
     def __init__(self, name: str = "tiny", *, before: Callable[[int], None] = lambda _calls: None) -> None:

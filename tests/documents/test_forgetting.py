@@ -81,7 +81,7 @@ STORY: dict[str, list[Any]] = {
         says("Filed."),
     ],
     "Where did you put it?": [
-        calls(ToolCall("search", {"query": "keeper"}), ToolCall("fetch", {"id": "document-2-page-1"})),
+        calls(ToolCall("search_documents", {"query": "keeper"}), ToolCall("read_document", {"document_id": 2})),
         says(f"Among your documents: {OTHER}."),
     ],
     "Thank you.": [says("You are welcome.")],

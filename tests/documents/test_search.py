@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from backend.database import Database, Scope
 from backend.documents import nearest
-from backend.documents.library import Library
+from backend.documents.holdings import Library
 from backend.documents.search import Candidate, fused
 from backend.documents.words import MOST_POSTINGS, MOST_TERMS, Term, weighed
 from backend.identity.caller import Caller

@@ -31,6 +31,7 @@ class BundledEmbedder:
     id = DEFAULT
     dim = 384
     max_tokens = 256
+    at_once = 1
 
     def __init__(self, *, tokenizer_path: Path = TOKENIZER, model_path: Path | None = None) -> None:
         """Take the files; without a path the model's is that of the package it comes in."""

@@ -18,6 +18,7 @@ class MultilingualEmbedder:
     id = MULTILINGUAL
     dim = 384
     max_tokens = 512
+    at_once = 1
 
     def __init__(self) -> None:
         self._model: Any = None

@@ -43,6 +43,7 @@ class RemoteEmbedder:
         self._model = parts["model"] if parts else name
         self._dimensions = int(parts["dimensions"]) if parts and parts["dimensions"] else None
         self.max_tokens = tokens_of(self._model)
+        self.at_once = MOST_TEXTS
         self._dim = self._dimensions or dimensions_of(self._model)
         self._keys = keys
         self._base_url = base_url
