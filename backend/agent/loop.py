@@ -114,6 +114,8 @@ class ToolsInProcess(MCPServer):
         if (committed := journal.committed_result(call_id)) is not None:
             result, is_error = committed
             return told(result, is_error=is_error, quotes_documents=tool_name in self._quoting)
+        # After a stop, or a call of which nobody knows whether it was done, none is begun.
+        journal.go_on()
         call = Call(run_id=journal.run_id, call_id=call_id, record=journal.record, on_unavailable=journal.interrupt)
         with calling(call):
             done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))

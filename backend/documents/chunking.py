@@ -63,7 +63,10 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
     for start, end in _spans(page):
         headings = named(headed.above(start, end))
         for place, text in _fitted(page.text[start:end], headings, embedder):
-            passages.append(Passage(start + place, start + place + len(text), text, headings))
+            # The splitter takes the separators of ASCII for letters.
+            begin = start + place + len(text) - len(text.lstrip())
+            if bare := text.strip():
+                passages.append(Passage(begin, begin + len(bare), bare, headings))
     headed.above(len(page.text), len(page.text) + 1)
     return passages
 

@@ -40,8 +40,6 @@ class Reading:
     """Seconds of CPU of all else: parsing in the child, cutting, and the process and the database's end of it."""
     megabytes: float = 0.0
     """The most memory that the process held."""
-    child_megabytes: float = 0.0
-    """The most memory that the parser held."""
 
     @property
     def per_second(self) -> float:
@@ -141,7 +139,6 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     found.embedding = timed.seconds
     found.rest = _spent(backend) - started - timed.seconds
     found.megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found.child_megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     with database.scope(work.lease.user_id, ZONE) as scope:
         found.passages = DocumentRepository(scope).get(int(work.lease.id)).chunks
     queue.put(found)

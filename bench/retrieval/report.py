@@ -106,8 +106,7 @@ class Report:
         grown = last.megabytes / first.megabytes
         yield Row(
             f"memory from {first.pages} to {last.pages:,} pages: flat (at most a tenth more)",
-            f"{first.megabytes:.0f} → {last.megabytes:.0f} MB; parser {first.child_megabytes:.0f} → "
-            f"{last.child_megabytes:.0f} MB",
+            f"{first.megabytes:.0f} → {last.megabytes:.0f} MB",
             grown <= 1.1,
         )
 
@@ -123,6 +122,8 @@ class Report:
 
     def _plot(self) -> Iterator[str]:
         """Yield nDCG@10 as a chart: bars are hybrid, and the lines are words alone and vectors alone."""
+        if not self.qualities:
+            return
         names = ", ".join(f'"{found.name}{_short(model)}"' for model, found in self.qualities)
         yield "nDCG@10: the bars are the hybrid, the first line is words alone, the second is vectors alone."
         yield ""
@@ -133,8 +134,9 @@ class Report:
         yield "```"
 
     def _more(self) -> Iterator[str]:
-        yield "| set | model | documents | passages | questions | hybrid | words | vectors |"
-        yield "|---|---|---|---|---|---|---|---|"
+        if self.qualities:
+            yield "| set | model | documents | passages | questions | hybrid | words | vectors |"
+            yield "|---|---|---|---|---|---|---|---|"
         for model, one in self.qualities:
             counts = f"{one.documents:,} | {one.passages:,} | {one.questions:,}"
             yield f"| {one.name} | {model} | {counts} | {one.hybrid:.4f} | {one.words:.4f} | {one.vectors:.4f} |"

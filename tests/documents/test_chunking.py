@@ -67,7 +67,7 @@ def test_any_page_is_cut_without_loss(text: str, headings: list[tuple[int, int, 
 
 
 @pytest.mark.spec("EMB-1")
-@pytest.mark.parametrize("text", ["", " \n\t ", "\n" * 10_000, "\u3000\u00a0\u2028"])
+@pytest.mark.parametrize("text", ["", " \n\t ", "\n" * 10_000, "\u3000\u00a0\u2028", "\x1f", "\x1c \x1d"])
 def test_a_blank_page_has_no_passages(text: str) -> None:
     assert passages_of(text) == []
 
