@@ -9,6 +9,9 @@ import pytest
 from backend.documents.reading import About, Limits, Page, Unreadable, read
 from tests.documents import files
 
+# Each starts a process of its own, and some are made to take seconds.
+pytestmark = pytest.mark.slow
+
 NO_TEXT = "scanned pages have no text that could be searched. Run text recognition (OCR) on it and upload the result."
 DAMAGED = "The file is damaged, not complete, or not what its name says."
 NOISE = Random(1).randbytes(20_000)
