@@ -162,9 +162,11 @@ def scripted_model(script: Script) -> Iterator[ScriptedModel]:
 
     async def serve() -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        async with await model.serve():
-            started.put(lambda: loop.call_soon_threadsafe(stopped.set))
-            await stopped.wait()
+        server = await model.serve()
+        started.put(lambda: loop.call_soon_threadsafe(stopped.set))
+        await stopped.wait()
+        # Not `async with`, which waits for connections that clients keep alive; those end with the loop's tasks.
+        server.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="scripted model", daemon=True)
     thread.start()

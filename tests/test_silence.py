@@ -71,6 +71,7 @@ def talk(url: str, other_url: str) -> None:
         assert other.post("/api/chat", json=more).json()["status"] == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.spec("SILENT-1")
 def test_after_some_turns_no_statement_comes_from_either_process(
     cluster: EmbeddedPostgres, own: OwnDatabase, make_settings: Callable[..., Settings]
