@@ -110,7 +110,9 @@ class RecordedModel(Model):
                 failure = _failure(error, self._name)
                 if failure is None:
                     raise
-                log.warning("model_failed", code=failure.code, attempt=attempt, error=type(error).__name__)
+                # Kinds alone: the words may quote a key or a message.
+                kinds = [type(cause).__name__ for cause in _causes(error)]
+                log.warning("model_failed", code=failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
                 asked = _asked_to_wait(error)
                 wait = 0.5 * 2 ** (attempt - 1) if asked is None else asked
