@@ -6,6 +6,7 @@ import { chatHash, chatInAddress, createChatList } from "./chats.js";
 import { createComposer } from "./composer.js";
 import { createDocumentList } from "./documents.js";
 import { byId } from "./dom.js";
+import { linkInAddress } from "./links.js";
 import { nameModel, showModel } from "./model.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { createPanels } from "./panels.js";
@@ -14,6 +15,7 @@ import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
 import { createUploads } from "./uploads.js";
+import { openDocument } from "./viewer.js";
 
 const thread = byId("thread");
 const scroller = byId("thread-scroll");
@@ -173,8 +175,27 @@ function settleIn(id) {
 
 /** Show what the address names, unless it stands there already. */
 async function showAddressed() {
+  const link = linkInAddress();
+  if (link) return openLinked(link);
   const id = session() ? chatInAddress() : null;
   if (id === null || id !== conversation) await show(id);
+}
+
+/** Open the document or the task that a link from elsewhere names, beside the conversation that is shown. @param {import("./links.js").Link} link */
+async function openLinked(link) {
+  history.replaceState(null, "", conversation === null ? location.pathname : chatHash(conversation));
+  showWelcome();
+  if (!session()) return showNotice("error", "That link leads to something of a user who is not signed in here.");
+  try {
+    if (link.kind === "document") return openDocument(await get(`/api/documents/${link.id}`), link.page);
+    const task = await get(`/api/tasks/${link.id}`);
+    if (byId("tasks").inert) byId("tasks-opener").click();
+    await tasks.show(task);
+  } catch (error) {
+    const missing = error instanceof ApiError && error.status === 404;
+    if (missing) showNotice("error", `You have no ${link.kind} ${link.id}: it was deleted, or it is somebody else's.`);
+    else report(error, () => openLinked(link));
+  }
 }
 
 /** @param {string | null} id */

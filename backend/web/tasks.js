@@ -79,6 +79,21 @@ export function createTaskPanel({ onError }) {
 
   return {
     refresh,
+    /** Bring a task into view, wherever the lists have it. @param {any} task */
+    async show(task) {
+      if (task.completed && !doneSection.open) {
+        const opened = new Promise((tell) => doneSection.addEventListener("toggle", tell, { once: true }));
+        doneSection.open = true;
+        await opened; // It begins a refresh of its own, which ours overtakes.
+      }
+      await refresh();
+      const list = task.completed ? done : open;
+      const found = [...list.children].find(({ dataset }) => dataset.taskId === String(task.id));
+      if (!found) list.prepend(row(task));
+      const item = found ?? list.firstElementChild;
+      item.scrollIntoView({ block: "center" });
+      item.querySelector("input").focus();
+    },
     clear() {
       round += 1;
       doneSection.open = false;

@@ -24,9 +24,9 @@ export function openSource({ document_id, passage_id, filename, page_number, sta
   open({ document: document_id, word: page_number === null ? "Part" : "Page", cited: { path, start, end } }, filename, path);
 }
 
-/** Show a document from its first page on. @param {any} document */
-export function openDocument({ id, filename, has_pages }) {
-  open({ document: id, word: has_pages ? "Page" : "Part" }, filename, pagePath(id, 1));
+/** Show a document from a page on. @param {any} document @param {number} [page] */
+export function openDocument({ id, filename, has_pages }, page = 1) {
+  open({ document: id, word: has_pages ? "Page" : "Part" }, filename, pagePath(id, page));
 }
 
 /** @param {number} document @param {number} number */
