@@ -79,7 +79,9 @@ class Index(UserRepository[Chunk]):
 
 def literal(vector: Iterable[float]) -> str:
     """Return a vector as Postgres reads it, in the precision that half a float has."""
-    return f"[{','.join([format(value, '.5g') for value in vector])}]"
+    values = tuple(vector)
+    # One format for all: a question's is on the path of every search.
+    return f"[{','.join(['%.5g'] * len(values))}]" % values
 
 
 _NUMBERS = """
@@ -120,10 +122,12 @@ _POSTINGS = text(
              )) as w
         where c.user_id = :user_id and c.id = any(:ids) and octet_length(w.lexeme) <= :longest
     ), written as (
-        insert into postings
-            (user_id, language, lexeme, document_id, first_chunk, chunk_ids, counts, lengths)
-        select :user_id, :language, lexeme, :document_id, :first, array_agg(id order by id),
-               array_agg(least(count, 32767) order by id), array_agg(least(length, 32767) order by id)
+        insert into postings (user_id, language, lexeme, document_id, first_chunk, entries)
+        select :user_id, :language, lexeme, :document_id, :first, string_agg(
+            int4send(id) || int2send(cast(least(count, 32767) as smallint))
+                || int2send(cast(least(length, 32767) as smallint)),
+            cast('' as bytea) order by id
+        )
         from lexemes group by lexeme
     )
     select coalesce(sum(count), 0) from lexemes

@@ -18,7 +18,6 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
 from backend.repository import Owned, belongs_to_user, timestamp
@@ -183,9 +182,10 @@ class Postings(Owned, table=True):
     lexeme: str = Field(primary_key=True, sa_type=Text)
     document_id: int = Field(primary_key=True, sa_type=Integer)
     first_chunk: int = Field(primary_key=True, sa_type=Integer, description="Of the batch that was indexed at once.")
-    chunk_ids: list[int] = Field(sa_type=ARRAY(Integer))
-    counts: list[int] = Field(sa_type=ARRAY(SmallInteger), description="How often each has it.")
-    lengths: list[int] = Field(sa_type=ARRAY(SmallInteger), description="How many words each has.")
+    entries: bytes = Field(
+        sa_type=LargeBinary,
+        description="8 bytes for each passage, high ones first: its id in 4, how often it has it in 2, its words in 2.",
+    )
 
     __table_args__ = (_of_document(), Index("ix_postings_user_id_document_id", "user_id", "document_id"))
 

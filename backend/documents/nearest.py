@@ -1,5 +1,6 @@
 """Which passages' embeddings are nearest to a question's: exactly, or by an approximate index of a large user's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Result, text
@@ -15,17 +16,20 @@ GONE_THROUGH = 20_000
 """Rows of everybody's after which the approximate index gives up, unless the server is set otherwise."""
 
 
-def nearest(session: Session, library: Library, values: dict[str, Any], *, most: int) -> dict[int, float]:
-    """Return the cosines of the nearest passages by their ids; `most` of them wherever there are as many.
+def nearest(
+    session: Session, library: Library, values: dict[str, Any], *, most: int, beside: Sequence[int] = ()
+) -> dict[int, float]:
+    """Return the cosines of the nearest passages by their ids, `most` of them wherever there are as many.
 
-    `values` has the question's `vector`, which is of unit length and as Postgres reads it, and the `model_id`.
+    They come nearest first, and after them those of the passages `beside` them that have an embedding. `values` has the
+    question's `vector`, which is of unit length and as Postgres reads it, and the `model_id`.
     """
-    values = values | {"most": most}
+    values = values | {"most": most, "beside": list(beside)}
     many = most * OVER_FETCH
     if library.sought > EXACT_UP_TO and (dim := _indexed_dim(session, values["model_id"], library.sought, many)):
         near = _approximately(session, library, values | {"dim": dim, "many": many})
         if len(near) == most:
-            return near
+            return near | _cosines(session.execute(statement(_BESIDE, ""), values))
     return _cosines(session.execute(statement(_EXACTLY, only(library, "v")), values))
 
 
@@ -69,12 +73,20 @@ def _cosines(rows: Result[*tuple[Any, ...]]) -> dict[int, float]:
     return {row[0]: -row[1] for row in rows.all()}
 
 
-# The sum keeps the planner from taking the approximate index; the distance is worked out once for a row.
-_EXACTLY = """
-select v.chunk_id, (v.embedding <#> cast(:vector as halfvec)) + 0 as distance from chunk_vectors v
-where v.user_id = :user_id and v.model_id = :model_id {only}
-order by distance, v.chunk_id limit :most
+_BESIDE = """
+select v.chunk_id, v.embedding <#> cast(:vector as halfvec) as distance from chunk_vectors v
+where v.user_id = :user_id and v.model_id = :model_id and v.chunk_id = any(cast(:beside as integer[]))
 """
+
+# The sum keeps the planner from taking the approximate index; the distance is worked out once for a row.
+_EXACTLY = f"""
+(
+    select v.chunk_id, (v.embedding <#> cast(:vector as halfvec)) + 0 as distance from chunk_vectors v
+    where v.user_id = :user_id and v.model_id = :model_id {{only}}
+    order by distance, v.chunk_id limit :most
+)
+union all {_BESIDE}
+"""  # noqa: S608  # Of constants.
 
 # The cast has to stand as it does in the index. Its rows come nearly in order, and are put in order exactly.
 _APPROXIMATELY = """

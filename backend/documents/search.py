@@ -111,11 +111,15 @@ class Search:
         if isinstance(library, str):
             return [], library
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}
-        near = nearest(self._session, library, values, most=max(depth, CANDIDATES))
-        found = worded(self._session, _cut(query), library, values, near=list(near), most=max(depth, CANDIDATES))
-        by_words = [Candidate(key, one.similarity, one.bm25, one.coverage) for key, one in found.items()]
-        others = [Candidate(key, similarity) for key, similarity in near.items() if key not in found]
-        return by_words + others, library
+        most = max(depth, CANDIDATES)
+        words = worded(self._session, _cut(query), library, values)
+        best = words.best(most)
+        near = nearest(self._session, library, values, most=most, beside=best)
+        proposed = [*near, *(key for key in best if key not in near)]
+        found = [
+            Candidate(key, near.get(key), *of_words) for key, of_words in zip(proposed, words.of(proposed), strict=True)
+        ]
+        return found, library
 
     def _told(self, best: Sequence[Candidate], scores: dict[int, float]) -> list[FoundPassage]:
         values = {"user_id": self._user_id, "ids": [candidate.id for candidate in best]}

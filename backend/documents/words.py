@@ -1,14 +1,22 @@
-"""Which passages have the words of a question, and how much that says: BM25 in plain SQL, over the postings."""
+"""Which passages have the words of a question, and how much that says: BM25 over the postings.
+
+The database says which passages have a word, how often, and how long they are; the scores are worked out here, where
+it takes a fraction of the time that the database would need, which everybody shares.
+"""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session
 
 from backend.documents.holdings import Library, only, statement
+
+if TYPE_CHECKING:
+    import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
+    from numpy.typing import NDArray
 
 K1 = 1.2
 B = 0.75
@@ -16,8 +24,7 @@ B = 0.75
 MOST_TERMS = 16
 """Of one language; the rarest say nearly all that a question says."""
 MOST_POSTINGS = 20_000
-"""Passages of one language that are scored for a question, each once for each term; its rarest has all of its own. A
-thousand take one or two milliseconds; who has fewer passages than this loses nothing."""
+"""Passages of one language that are scored for a question, each once for each term; its rarest has all of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +37,15 @@ class Term:
     """In the question, the same in every language."""
     passages: int
     """How many of this language have it."""
+    entries: bytes | None = None
+    """Its postings, as `models.Postings` says; None where it stands nowhere, and where it is not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """A term that is looked for."""
 
-    language: str
-    lexeme: str
+    term: Term
     weight: float
     """Its inverse document frequency."""
     share: float
@@ -46,44 +54,67 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """What the question's words say of a passage."""
+    """What a question's words say of the passages that have any: three arrays of the same length."""
 
-    bm25: float
-    coverage: float
-    """From 0 to 1: what its words weigh, of what all of the question's weigh."""
-    similarity: float | None
-    """The cosine between it and the question; None while it has no embedding by the model."""
+    ids: "NDArray[np.int64]"
+    """Of the passages, rising."""
+    bm25: "NDArray[np.float64]"
+    coverage: "NDArray[np.float64]"
+    """From 0 to 1: what a passage's words weigh, of what all of the question's weigh."""
+
+    def best(self, most: int) -> list[int]:
+        """Return the ids of the best passages, at most so many, best first."""
+        import numpy as np
+
+        places = np.arange(len(self.ids))
+        if len(places) > most:
+            # All others need not be sorted.
+            places = np.flatnonzero(self.bm25 >= np.partition(self.bm25, -most)[-most])
+        ranked = places[(-self.bm25[places]).argsort(kind="stable")[:most]]
+        found: list[int] = self.ids[ranked].tolist()
+        return found
+
+    def of(self, chunk_ids: Sequence[int]) -> list[tuple[float, float]]:
+        """Return BM25 and coverage of each of these passages, 0 and 0 for one that has none of the words."""
+        if not len(self.ids):
+            return [(0.0, 0.0)] * len(chunk_ids)
+        places = self.ids.searchsorted(chunk_ids).clip(max=len(self.ids) - 1)
+        has_any = self.ids[places] == chunk_ids
+        scores = (self.bm25[places] * has_any, self.coverage[places] * has_any)
+        return list(zip(*(score.tolist() for score in scores), strict=True))
 
 
-def worded(
-    session: Session, query: str, library: Library, values: dict[str, Any], *, near: Sequence[int], most: int
-) -> dict[int, Worded]:
-    """Return the best passages by their words, by their ids, and beside them those of `near` that have any.
+def worded(session: Session, query: str, library: Library, values: dict[str, Any]) -> Worded:
+    """Return what the question's words say of all passages that have any of those worth looking for."""
+    import numpy as np
 
-    `values` has the question's `vector` and its `model_id` too.
-    """
     terms = weighed(_terms(session, query, library, values), library)
     if not terms:
-        return {}
-    asked = {
-        "languages": [term.language for term in terms],
-        "lexemes": [term.lexeme for term in terms],
-        "weights": [term.weight * (K1 + 1) for term in terms],
-        "shares": [term.share for term in terms],
-        "least": K1 * (1 - B),
-        "slope": K1 * B / library.average_length,
-        "near": list(near),
-        "most": most,
-    }
-    rows = session.execute(statement(_WORDED, only(library, "p")), values | asked).all()
-    return {row[0]: Worded(row[1], min(row[2], 1.0), row[3]) for row in rows}
+        return Worded(np.empty(0, np.int64), np.empty(0), np.empty(0))
+    entries = [one.term.entries or b"" for one in terms]
+    found = np.frombuffer(b"".join(entries), [("id", ">i4"), ("count", ">i2"), ("length", ">i2")])
+    sizes = [len(one) // found.itemsize for one in entries]
+    weights = np.repeat([one.weight for one in terms], sizes)
+    shares = np.repeat([one.share for one in terms], sizes)
+    counts = found["count"].astype(np.float64)
+    length = found["length"] / library.average_length
+    bm25 = weights * (K1 + 1) * counts / (counts + K1 * (1 - B + B * length))
+    ids, places = np.unique(found["id"].astype(np.int64), return_inverse=True)
+    return Worded(ids, np.bincount(places, bm25), np.minimum(np.bincount(places, shares), 1.0))
 
 
 def _terms(session: Session, query: str, library: Library, values: dict[str, Any]) -> list[Term]:
-    """Return the question's words as each language stems them, and how many passages have each."""
-    asked = {"languages": list(library.passages), "query": query}
-    rows = session.execute(statement(_TERMS, only(library, "p", filtered=False)), values | asked)
-    return [Term(row.language, row.lexeme, tuple(row.positions), row.passages) for row in rows]
+    """Return the question's words as each language stems them, and the postings of those that are looked for."""
+    asked = {
+        "languages": list(library.passages),
+        "query": query,
+        "most_terms": MOST_TERMS,
+        "most_postings": MOST_POSTINGS,
+    }
+    wanted = "filter (where p.document_id = any(cast(:document_ids as integer[])))" if library.is_filtered else ""
+    template = _TERMS.replace("{wanted}", wanted)
+    rows = session.execute(statement(template, only(library, "p", filtered=False)), values | asked)
+    return [Term(row.language, row.lexeme, tuple(row.positions), row.passages, row.entries) for row in rows]
 
 
 def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
@@ -120,47 +151,27 @@ def _inverse(having: int, every: int) -> float:
 
 
 def _chosen(found: Sequence[tuple[float, Term]]) -> Iterator[Weighed]:
-    rarest = sorted(found, key=lambda pair: (-pair[0], pair[1].lexeme))
     # Words that stand nowhere count here: a passage with all that was found may still lack what was asked.
-    total = sum(weight for weight, _ in rarest[:MOST_TERMS])
-    postings = 0
-    for weight, term in [pair for pair in rarest if pair[1].passages][:MOST_TERMS]:
-        if postings and postings + term.passages > MOST_POSTINGS:
-            return
-        postings += term.passages
-        yield Weighed(term.language, term.lexeme, weight, weight / total)
+    total = sum(sorted((weight for weight, _ in found), reverse=True)[:MOST_TERMS])
+    for weight, term in found:
+        if term.entries:
+            yield Weighed(term, weight, weight / total)
 
 
+# The key of the table has the postings too: those of a word lie side by side there, and all over the table.
 _TERMS = """
-select l.language, w.lexeme, w.positions, coalesce(f.passages, 0) as passages
-from unnest(cast(:languages as text[])) as l (language)
-cross join lateral unnest(to_tsvector(cast(l.language as regconfig), :query)) as w
-cross join lateral (
-    select sum(cardinality(p.chunk_ids)) as passages from postings p
-    where p.user_id = :user_id and p.language = l.language and p.lexeme = w.lexeme {only}
-) as f
-"""
-
-# Arrays are unnested side by side among the columns: as a table, each row of postings would cost three times as much.
-_WORDED = """
-with hits as (
-    select t.weight, t.share, unnest(p.chunk_ids) as id, unnest(p.counts) as count, unnest(p.lengths) as length
-    from unnest(
-        cast(:languages as text[]), cast(:lexemes as text[]),
-        cast(:weights as float8[]), cast(:shares as float8[])
-    ) as t (language, lexeme, weight, share)
-    join postings p on p.user_id = :user_id and p.language = t.language and p.lexeme = t.lexeme {only}
-), scored as materialized (
-    select id, sum(share) as coverage, sum(
-        weight * count / (count + cast(:least as float8) + cast(:slope as float8) * length)
-    ) as bm25
-    from hits group by id
-), best as (
-    (select * from scored order by bm25 desc, id limit :most)
-    union
-    select * from scored s where s.id = any(cast(:near as integer[]))
-)
-select s.id, s.bm25, s.coverage, -(v.embedding <#> cast(:vector as halfvec)) as similarity
-from best s
-left join chunk_vectors v on v.user_id = :user_id and v.model_id = :model_id and v.chunk_id = s.id
+select language, lexeme, positions, coalesce(passages, 0) as passages,
+       case when place = 1 or place <= :most_terms and postings <= :most_postings then entries end as entries
+from (
+    select l.language, w.lexeme, w.positions, f.passages, f.entries,
+           row_number() over rarest as place, sum(f.passages) over rarest as postings
+    from unnest(cast(:languages as text[])) as l (language)
+    cross join lateral unnest(to_tsvector(cast(l.language as regconfig), :query)) as w
+    cross join lateral (
+        select sum(octet_length(p.entries)) / 8 as passages,
+               string_agg(p.entries, cast('' as bytea)) {wanted} as entries
+        from postings p where p.user_id = :user_id and p.language = l.language and p.lexeme = w.lexeme {only}
+    ) as f
+    window rarest as (partition by l.language order by f.passages, w.lexeme)
+) as terms
 """

@@ -22,23 +22,36 @@ from bench.retrieval.shelves import MODEL_ID, Shelves, Text, Vectors, embedded, 
 USER = "ten thousand"
 PASSAGES = 10_000
 PASSAGES_OF_A_DOCUMENT = 40
+PASSES = 5
+"""Of which the one counts that took least CPU: whatever else a machine does only adds, and does so by a half."""
 NOISE = 0.02
 """Of each dimension; a passage and its like are as near to each other as two versions of one text."""
 
 
+@dataclass(frozen=True)
+class Cpu:
+    """Milliseconds of CPU for a question, the mean."""
+
+    embedding: float
+    process: float
+    database: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.embedding + self.process + self.database
+
+
 @dataclass
 class Costs:
-    """Of many questions, each asked once."""
+    """Of many questions."""
 
     questions: int
     search: list[float] = field(default_factory=list)
     """Milliseconds of a search in its transaction, without embedding."""
     halves: list[float] = field(default_factory=list)
     """Milliseconds of the plain SQL of both halves."""
-    cpu_embedding: float = 0.0
-    """Milliseconds of CPU that embedding a question takes, the mean."""
-    cpu_process: float = 0.0
-    cpu_database: float = 0.0
+    passes: list[Cpu] = field(default_factory=list)
     recall: float = 0.0
     """Recall@10 of the nearest, against brute force in this process."""
 
@@ -48,9 +61,9 @@ class Costs:
         return statistics.median(self.search) / statistics.median(self.halves)
 
     @property
-    def cpu(self) -> float:
-        """Milliseconds of CPU in all."""
-        return self.cpu_embedding + self.cpu_process + self.cpu_database
+    def cpu(self) -> Cpu:
+        """Of the pass that took least."""
+        return min(self.passes, key=lambda one: one.total)
 
 
 def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, *, most: int) -> Costs:
@@ -59,16 +72,13 @@ def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: P
     vectors = _fill(shelves, sets, embedder, cache, chance)
     questions = [question for judged in sets for question in judged.some(most)]
     found = Costs(len(questions))
-    asked: list[list[float]] = []
-    with _cpu(os.getpid()) as spent:
-        for question in questions:
-            asked += embedder.embed([question], "query")
-    found.cpu_embedding = spent() / len(questions)
+    asked = [embedder.embed([question], "query")[0] for question in questions]
     with shelves.user(USER) as scope:
         nearest = [_nearest(Search(scope), question, values) for question, values in zip(questions, asked, strict=True)]
     exact = [_brute_force(vectors, values) for values in asked]
     found.recall = statistics.fmean(recall(one, other) for one, other in zip(nearest, exact, strict=True))
-    _time_searches(shelves, questions, asked, found)
+    backend = _backend(shelves)
+    found.passes = [_pass(shelves, questions, embedder, found, backend) for _ in range(PASSES)]
     _time_halves(shelves, questions, asked, found)
     return found
 
@@ -97,19 +107,24 @@ def _fill(
     return np.array(kept, dtype=np.float16).astype(np.float32)
 
 
-def _time_searches(shelves: Shelves, questions: Sequence[str], asked: Sequence[list[float]], found: Costs) -> None:
-    backend = _backend(shelves)
+def _pass(shelves: Shelves, questions: Sequence[str], embedder: Embedder, found: Costs, backend: int) -> Cpu:
+    """Ask every question once, and return what that cost."""
+    many = len(questions)
+    with _cpu(os.getpid()) as spent:
+        asked = [embedder.embed([question], "query")[0] for question in questions]
+        embedding = spent() / many
     with _cpu(os.getpid()) as process, _cpu(backend) as database:
         for question, values in zip(questions, asked, strict=True):
             began = time.perf_counter()
             with shelves.user(USER) as scope:
                 Search(scope).find(question, QueryVector(MODEL_ID, values), document_ids=None, limit=DEPTH)
             found.search.append((time.perf_counter() - began) * 1_000)
-        found.cpu_process = process() / len(questions)
-        found.cpu_database = database() / len(questions)
+        return Cpu(embedding, process() / many, database() / many)
 
 
 def _time_halves(shelves: Shelves, questions: Sequence[str], asked: Sequence[list[float]], found: Costs) -> None:
+    for statement in _PLAIN:
+        shelves.run(statement)
     with shelves.connected() as connection, connection.cursor() as cursor:
         for question, values in zip(questions, asked, strict=True):
             began = time.perf_counter()
@@ -163,7 +178,19 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-# What one would write by hand, without languages, documents that may not be found, or a bound.
+# What one would write by hand, without languages, documents that may not be found, or a bound: the words in a table of
+# their own, one row for each that a passage has.
+_PLAIN = (
+    """
+    create table plain_words as
+    select c.user_id, w.lexeme, c.id, cardinality(w.positions) as count,
+           sum(cardinality(w.positions)) over (partition by c.user_id, c.id) as length
+    from chunks c, unnest(to_tsvector('english', c.headings || E'\\n' || c.content)) as w
+    """,
+    "create index on plain_words (user_id, lexeme)",
+    "grant select on plain_words to docutalk_app",
+    "vacuum analyze plain_words",
+)
 _VECTORS = """
 select chunk_id, (embedding <#> %(vector)s::halfvec) + 0 as distance from chunk_vectors
 where user_id = %(user_id)s and model_id = %(model_id)s order by distance limit %(most)s
@@ -173,9 +200,8 @@ with size as (
     select sum(chunks) as passages, (sum(words) / sum(chunks))::float8 as average from documents
     where user_id = %(user_id)s
 ), hits as (
-    select lexeme, unnest(chunk_ids) as id, unnest(counts) as count, unnest(lengths) as length from postings
-    where user_id = %(user_id)s and language = 'english'
-      and lexeme = any(tsvector_to_array(to_tsvector('english', %(query)s)))
+    select lexeme, id, count, length from plain_words
+    where user_id = %(user_id)s and lexeme = any(tsvector_to_array(to_tsvector('english', %(query)s)))
 ), rarity as (
     select lexeme, ln(1 + (passages - count(*) + 0.5)::float8 / (count(*) + 0.5)::float8) as weight
     from hits, size group by lexeme, passages

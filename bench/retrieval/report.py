@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from bench.retrieval.costs import Costs
+from bench.retrieval.costs import PASSES, Costs
 from bench.retrieval.quality import Quality
 from bench.retrieval.reading import Reading
 from bench.retrieval.scale import Scale
@@ -85,12 +85,14 @@ class Report:
             found.ratio <= 2.5,
         )
         parts = (
-            f"{found.cpu:.1f} ms: embedding {found.cpu_embedding:.1f}, process {found.cpu_process:.1f}, "
-            f"database {found.cpu_database:.1f}"
+            f"{found.cpu.total:.1f} ms: embedding {found.cpu.embedding:.1f}, process {found.cpu.process:.1f}, "
+            f"database {found.cpu.database:.1f}"
         )
-        yield Row("CPU of a search of 10,000 passages: ≤ 25 ms", parts, found.cpu <= 25)
         yield Row(
-            "of which embedding the question: ≤ 15 ms", f"{found.cpu_embedding:.1f} ms", found.cpu_embedding <= 15
+            f"CPU of a search of 10,000 passages, the least of {PASSES} passes: ≤ 25 ms", parts, found.cpu.total <= 25
+        )
+        yield Row(
+            "of which embedding the question: ≤ 15 ms", f"{found.cpu.embedding:.1f} ms", found.cpu.embedding <= 15
         )
 
     def _of_reading(self) -> Iterator[Row]:

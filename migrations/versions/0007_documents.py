@@ -137,10 +137,8 @@ def upgrade() -> None:
             lexeme text not null,
             document_id integer not null,
             first_chunk integer not null,
-            chunk_ids integer[] not null,
-            counts smallint[] not null,
-            lengths smallint[] not null,
-            constraint pk_postings primary key (user_id, language, lexeme, document_id, first_chunk),
+            entries bytea not null,
+            constraint pk_postings primary key (user_id, language, lexeme, document_id, first_chunk) include (entries),
             constraint fk_postings_user_id
                 foreign key(user_id, document_id) references documents (user_id, id) on delete cascade
         )

@@ -1,6 +1,7 @@
 """Documents in the index without a file: passages and vectors as a test gives them."""
 
 import random
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,9 @@ from backend.documents.index import Index, IndexedPassage
 from backend.documents.models import Document
 from backend.documents.search import UNRELATED, Found, QueryVector, Search
 from backend.identity.caller import Caller
+
+ENTRY = struct.Struct(">ihh")
+"""A passage in the postings of a word: its id, how often it has the word, how many words it has."""
 
 DIM = 384
 MODEL_ID = 1

@@ -28,6 +28,7 @@ from backend.identity.caller import Caller
 from backend.leases import Leases
 from tests.conftest import query, wait_until
 from tests.documents.files import TEXT
+from tests.documents.indexed import ENTRY
 
 BUNDLED = BundledEmbedder()
 """One for all tests: to load it takes a second."""
@@ -219,14 +220,10 @@ class Shelf:
             *mine,
         )
         assert [chunk_id for (chunk_id,) in vectors] == [row[1] for row in passages]
-        counted = self.ask(
-            "select coalesce(sum((select sum(n) from unnest(counts) n)), 0)::int, "
-            "array(select distinct unnest(chunk_ids) from postings where user_id = %s and document_id = %s order by 1) "
-            "from postings where user_id = %s and document_id = %s",
-            *mine,
-            *mine,
-        )
-        assert counted == [(words, [row[1] for row in passages])]
+        rows = self.ask("select entries from postings where user_id = %s and document_id = %s", *mine)
+        entries = [entry for (packed,) in rows for entry in ENTRY.iter_unpack(packed)]
+        assert sum(count for _, count, _ in entries) == words
+        assert sorted({chunk_id for chunk_id, _, _ in entries}) == [row[1] for row in passages]
         return int(chunks)
 
     def _assert_covers(self, mine: tuple[str, int], passages: list[tuple[Any, ...]]) -> None:

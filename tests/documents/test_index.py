@@ -10,7 +10,7 @@ from backend.database import Database
 from backend.documents.index import Index
 from backend.identity.caller import Caller
 from tests.conftest import query
-from tests.documents.indexed import as_passages, axis, indexed, sought, texts, user
+from tests.documents.indexed import ENTRY, as_passages, axis, indexed, sought, texts, user
 
 
 @pytest.mark.spec("SEARCH-1")
@@ -55,15 +55,14 @@ def test_each_passage_is_kept_with_how_often_it_has_a_word_and_how_long_it_is(
         passages = as_passages(["red red blue", "red green blue yellow", "green"], [axis(1)] * 3)
         added = Index(scope).add(document_id, language="simple", model_id=1, passages=passages)
 
-        rows = scope.session.execute(
-            text("select lexeme, chunk_ids, counts, lengths from postings order by lexeme")
-        ).all()
+        rows = scope.session.execute(text("select lexeme, entries from postings order by lexeme")).all()
     assert (added.chunks, added.words) == (3, 8)
-    assert [tuple(row) for row in rows] == [
-        ("blue", [1, 2], [1, 1], [3, 4]),
-        ("green", [2, 3], [1, 1], [4, 1]),
-        ("red", [1, 2], [2, 1], [3, 4]),
-        ("yellow", [2], [1], [4]),
+    # The passage, how often it has the word, how many words it has.
+    assert [(lexeme, list(ENTRY.iter_unpack(entries))) for lexeme, entries in rows] == [
+        ("blue", [(1, 1, 3), (2, 1, 4)]),
+        ("green", [(2, 1, 4), (3, 1, 1)]),
+        ("red", [(1, 2, 3), (2, 1, 4)]),
+        ("yellow", [(2, 1, 4)]),
     ]
 
 
@@ -74,11 +73,11 @@ def test_a_large_batch_and_an_empty_one_are_kept_too(database: Database, alice: 
     with user(database, alice) as scope:
         document_id = indexed(scope, many)
         nothing = Index(scope).add(document_id, language="english", model_id=1, passages=[])
-        rows = scope.session.execute(text("select cardinality(chunk_ids) from postings where lexeme = 'alik'"))
+        rows = scope.session.execute(text("select octet_length(entries) from postings where lexeme = 'alik'"))
         found = sought(scope, "alike", limit=200)
 
     assert (nothing.chunks, nothing.words) == (0, 0)
-    assert sum(rows.scalars()) == 150
+    assert sum(rows.scalars()) == 150 * ENTRY.size
     assert sorted(texts(found)) == sorted(many)
 
 

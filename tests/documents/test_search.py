@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from backend.database import Database, Scope
-from backend.documents import nearest
+from backend.documents import nearest, words
 from backend.documents.holdings import Library
 from backend.documents.search import Candidate, fused
-from backend.documents.words import MOST_POSTINGS, MOST_TERMS, Term, weighed
+from backend.documents.words import Term, weighed
 from backend.identity.caller import Caller
 from tests.conftest import query
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
@@ -164,14 +164,14 @@ def test_common_words_say_nothing_in_a_document_of_unknown_language(database: Da
 def test_a_word_weighs_the_same_in_every_language() -> None:
     library = Library(passages={"english": 900, "german": 100}, words=100_000)
     terms = [
-        Term("english", "hous", (2,), 9),
+        Term("english", "hous", (2,), 9, b"postings"),
         Term("german", "hous", (2,), 0),
-        Term("english", "die", (1,), 3),
-        Term("german", "haus", (3,), 20),
+        Term("english", "die", (1,), 3, b"postings"),
+        Term("german", "haus", (3,), 20, b"postings"),
         Term("english", "haus", (3,), 0),
     ]
 
-    weights = {(one.language, one.lexeme): one.weight for one in weighed(terms, library)}
+    weights = {(one.term.language, one.term.lexeme): one.weight for one in weighed(terms, library)}
 
     assert weights == pytest.approx(
         {
@@ -349,19 +349,26 @@ def test_the_reason_says_why_nothing_was_found(database: Database, alice: Caller
 
 
 @pytest.mark.spec("SEARCH-23")
-def test_the_rarest_words_are_sought() -> None:
-    library = Library(passages={"english": 100_000}, words=8_000_000)
-    terms = [Term("english", f"w{number}", (number,), number * 10) for number in range(1, 40)]
-    common = [Term("english", "rare", (50,), 3), Term("english", "common", (51,), MOST_POSTINGS)]
+def test_the_rarest_words_are_sought(database: Database, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MOST_TERMS", 4)
+    monkeypatch.setattr(words, "MOST_POSTINGS", 9)
 
-    chosen = weighed([*terms, Term("english", "nowhere", (60,), 0)], library)
-    few = weighed(common, library)
-    alone = weighed(common[1:], library)
+    with user(database, alice) as scope:
+        # The word w3 stands in three passages, and so on.
+        indexed(scope, [f"w{number}" for number in range(1, 10) for _ in range(number)])
+        indexed(scope, ["a1", "a2", "a3", "a4", "a5"])
 
-    assert [one.lexeme for one in chosen] == [f"w{number}" for number in range(1, MOST_TERMS + 1)]
-    assert sum(one.share for one in chosen) < 1
-    assert [one.lexeme for one in few] == ["rare"]
-    assert [one.lexeme for one in alone] == ["common"]
+        def found(query: str) -> set[str]:
+            passages = sought(scope, query, limit=60).passages
+            return {passage.text for passage in passages if passage.text_score > 0}
+
+        assert found("w9 w8 w7 w2 w4 w3") == {"w2", "w3", "w4"}, "As many postings as nine are looked at."
+        assert found("w9") == {"w9"}
+        assert found("w7 w5") == {"w5"}
+        assert found("a5 a4 a3 a2 a1 w2") == {"a1", "a2", "a3", "a4"}, "Four words are looked for."
+        [rare, *_] = sought(scope, "w1 w4").passages
+        [half, *_] = sought(scope, "w1 w4 nowhere").passages
+    assert half.text_score < rare.text_score / 1.5, "What stands nowhere is missed too."
 
 
 @pytest.mark.spec("SEARCH-19", "SEARCH-20", "SEARCH-21")
