@@ -3,6 +3,7 @@
 Alembic is imported where it is used: it takes a good part of a start, and `/health` answers without it.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 ROOT = Path(__file__).parent.parent
+OLDEST_PGVECTOR = (0, 8)
+"""An approximate index of many users' vectors goes on until it has enough of one's only since then."""
 _LACKS_A_RIGHT = "42501"
 
 
@@ -95,6 +98,12 @@ def prepare_roles(connection: Connection) -> None:
     if not connection.execute(text("select count(*) from pg_available_extensions where name = 'vector'")).scalar():
         raise NotReady("This PostgreSQL has no pgvector. Use an image such as pgvector/pgvector:pg16, or install it.")
     connection.execute(text("create extension if not exists vector"))
+    pgvector = connection.execute(text("select extversion from pg_extension where extname = 'vector'")).scalar_one()
+    if tuple(int(number) for number in re.findall(r"\d+", pgvector)) < OLDEST_PGVECTOR:
+        raise NotReady(
+            f"pgvector {'.'.join(map(str, OLDEST_PGVECTOR))} or newer is needed; this database has {pgvector}. "
+            "Install it, and run as the database's owner: alter extension vector update"
+        )
     for role in (OWNER_ROLE, APP_ROLE):
         connection.execute(
             text(

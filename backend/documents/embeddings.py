@@ -82,4 +82,4 @@ class Embeddings:
         """Embed the `query` among a tool's checked arguments."""
         current = self.current()
         [values] = current.embedder.embed([arguments["query"]], "query")
-        return QueryVector(current.model_id, values)
+        return QueryVector(current.model_id, values, current.embedder.unrelated)

@@ -22,8 +22,6 @@ LONGEST_QUERY = 8_192
 """Bytes of UTF-8; what comes after them is not sought."""
 CANDIDATES = 100
 """Of each half, or as many as are asked for: far more than anybody reads, and quickly told."""
-UNRELATED = 0.2
-"""The cosine of the bundled model: texts on different matters have about 0.1, seldom more than 0.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class QueryVector:
 
     model_id: int
     values: list[float]
-    unrelated: float = UNRELATED
+    unrelated: float
     """The cosine up to which, by this model, two texts have nothing to do with each other."""
 
 

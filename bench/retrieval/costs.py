@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import text
 
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder
 from backend.documents.index import literal
 from backend.documents.search import CANDIDATES, QueryVector, Search
@@ -117,7 +118,7 @@ def _pass(shelves: Shelves, questions: Sequence[str], embedder: Embedder, found:
         for question, values in zip(questions, asked, strict=True):
             began = time.perf_counter()
             with shelves.user(USER) as scope:
-                Search(scope).find(question, QueryVector(MODEL_ID, values), document_ids=None, limit=DEPTH)
+                Search(scope).find(question, QueryVector(MODEL_ID, values, UNRELATED), document_ids=None, limit=DEPTH)
             found.search.append((time.perf_counter() - began) * 1_000)
         return Cpu(embedding, process() / many, database() / many)
 
@@ -141,7 +142,9 @@ def _time_halves(shelves: Shelves, questions: Sequence[str], asked: Sequence[lis
 
 def _nearest(search: Search, question: str, values: list[float]) -> list[int]:
     """Return the nearest passages, as search sees them."""
-    candidates, _ = search.candidates(question, QueryVector(MODEL_ID, values), document_ids=None, depth=DEPTH)
+    candidates, _ = search.candidates(
+        question, QueryVector(MODEL_ID, values, UNRELATED), document_ids=None, depth=DEPTH
+    )
     return [one.id for one in sorted(candidates, key=lambda one: -(one.similarity or -1.0))[:DEPTH]]
 
 

@@ -57,7 +57,8 @@ class Timed:
 
     def __init__(self, of: Embedder) -> None:
         """Wrap a model."""
-        self.id, self.dim, self.max_tokens, self.at_once = of.id, of.dim, of.max_tokens, of.at_once
+        self.id, self.dim, self.max_tokens = of.id, of.dim, of.max_tokens
+        self.unrelated, self.at_once = of.unrelated, of.at_once
         self.seconds = 0.0
         self._of = of
 

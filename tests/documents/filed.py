@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.database import Database, Scope
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.models import Document, DocumentPage
 from backend.documents.repository import DocumentRepository, NewFile
@@ -33,7 +34,7 @@ def meaning(text: str) -> list[float]:
 
 def embed(arguments: dict[str, Any]) -> QueryVector:
     """Embed the `query` among a tool's arguments."""
-    return QueryVector(MODEL_ID, meaning(arguments["query"]))
+    return QueryVector(MODEL_ID, meaning(arguments["query"]), UNRELATED)
 
 
 def door(database: Database) -> Operations:

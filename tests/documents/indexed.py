@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import text
 
 from backend.database import Database, Scope
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.models import Document
-from backend.documents.search import UNRELATED, Found, QueryVector, Search
+from backend.documents.search import Found, QueryVector, Search
 from backend.identity.caller import Caller
 
 ENTRY = struct.Struct(">ihh")

@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 
 from backend.database import Database, Scope
 from backend.documents.embedders.bundled import BundledEmbedder
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder, Kind
 from backend.documents.embeddings import Embeddings
 from backend.documents.ingesting import Ingestor
@@ -45,6 +46,7 @@ class TinyEmbedder:
     """Eight dimensions, at once; it can be held up and can fail, as a provider does."""
 
     max_tokens = 256
+    unrelated = UNRELATED
     at_once = 16
     dim = 8
 

@@ -13,6 +13,7 @@ from backend.doctor import examine_here
 from backend.documents import builds as module
 from backend.documents import nearest
 from backend.documents.builds import Builds
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embeddings import Embeddings, current_model
 from backend.documents.search import QueryVector, Search
 from backend.embedded_postgres import EmbeddedPostgres
@@ -80,7 +81,7 @@ def found(database: Database, caller: Caller, word: str) -> list[str]:
     tiny = embedders[name]
     values = tiny.embed([f"The {word} of {caller.user_id[-6:]}."], "query")[0] if tiny else meaning(f"The {word}")
     with database.scope(caller.user_id, UTC) as scope:
-        told = Search(scope).find(f"the {word}", QueryVector(model_id, values), document_ids=None, limit=3)
+        told = Search(scope).find(f"the {word}", QueryVector(model_id, values, UNRELATED), document_ids=None, limit=3)
     return [passage.text for passage in told.passages]
 
 

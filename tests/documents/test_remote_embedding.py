@@ -298,3 +298,12 @@ def test_vectors_that_the_database_cannot_index_are_refused(provider: Callable[.
 
     with pytest.raises(EmbeddingRefused, match="4,000 dimensions"):
         assert model.dim
+
+
+@pytest.mark.spec("EMB-30")
+@pytest.mark.parametrize(
+    ("name", "unrelated"),
+    [("openai/text-embedding-3-small", 0.2), ("ollama/jeffh/intfloat-multilingual-e5-large", 0.79)],
+)
+def test_a_model_says_how_near_unrelated_texts_are(name: str, unrelated: float) -> None:
+    assert embedder(name, keys={}, base_url=None, timeout_seconds=1).unrelated == unrelated

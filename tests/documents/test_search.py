@@ -348,6 +348,18 @@ def test_the_reason_says_why_nothing_was_found(database: Database, alice: Caller
         assert sought(scope, "giraffe", axis(383)).reason is None
 
 
+@pytest.mark.spec("EMB-30")
+def test_what_is_no_nearer_than_unrelated_texts_are_is_not_found(database: Database, alice: Caller) -> None:
+    near = [0.75, math.sqrt(1 - 0.75**2), *[0.0] * 382]
+
+    with user(database, alice) as scope:
+        indexed(scope, ["the turbine"], vectors=[near])
+
+        assert sought(scope, "giraffe", unrelated=0.79).reason == "below_threshold"
+        [passage] = sought(scope, "giraffe", unrelated=0.2).passages
+    assert passage.vector_score == pytest.approx(0.75, abs=0.001)
+
+
 @pytest.mark.spec("SEARCH-23")
 def test_the_rarest_words_are_sought(database: Database, alice: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "MOST_TERMS", 4)

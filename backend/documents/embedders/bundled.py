@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import DEFAULT, EmbeddingRefused, Kind
 from backend.plain_text import storable
 
@@ -31,6 +32,7 @@ class BundledEmbedder:
     id = DEFAULT
     dim = 384
     max_tokens = 256
+    unrelated = UNRELATED
     at_once = 1
 
     def __init__(self, *, tokenizer_path: Path = TOKENIZER, model_path: Path | None = None) -> None:

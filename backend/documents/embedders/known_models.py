@@ -34,6 +34,12 @@ _PREFIXES: tuple[tuple[str, str, str], ...] = (
     ("embeddinggemma", "task: search result | query: ", "title: none | text: "),
 )
 
+# The cosine up to which texts have nothing to do with each other, by a part of the name, where it is far from the
+# usual. Measured with questions and passages of XQuAD that do not belong together.
+_UNRELATED: tuple[tuple[str, float], ...] = (("e5-", 0.79),)
+UNRELATED = 0.2
+"""The same for other models; measured with the bundled one."""
+
 # Providers that take the kind as a parameter: its name, for a query, for a passage.
 _TASKS: dict[str, tuple[str, str, str]] = {
     "gemini": ("task_type", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"),
@@ -60,6 +66,11 @@ def prefixes_of(model: str) -> dict[Kind, str]:
         if part in model.lower():
             return {"query": query, "passage": passage}
     return {"query": "", "passage": ""}
+
+
+def unrelated_of(model: str) -> float:
+    """Return the cosine up to which, by a model, two texts have nothing to do with each other."""
+    return next((cosine for part, cosine in _UNRELATED if part in model.lower()), UNRELATED)
 
 
 def task_of(provider: str, model: str, kind: Kind) -> dict[str, Any]:

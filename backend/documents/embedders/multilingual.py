@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from backend.documents.embedders.known_models import unrelated_of
 from backend.documents.embedding import MULTILINGUAL, EmbeddingRefused, Kind
 from backend.plain_text import storable
 
@@ -18,6 +19,7 @@ class MultilingualEmbedder:
     id = MULTILINGUAL
     dim = 384
     max_tokens = 512
+    unrelated = unrelated_of(MULTILINGUAL)
     at_once = 1
 
     def __init__(self) -> None:

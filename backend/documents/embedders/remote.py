@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from backend.documents.embedders.known_models import dimensions_of, prefixes_of, task_of, tokens_of
+from backend.documents.embedders.known_models import dimensions_of, prefixes_of, task_of, tokens_of, unrelated_of
 from backend.documents.embedding import EmbeddingFailed, EmbeddingRefused, Kind
 from backend.plain_text import storable
 
@@ -43,6 +43,7 @@ class RemoteEmbedder:
         self._model = parts["model"] if parts else name
         self._dimensions = int(parts["dimensions"]) if parts and parts["dimensions"] else None
         self.max_tokens = tokens_of(self._model)
+        self.unrelated = unrelated_of(self._model)
         self.at_once = MOST_TEXTS
         self._dim = self._dimensions or dimensions_of(self._model)
         self._keys = keys
