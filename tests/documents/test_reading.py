@@ -94,6 +94,22 @@ def test_what_was_deleted_in_a_docx_is_not_read(pages_of: Reader) -> None:
     assert page.text == "kept, new"
 
 
+@pytest.mark.spec("READ-3")
+def test_the_items_of_a_docx_s_lists_begin_with_a_mark(pages_of: Reader) -> None:
+    made = files.word("Bring:", "rope", "Then:", "anchor", "Not this", ("Heading", 2))
+    source = files.part(made, "word/document.xml").decode()
+    bullets = '<w:p><w:pPr><w:pStyle w:val="ListBullet"/></w:pPr>'
+    by_hand = '<w:p><w:pPr><w:numPr><w:ilvl w:val="0"/><w:numId w:val="3"/></w:numPr></w:pPr>'
+    left = '<w:p><w:pPr><w:pStyle w:val="ListBullet2"/><w:numPr><w:numId w:val="0"/></w:numPr></w:pPr>'
+    for words, beginning in (("rope", bullets), ("anchor", by_hand), ("Not this", left)):
+        assert f"<w:p><w:r><w:t>{words}" in source
+        source = source.replace(f"<w:p><w:r><w:t>{words}", f"{beginning}<w:r><w:t>{words}")
+
+    _, (page,) = pages_of(files.changed(made, {"word/document.xml": source.encode()}), files.DOCX)
+
+    assert page.text.split("\n\n") == ["Bring:", "- rope", "Then:", "- anchor", "Not this", "Heading"]
+
+
 @pytest.mark.spec("READ-4")
 def test_a_pptx_gives_its_slides_with_titles_and_notes(pages_of: Reader) -> None:
     about, pages = pages_of(files.slides(("Tides", "They turn.", "Say it slowly."), ("End", "", "")), files.PPTX)
@@ -153,6 +169,19 @@ def test_html_gives_what_a_reader_sees(pages_of: Reader) -> None:
     assert about == About(None, "Sea & land", has_pages=False)
     assert page.text == "The harbor\n\nIt is\ndeep.\n\nShips\n\nAda\t9 m\na  b"
     assert page.headings == (Heading(0, 1, "The harbor"), Heading(page.text.index("Ships"), 3, "Ships"))
+
+
+@pytest.mark.spec("READ-7")
+def test_the_items_of_html_s_lists_begin_with_a_mark(pages_of: Reader) -> None:
+    source = """<p>Bring:<ul><li>rope<li><p>an <b>anchor</b></p><p>of iron</p></li><li></li></ul>
+        <ol><li>sail<ul><li>home</ul></li><li><h2>Rest</h2>well</ol><p>Go."""
+
+    _, (page,) = pages_of(source.encode(), files.HTML)
+
+    assert page.text.replace("\n\n", "\n").split("\n") == [
+        *("Bring:", "- rope", "- an anchor", "of iron", "- sail", "- home", "- Rest", "well", "Go."),
+    ]
+    assert page.headings == (Heading(page.text.index("- Rest"), 2, "Rest"),)
 
 
 @pytest.mark.spec("READ-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from backend.documents.parsing.limits import Refused
-from backend.documents.parsing.pages import About, Block, Page, one_line, paged, tidied
+from backend.documents.parsing.pages import BULLET, About, Block, Page, one_line, paged, tidied
 from backend.documents.parsing.plain import encoding_of
 
 DEEPEST = 2_000
@@ -59,6 +59,7 @@ class _Reader:
         self._is_spaced = True
         self._level = 0
         self._preformatted = 0
+        self._begins_item = False
 
     def blocks(self, root: LexborNode) -> Iterator[Block]:
         node: LexborNode | None = root
@@ -100,6 +101,7 @@ class _Reader:
             yield from self._ended()
             self._level = HEADINGS.get(tag, 0)
             self._preformatted += tag == "pre"
+            self._begins_item |= tag == "li"
         elif tag in ("td", "th") and self._pieces:
             self._pieces.append("\t")
             self._is_spaced = True
@@ -109,6 +111,7 @@ class _Reader:
         if (tag in HEADINGS or tag in BLOCKS) and not self._is_unseen(node):
             yield from self._ended(is_paragraph=tag in PARAGRAPHS or tag in HEADINGS)
             self._preformatted -= tag == "pre"
+            self._begins_item &= tag != "li"
 
     def _add(self, text: str) -> None:
         if self._preformatted:
@@ -125,7 +128,9 @@ class _Reader:
         text = tidied("".join(self._pieces))
         text = text if self._preformatted else _AROUND_TABS.sub("\t", text).strip()
         if text:
-            yield Block(text, self._level, "\n\n" if is_paragraph else "\n")
+            mark = BULLET if self._begins_item else ""
+            yield Block(mark + text, self._level, "\n\n" if is_paragraph else "\n", text if mark else "")
+            self._begins_item = False
         self._pieces, self._level, self._is_spaced = [], 0, True
 
 

@@ -46,6 +46,10 @@ class About:
     """Whether a page's number means something to a person."""
 
 
+BULLET = "- "
+"""What a list's item begins with in text, whatever it begins with where it is shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A paragraph, a table's row or a heading of a text without pages."""
