@@ -18,13 +18,10 @@ import pytest
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, says, scripted_model
-from tests.agent.talk import LITELLMS_OWN_WARNINGS
 from tests.conftest import POSTGRES, query, serving, signed_in_guest, wait_until
 from tests.problem import refused
 from tests.process import Process, running
 from tests.test_silence import Statements
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 WORDS = "and so on " * 40
 EVENTS = {"Accept": "text/event-stream"}

@@ -5,15 +5,8 @@ import re
 from typing import Any
 
 import httpx
-import pytest
 
 KEY = "sk-the-very-secret-key"
-
-LITELLMS_OWN_WARNINGS = [
-    # As errors they would reach us as failures of the provider.
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class:UserWarning"),
-]
 
 Event = tuple[int | None, str, dict[str, Any]]
 

@@ -19,7 +19,6 @@ from backend.settings import Settings
 from bench.scripted_model import Answer, Request, ScriptedModel, ToolCall, calls, says
 from tests.agent.talk import (
     KEY,
-    LITELLMS_OWN_WARNINGS,
     assert_acceptable,
     assert_gapless,
     events_in,
@@ -28,8 +27,6 @@ from tests.agent.talk import (
     text_of,
 )
 from tests.conftest import query, serving, signed_in_guest, wait_until
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 Results = list[dict[str, Any]]
 Step = Callable[[Results], Answer]

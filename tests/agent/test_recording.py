@@ -13,10 +13,8 @@ import pytest
 
 from backend.settings import Settings
 from bench.scripted_model import Answer, Refusal, Reply, ScriptedModel, Silence, ToolCall, calls, says
-from tests.agent.talk import KEY, LITELLMS_OWN_WARNINGS, assert_acceptable, assert_gapless, heard, say, text_of
+from tests.agent.talk import KEY, assert_acceptable, assert_gapless, heard, say, text_of
 from tests.conftest import query, serving, signed_in_guest
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 ADD = ToolCall("add_task", {"title": "Milk"})
 

@@ -12,12 +12,10 @@ import pytest
 
 from backend.settings import Settings
 from bench.scripted_model import Reply, ScriptedModel, Silence, ToolCall, says, scripted_model
-from tests.agent.talk import KEY, LITELLMS_OWN_WARNINGS, Event, assert_acceptable, assert_gapless, say, text_of
+from tests.agent.talk import KEY, Event, assert_acceptable, assert_gapless, say, text_of
 from tests.conftest import query, serving, signed_in_guest, wait_until
 from tests.problem import refused
 from tests.runs.replicas import Held, Reader, held
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 SOON = 4.5
 """Seconds; without a word from the other process the wish would be found at the next renewal, after five."""

@@ -28,12 +28,10 @@ from backend.runs.citations import LONGEST_QUOTATION, MARK, MOST_MARKS, Passage,
 from backend.runs.repository import Event
 from backend.runs.turns import Turn
 from bench.scripted_model import Reply, ScriptedModel, Silence, ToolCall, calls, says, scripted_model
-from tests.agent.talk import KEY, LITELLMS_OWN_WARNINGS
+from tests.agent.talk import KEY
 from tests.conftest import query, wait_until
 from tests.documents.filed import Filed, door, file
 from tests.runs.scripted import Parts, text_of
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 TEXT = 'Either party may end this “great”\nagreement \u2013 with three months\u2019 notice. Pipes are 12" wide.'
 PASSAGES = {

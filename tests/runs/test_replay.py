@@ -24,11 +24,9 @@ from backend.runs.repository import Event
 from backend.runs.turns import Claimed, Turn
 from backend.tasks.tools import TASK_TOOLS
 from bench.scripted_model import Answer, ScriptedModel, Silence, ToolCall, calls, says, scripted_model
-from tests.agent.talk import KEY, LITELLMS_OWN_WARNINGS
+from tests.agent.talk import KEY
 from tests.conftest import query, wait_until
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo, text_of
-
-pytestmark = LITELLMS_OWN_WARNINGS
 
 ADD = ToolCall("add_task", {"title": "Milk"})
 

@@ -27,13 +27,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-IN_BROWSER = [
-    pytest.mark.browser,
-    # Pydantic's complaints about LiteLLM's own types.
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_.*' attribute:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Item .* on TypedDict class .* is using the `ReadOnly` qualifier:UserWarning"),
-]
-"""The marks of tests that need a browser."""
+IN_BROWSER = pytest.mark.browser
 
 OpenPage = Callable[..., Page]
 

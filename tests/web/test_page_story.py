@@ -11,7 +11,7 @@ from tests.documents.files import pdf
 from tests.web.conftest import IN_BROWSER, OpenPage
 from tests.web.person import choose, document, nth_answer, say
 
-pytestmark = [*IN_BROWSER, pytest.mark.slow]
+pytestmark = [IN_BROWSER, pytest.mark.slow]
 
 PICTURES = Path(__file__).parents[2] / "docs" if os.environ.get("TEST_PICTURES") else None
 """Where the README's pictures are; they are taken anew only when TEST_PICTURES is set."""
