@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             limits=UploadLimits(most_bytes=settings.max_upload_bytes),
             rules=keeping_rules(settings),
             on_added=parts.ingestion.notice,
-            purge=parts.ingestor.purge_one,
+            purge=parts.purge.one,
         )
     )
     app.include_router(conversation_routes(parts.database, signed_in))

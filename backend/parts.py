@@ -30,6 +30,7 @@ from backend.database import Database, Scope
 from backend.documents.embeddings import Embeddings
 from backend.documents.ingesting import Ingestor
 from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.purging import Purge
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.documents.upkeep import Upkeep
@@ -119,13 +120,13 @@ class Parts:
             self.embeddings,
             limits=reading_limits(settings),
             keeps_originals=settings.store_originals,
-            forget=forget_document,
         )
+        self.purge = Purge(database, keep_deleted=timedelta(days=settings.document_days), forget=forget_document)
         self.ingestion = Ingestion(
             self.ingestor,
+            self.purge,
             Leases(database, "documents", seconds=settings.lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER),
             max_concurrent=settings.max_concurrent_ingestions or int(is_dedicated),
-            keep_deleted=timedelta(days=settings.document_days),
             on_work=self.notifications.want,
             on_grown=self.upkeep.look,
         )

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlmodel import Session
 
-from backend.database import Database, Scope
+from backend.database import Database
 from backend.documents.chunking import Passage, cut, prefixed
 from backend.documents.embeddings import Current, Embeddings, current_model
 from backend.documents.index import Index, IndexedPassage
@@ -31,7 +30,6 @@ BATCH_PASSAGES = 16
 BATCH_PAGES = 20
 BATCH_CHARACTERS = 200_000
 """Pages are stored as soon as so many, or so much text, have been read."""
-PURGED_AT_ONCE = 20
 LANGUAGE_CHARACTERS = 3_000
 
 Stopped = Callable[[], bool]
@@ -84,23 +82,12 @@ class Ingesting:
 class Ingestor:
     """Does the work of ingestion, on the thread of whoever calls."""
 
-    def __init__(
-        self,
-        database: Database,
-        embeddings: Embeddings,
-        *,
-        limits: Limits,
-        keeps_originals: bool,
-        forget: Callable[[Scope, int], bool],
-    ) -> None:
-        """Take the parts; `forget` blanks a deleted document's text wherever else it is kept, or says not yet."""
+    def __init__(self, database: Database, embeddings: Embeddings, *, limits: Limits, keeps_originals: bool) -> None:
+        """Take the parts."""
         self._database = database
         self._embeddings = embeddings
         self._limits = limits
         self._keeps_originals = keeps_originals
-        self._forget = forget
-        self.is_purge_put_off = False
-        """Whether a purge that was asked for has to wait for the end of a run."""
 
     def are_left(self) -> bool:
         """Tell whether any document of anybody is still to be ingested."""
@@ -162,43 +149,6 @@ class Ingestor:
                     "most": MOST_FRUITLESS_ATTEMPTS - 1,
                 },
             )
-
-    def purge(self, keep_deleted: timedelta) -> bool:
-        """Remove some documents that were deleted long ago, and tell whether there may be more."""
-        self.is_purge_put_off = False
-        before = self._database.now() - keep_deleted
-        with self._database.transaction(None) as session:
-            found = session.execute(
-                text("select user_id, id from purgeable_documents(:before, :most)"),
-                {"before": before, "most": PURGED_AT_ONCE},
-            ).all()
-        purged = [self.purge_one(row.user_id, int(row.id)) for row in found]
-        return len(found) == PURGED_AT_ONCE and any(purged)
-
-    def purge_one(self, user_id: str, document_id: int) -> bool:
-        """Remove a deleted document and blank its text wherever some was kept; return whether that could be done.
-
-        While a run still works with it, it stays, and is the first that `purge` removes later.
-        """
-        with self._database.scope(user_id, _ZONE) as scope:
-            named = {"user_id": user_id, "id": document_id}
-            deleted = scope.session.execute(
-                text(
-                    "select id from documents where user_id = :user_id and id = :id and deleted_at is not null "
-                    "for update"
-                ),
-                named,
-            ).one_or_none()
-            if deleted is None:
-                return False
-            if not self._forget(scope, document_id):
-                self.is_purge_put_off = True
-                scope.session.execute(
-                    text("update documents set purge_wanted = true where user_id = :user_id and id = :id"), named
-                )
-                return False
-            scope.session.execute(text("delete from documents where user_id = :user_id and id = :id"), named)
-        return True
 
     def _read(self, work: Ingesting, is_stopped: Stopped) -> Ingesting:
         with tempfile.TemporaryDirectory(prefix="docutalk-") as directory:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -14,6 +13,7 @@ from anyio.to_thread import run_sync
 
 from backend.documents.embedding import EmbeddingFailed
 from backend.documents.ingesting import Ingesting, Ingestor, ModelSwapped
+from backend.documents.purging import Purge
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.leases import Lease, LeaseLost, Leases
 from backend.lookout import Lookout
@@ -56,17 +56,17 @@ class Ingestion:
     def __init__(
         self,
         ingestor: Ingestor,
+        purge: Purge,
         leases: Leases,
         *,
         max_concurrent: int,
-        keep_deleted: timedelta,
         on_work: Callable[[], None] = lambda: None,
         on_grown: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the parts; `on_work` is called whenever there is work, `on_grown` after each document."""
         self._ingestor = ingestor
+        self._purge = purge
         self._leases = leases
-        self._keep_deleted = keep_deleted
         self._on_grown = on_grown
         self._slots = self._free_slots = max_concurrent
         self._jobs: dict[str, _Job] = {}
@@ -83,7 +83,7 @@ class Ingestion:
     def heard(self, kind: str, _subject: str) -> None:
         """Take in what any process told."""
         # With any news a run may have ended that a purge waits for.
-        if kind == "document" or self._ingestor.is_purge_put_off:
+        if kind == "document" or self._purge.is_put_off:
             self._lookout.now()
 
     def notice(self) -> None:
@@ -115,7 +115,7 @@ class Ingestion:
             await self._claim_what_is_there()
         # Where none is ingested, none is looked for either: the process that does so keeps looking.
         is_any_left = bool(self._jobs) or (self._slots > 0 and await run_sync(self._ingestor.are_left))
-        return await self._purge() or is_any_left
+        return await self._purge_some() or is_any_left
 
     async def _claim_what_is_there(self) -> None:
         while self._free_slots > 0 and not self._is_stopping:
@@ -198,14 +198,14 @@ class Ingestion:
                 # A defect here must not let the lease run out.
                 log.exception("lease_not_renewed")
 
-    async def _purge(self) -> bool:
+    async def _purge_some(self) -> bool:
         """Purge some documents if that is due, and tell whether there may be more."""
         now = asyncio.get_running_loop().time()
-        is_due = self._ingestor.is_purge_put_off or now - self._purged_at >= PURGE_SECONDS
+        is_due = self._purge.is_put_off or now - self._purged_at >= PURGE_SECONDS
         if not is_due or self._is_stopping:
             return False
         try:
-            is_more = await run_sync(self._ingestor.purge, self._keep_deleted)
+            is_more = await run_sync(self._purge.some)
         except Unavailable:
             raise
         except Exception:
@@ -214,7 +214,7 @@ class Ingestion:
             is_more = False
         if not is_more:
             self._purged_at = now
-        return is_more or self._ingestor.is_purge_put_off
+        return is_more or self._purge.is_put_off
 
 
 async def _in_thread(work: Callable[[], str]) -> str:

@@ -127,9 +127,7 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     # What a process loads once is no part of a document.
     timed.embed(["warm"], "passage")
     timed.seconds = 0.0
-    ingestor = Ingestor(
-        database, embeddings, limits=Limits(), keeps_originals=True, forget=lambda _scope, _document_id: True
-    )
+    ingestor = Ingestor(database, embeddings, limits=Limits(), keeps_originals=True)
     leases = Leases(database, "documents", seconds=SECONDS, most_of_a_user=1)
     with database.transaction(None) as session:
         backend = session.connection().connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]

@@ -22,6 +22,7 @@ from backend.documents.embedding import Embedder, Kind
 from backend.documents.embeddings import Embeddings
 from backend.documents.ingesting import Ingestor
 from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.purging import Purge
 from backend.documents.reading import Limits
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
@@ -98,9 +99,9 @@ class Desk:
     """One process, as far as ingestion goes."""
 
     ingestor: Ingestor
+    purge: Purge
     ingestion: Ingestion
     leases: Leases
-    forgotten: list[int]
 
 
 def desk(
@@ -121,11 +122,11 @@ def desk(
         Embeddings(database, made.__getitem__),
         limits=limits or Limits(),
         keeps_originals=keeps_originals,
-        forget=forget,
     )
+    purge = Purge(database, keep_deleted=keep_deleted, forget=forget)
     leases = Leases(database, "documents", seconds=lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER)
-    ingestion = Ingestion(ingestor, leases, max_concurrent=max_concurrent, keep_deleted=keep_deleted)
-    return Desk(ingestor, ingestion, leases, [])
+    ingestion = Ingestion(ingestor, purge, leases, max_concurrent=max_concurrent)
+    return Desk(ingestor, purge, ingestion, leases)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -182,12 +181,12 @@ def test_calls_outside_of_runs_are_blanked_and_stay_in_the_ledger(
     added = operations.perform(add_document, {"title": "Keeper", "text": FILED}, alice).result["id"]
     assert columns_with(superuser_url, alice.user_id, MARKER) >= {"operations.arguments", "chunks.content"}
     assert "operations.arguments" in columns_with(superuser_url, alice.user_id, OTHER)
-    ingestor = desk(database, forget=forget_document).ingestor
+    purge = desk(database, forget=forget_document).purge
 
     for number in (document.id, added):
         with database.scope(alice.user_id, alice.zone) as scope:
             DocumentRepository(scope).delete(number)
-        assert ingestor.purge_one(alice.user_id, number) is True
+        assert purge.one(alice.user_id, number) is True
 
     assert columns_with(superuser_url, alice.user_id, MARKER, OTHER) == set()
     left = query(superuser_url, "select tool, outcome from operations where user_id = %s order by id", alice.user_id)
@@ -215,14 +214,14 @@ def test_a_purge_is_put_off_while_a_run_works_with_the_document(
     operations.perform(read_document, {"document_id": document.id}, alice, Call(run_id=run_id, call_id=f"{run_id}-1"))
     with database.scope(alice.user_id, alice.zone) as scope:
         DocumentRepository(scope).delete(document.id)
-    ingestor = desk(database, forget=forget_document).ingestor
+    purge = desk(database, forget=forget_document).purge
 
-    assert ingestor.purge_one(alice.user_id, document.id) is False
-    assert ingestor.is_purge_put_off
+    assert purge.one(alice.user_id, document.id) is False
+    assert purge.is_put_off
     assert MARKER in query(superuser_url, "select content from chunks where user_id = %s", alice.user_id)[0][0]
     query(superuser_url, "update runs set status = 'completed', ended_at = now() where id = %s", run_id)
     # It was asked for now: whoever purges next does not wait for the days that deleted documents are kept.
-    ingestor.purge(timedelta(days=30))
+    purge.some()
 
     assert columns_with(superuser_url, alice.user_id, MARKER) == set()
 
@@ -233,11 +232,11 @@ def test_nobody_purges_a_document_that_is_not_deleted_or_another_user_s(
 ) -> None:
     alice, bob = new_caller(), new_caller()
     document = file(database, alice, QUOTED)
-    ingestor = desk(database, forget=forget_document).ingestor
+    purge = desk(database, forget=forget_document).purge
 
-    assert ingestor.purge_one(alice.user_id, document.id) is False
+    assert purge.one(alice.user_id, document.id) is False
     with database.scope(alice.user_id, alice.zone) as scope:
         DocumentRepository(scope).delete(document.id)
-    assert ingestor.purge_one(bob.user_id, document.id) is False
+    assert purge.one(bob.user_id, document.id) is False
 
     assert query(superuser_url, "select count(*)::int from chunks where user_id = %s", alice.user_id) == [(1,)]

@@ -614,14 +614,14 @@ def test_a_purge_that_has_to_wait_for_a_run_is_done_as_soon_as_the_run_has_ended
         async with at_work(one):
             await until(shelf.is_("ready", caller, document_id))
             await run_sync(delete, database, caller, document_id)
-            assert await run_sync(one.ingestor.purge_one, caller.user_id, document_id) is False
+            assert await run_sync(one.purge.one, caller.user_id, document_id) is False
             assert shelf.row(caller, document_id, "chunks") == (1,)
             nonlocal is_reading
             is_reading = False
             # The end of a run is news.
             one.ingestion.heard("news", "a run")
             await until(lambda: not shelf.ask("select id from documents where user_id = %s", caller.user_id))
-        assert one.ingestor.is_purge_put_off is False
+        assert one.purge.is_put_off is False
 
     asyncio.run(story())
 

@@ -1,0 +1,62 @@
+"""Deleted documents are purged: their rows go, and their text wherever else some was kept."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+
+from backend.database import Database, Scope
+
+PURGED_AT_ONCE = 20
+
+_ZONE = ZoneInfo("UTC")
+
+
+class Purge:
+    """Removes documents for good, on the thread of whoever calls."""
+
+    def __init__(self, database: Database, *, keep_deleted: timedelta, forget: Callable[[Scope, int], bool]) -> None:
+        """Take the parts; `forget` blanks a deleted document's text wherever else it is kept, or says not yet."""
+        self._database = database
+        self._keep_deleted = keep_deleted
+        self._forget = forget
+        self.is_put_off = False
+        """Whether a purge that was asked for has to wait for the end of a run."""
+
+    def some(self) -> bool:
+        """Remove some documents that were deleted long ago, and tell whether there may be more."""
+        self.is_put_off = False
+        before = self._database.now() - self._keep_deleted
+        with self._database.transaction(None) as session:
+            found = session.execute(
+                text("select user_id, id from purgeable_documents(:before, :most)"),
+                {"before": before, "most": PURGED_AT_ONCE},
+            ).all()
+        purged = [self.one(row.user_id, int(row.id)) for row in found]
+        return len(found) == PURGED_AT_ONCE and any(purged)
+
+    def one(self, user_id: str, document_id: int) -> bool:
+        """Remove a deleted document and blank its text wherever some was kept; return whether that could be done.
+
+        While a run still works with it, it stays, and is the first that `some` removes later.
+        """
+        with self._database.scope(user_id, _ZONE) as scope:
+            named = {"user_id": user_id, "id": document_id}
+            deleted = scope.session.execute(
+                text(
+                    "select id from documents where user_id = :user_id and id = :id and deleted_at is not null "
+                    "for update"
+                ),
+                named,
+            ).one_or_none()
+            if deleted is None:
+                return False
+            if not self._forget(scope, document_id):
+                self.is_put_off = True
+                scope.session.execute(
+                    text("update documents set purge_wanted = true where user_id = :user_id and id = :id"), named
+                )
+                return False
+            scope.session.execute(text("delete from documents where user_id = :user_id and id = :id"), named)
+        return True
