@@ -1,11 +1,14 @@
 """What the rules take for something that is to be done, and what they leave alone."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from backend.documents.actions import LONGEST_QUOTE, Action, find_actions
 from backend.documents.models import DocumentPage
+from backend.documents.reading import Page, read
+from tests.documents.files import HTML
 
 
 def page(text: str, *headings: tuple[str, int], number: int = 1) -> DocumentPage:
@@ -119,6 +122,27 @@ def test_lines_under_a_known_heading_are_items_where_bullets_were_lost() -> None
     assert found_with(text) == []
     assert found_with(bulleted, "Tasks") == ["Book a room"]
     assert "In the coming" not in str(found_with(prose, "Next steps"))
+
+
+@pytest.mark.spec("DTOOL-31")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<h2>Next steps</h2><ul><li>Call Anna today<br>until Friday noon<li>Order the rope</li></ul><p>Rest.",
+        "<h2>Next steps</h2><ul><li><p>Call Anna today</p><p>until Friday noon</p><li>- Order the rope</li></ul>Rest.",
+        "<ol><li><h3>Next steps</h3><ul><li>Call Anna today until Friday noon<li>Order the rope</ul><li><h3>Rest</h3>",
+    ],
+)
+def test_the_items_of_html_are_actions_with_all_their_lines(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "minutes.html"
+    path.write_text(source)
+    _, read_page = read(path, HTML)
+    assert isinstance(read_page, Page)
+
+    headings = [(heading.title, heading.level) for heading in read_page.headings]
+    actions = find_actions([page(read_page.text, *headings)])
+
+    assert [action.text for action in actions] == ["Call Anna today until Friday noon", "Order the rope"]
 
 
 @pytest.mark.spec("DTOOL-31")

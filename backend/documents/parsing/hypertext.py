@@ -7,7 +7,7 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from backend.documents.parsing.limits import Refused
-from backend.documents.parsing.pages import BULLET, About, Block, Page, one_line, paged, tidied
+from backend.documents.parsing.pages import INDENT, About, Block, Page, bulleted, one_line, paged, tidied
 from backend.documents.parsing.plain import encoding_of
 
 DEEPEST = 2_000
@@ -59,6 +59,7 @@ class _Reader:
         self._is_spaced = True
         self._level = 0
         self._preformatted = 0
+        self._items = 0
         self._begins_item = False
 
     def blocks(self, root: LexborNode) -> Iterator[Block]:
@@ -101,7 +102,9 @@ class _Reader:
             yield from self._ended()
             self._level = HEADINGS.get(tag, 0)
             self._preformatted += tag == "pre"
-            self._begins_item |= tag == "li"
+            if tag == "li":
+                self._items += 1
+                self._begins_item = True
         elif tag in ("td", "th") and self._pieces:
             self._pieces.append("\t")
             self._is_spaced = True
@@ -111,7 +114,9 @@ class _Reader:
         if (tag in HEADINGS or tag in BLOCKS) and not self._is_unseen(node):
             yield from self._ended(is_paragraph=tag in PARAGRAPHS or tag in HEADINGS)
             self._preformatted -= tag == "pre"
-            self._begins_item &= tag != "li"
+            if tag == "li":
+                self._items -= 1
+                self._begins_item = False
 
     def _add(self, text: str) -> None:
         if self._preformatted:
@@ -128,10 +133,17 @@ class _Reader:
         text = tidied("".join(self._pieces))
         text = text if self._preformatted else _AROUND_TABS.sub("\t", text).strip()
         if text:
-            mark = BULLET if self._begins_item else ""
-            yield Block(mark + text, self._level, "\n\n" if is_paragraph else "\n", text if mark else "")
-            self._begins_item = False
+            yield Block(self._as_item(text), self._level, "\n\n" if is_paragraph and not self._items else "\n")
         self._pieces, self._level, self._is_spaced = [], 0, True
+
+    def _as_item(self, text: str) -> str:
+        """Return a block's text as it stands in a list, if it does; a heading stays as it is."""
+        if self._level or not self._items:
+            return text
+        if self._begins_item:
+            self._begins_item = False
+            return bulleted(text)
+        return INDENT + text.replace("\n", f"\n{INDENT}")
 
 
 def _depth(source: str) -> int:

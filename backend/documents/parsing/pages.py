@@ -48,6 +48,8 @@ class About:
 
 BULLET = "- "
 """What a list's item begins with in text, whatever it begins with where it is shown."""
+INDENT = " " * len(BULLET)
+"""What the item's further lines begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ def tidied(text: str) -> str:
         return text.rstrip(" ")
     lines = _LINE_BREAK.sub("\n", text).split("\n")
     return _GAP.sub("\n\n", "\n".join(line.rstrip(" \t\xa0") for line in lines)).strip("\n")
+
+
+def bulleted(text: str) -> str:
+    """Return the text of a list's item with its mark, and its further lines under the first."""
+    return BULLET + text.removeprefix(BULLET).replace("\n", f"\n{INDENT}")
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import docx
 from lxml import etree  # type: ignore[import-untyped]
 
-from backend.documents.parsing.pages import BULLET, About, Block, Page, one_line, paged, tidied
+from backend.documents.parsing.pages import About, Block, Page, bulleted, one_line, paged, tidied
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -46,7 +46,7 @@ def _blocks(parent: Any, styles: dict[str, Style]) -> Iterator[Block]:
                 if style.level:
                     yield Block(" ".join(text.split()), style.level)
                 else:
-                    yield Block(BULLET + text if style.is_item else text)
+                    yield Block(bulleted(text) if style.is_item else text)
         elif child.tag == f"{W}tbl":
             yield from _rows(child)
         elif isinstance(child.tag, str) and child.tag not in UNREAD:
