@@ -185,10 +185,14 @@ async function showAddressed() {
 async function openLinked(link) {
   history.replaceState(null, "", conversation === null ? location.pathname : chatHash(conversation));
   showWelcome();
+  clearNotice("error");
+  byId("viewer").close();
   if (!session()) return showNotice("error", "That link leads to something of a user who is not signed in here.");
   try {
     if (link.kind === "document") return openDocument(await get(`/api/documents/${link.id}`), link.page);
     const task = await get(`/api/tasks/${link.id}`);
+    // Once the page is looked at it reads its lists anew.
+    if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
     if (byId("tasks").inert) byId("tasks-opener").click();
     await tasks.show(task);
   } catch (error) {

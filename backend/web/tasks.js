@@ -29,7 +29,8 @@ export function createTaskPanel({ onError }) {
       if (mine !== round) return;
       list.querySelector(".more")?.remove();
       if (!cursor) list.replaceChildren();
-      list.append(...page.tasks.map(row));
+      const there = new Set([...list.children].map(({ dataset }) => dataset.taskId));
+      list.append(...page.tasks.filter(({ id }) => !there.has(String(id))).map(row));
       if (page.next_cursor) {
         const more = () => fill(list, status, mine, page.next_cursor);
         list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
@@ -82,7 +83,7 @@ export function createTaskPanel({ onError }) {
     /** Bring a task into view, wherever the lists have it. @param {any} task */
     async show(task) {
       if (task.completed && !doneSection.open) {
-        const opened = new Promise((tell) => doneSection.addEventListener("toggle", tell, { once: true }));
+        const opened = new Promise((seen) => doneSection.addEventListener("toggle", seen, { once: true }));
         doneSection.open = true;
         await opened; // It begins a refresh of its own, which ours overtakes.
       }
