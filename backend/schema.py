@@ -49,7 +49,7 @@ def migrate(url: str, *, revision: str = "head", service_url: str | None = None)
     `service_url` is the login that the service will use where it is another one: it is granted the app's role.
 
     Raises:
-        NotReady: The server is too old, has no pgvector, or the login lacks a right; the sentence says which.
+        NotReady: The server or its pgvector is too old or missing, or the login lacks a right; the sentence says.
         DatabaseUnavailable: The server does not answer or does not let the login in.
     """
     from alembic import command

@@ -249,7 +249,10 @@ def _failure(error: Exception, model: str) -> ModelFailed | None:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     # A stream that falls silent reaches us as one that broke off; only what lies behind it tells the two apart.
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    # Errors may be each other's causes.
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
 

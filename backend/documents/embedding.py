@@ -49,7 +49,7 @@ class Embedder(Protocol):
 
     @property
     def unrelated(self) -> float:
-        """The cosine up to which two texts have nothing to do with each other: 95 of 100 pairs chosen by chance."""
+        """The cosine up to which texts have nothing to do with each other: 95 of 100 random pairs, where measured."""
 
     @property
     def at_once(self) -> int:

@@ -21,8 +21,8 @@ def nearest(
 ) -> dict[int, float]:
     """Return the cosines of the nearest passages by their ids, `most` of them wherever there are as many.
 
-    They come nearest first, and after them those of the passages `beside` them that have an embedding. `values` has the
-    question's `vector`, which is of unit length and as Postgres reads it, and the `model_id`.
+    With them come those of the passages `beside` them that have an embedding. `values` has the question's `vector`,
+    which is of unit length and as Postgres reads it, and the `model_id`.
     """
     values = values | {"most": most, "beside": list(beside)}
     many = most * OVER_FETCH

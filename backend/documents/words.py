@@ -37,8 +37,9 @@ class Term:
     """In the question, the same in every language."""
     passages: int
     """How many of this language have it."""
-    entries: bytes | None = None
-    """Its postings, as `models.Postings` says; None where it stands nowhere, and where it is not looked for."""
+    entries: bytes | memoryview | None = None
+    """Its postings, as `models.Postings` says, of the documents that are asked for; None where it has yet to be chosen
+    whether they are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
     terms = weighed(_terms(session, query, library, values), library)
     if not terms:
         return Worded(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    entries = [one.term.entries or b"" for one in terms]
+    entries = [bytes(one) for one in _entries(session, terms, library, values)]
     found = np.frombuffer(b"".join(entries), [("id", ">i4"), ("count", ">i2"), ("length", ">i2")])
     sizes = [len(one) // found.itemsize for one in entries]
     weights = np.repeat([one.weight for one in terms], sizes)
@@ -104,17 +105,26 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
 
 
 def _terms(session: Session, query: str, library: Library, values: dict[str, Any]) -> list[Term]:
-    """Return the question's words as each language stems them, and the postings of those that are looked for."""
+    """Return the question's words as each language stems them, with their postings where all of them are looked at."""
     asked = {
         "languages": list(library.passages),
         "query": query,
         "most_terms": MOST_TERMS,
         "most_postings": MOST_POSTINGS,
     }
-    wanted = "filter (where p.document_id = any(cast(:document_ids as integer[])))" if library.is_filtered else ""
-    template = _TERMS.replace("{wanted}", wanted)
-    rows = session.execute(statement(template, only(library, "p", filtered=False)), values | asked)
+    rows = session.execute(statement(_TERMS, only(library, "p", filtered=False)), values | asked)
     return [Term(row.language, row.lexeme, tuple(row.positions), row.passages, row.entries) for row in rows]
+
+
+def _entries(
+    session: Session, chosen: Sequence[Weighed], library: Library, values: dict[str, Any]
+) -> Iterator[bytes | memoryview]:
+    """Yield the postings of each term, those that did not come with the terms by a second look."""
+    left = [one.term for one in chosen if one.term.entries is None]
+    asked = {"languages": [term.language for term in left], "lexemes": [term.lexeme for term in left]}
+    rows = iter(session.execute(statement(_ENTRIES, only(library, "p")), values | asked) if left else ())
+    for one in chosen:
+        yield next(rows).entries if one.term.entries is None else one.term.entries
 
 
 def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
@@ -151,27 +161,43 @@ def _inverse(having: int, every: int) -> float:
 
 
 def _chosen(found: Sequence[tuple[float, Term]]) -> Iterator[Weighed]:
+    rarest = sorted(found, key=lambda pair: (-pair[0], pair[1].lexeme))
     # Words that stand nowhere count here: a passage with all that was found may still lack what was asked.
-    total = sum(sorted((weight for weight, _ in found), reverse=True)[:MOST_TERMS])
-    for weight, term in found:
-        if term.entries:
-            yield Weighed(term, weight, weight / total)
+    total = sum(weight for weight, _ in rarest[:MOST_TERMS])
+    postings = 0
+    for weight, term in [pair for pair in rarest if pair[1].passages][:MOST_TERMS]:
+        if postings and postings + term.passages > MOST_POSTINGS:
+            return
+        postings += term.passages
+        yield Weighed(term, weight, weight / total)
 
 
-# The key of the table has the postings too: those of a word lie side by side there, and all over the table.
+# Of a short question all words are looked at, whatever they weigh, and so their postings come at once. The key of the
+# table has them too: in it those of a word lie side by side, in the table they are scattered.
 _TERMS = """
-select language, lexeme, positions, coalesce(passages, 0) as passages,
-       case when place = 1 or place <= :most_terms and postings <= :most_postings then entries end as entries
-from (
-    select l.language, w.lexeme, w.positions, f.passages, f.entries,
-           row_number() over rarest as place, sum(f.passages) over rarest as postings
-    from unnest(cast(:languages as text[])) as l (language)
-    cross join lateral unnest(to_tsvector(cast(l.language as regconfig), :query)) as w
-    cross join lateral (
-        select sum(octet_length(p.entries)) / 8 as passages,
-               string_agg(p.entries, cast('' as bytea)) {wanted} as entries
-        from postings p where p.user_id = :user_id and p.language = l.language and p.lexeme = w.lexeme {only}
-    ) as f
-    window rarest as (partition by l.language order by f.passages, w.lexeme)
-) as terms
+select l.language, w.lexeme, w.positions, coalesce(f.passages, 0) as passages,
+       case when length(v.lexemes) <= :most_terms
+            and coalesce(sum(f.passages) over (partition by l.language), 0) <= :most_postings
+            then coalesce(f.entries, '') end as entries
+from unnest(cast(:languages as text[])) as l (language)
+cross join lateral to_tsvector(cast(l.language as regconfig), :query) as v (lexemes)
+cross join lateral unnest(v.lexemes) as w
+cross join lateral (
+    select sum(octet_length(p.entries)) / 8 as passages,
+           string_agg(p.entries, cast('' as bytea)) filter (
+               where length(v.lexemes) <= :most_terms and (
+                   cast(:document_ids as integer[]) is null or p.document_id = any(cast(:document_ids as integer[]))
+               )
+           ) as entries
+    from postings p where p.user_id = :user_id and p.language = l.language and p.lexeme = w.lexeme {only}
+) as f
+"""
+
+_ENTRIES = """
+select (
+    select coalesce(string_agg(p.entries, cast('' as bytea)), '') from postings p
+    where p.user_id = :user_id and p.language = t.language and p.lexeme = t.lexeme {only}
+) as entries
+from unnest(cast(:languages as text[]), cast(:lexemes as text[])) with ordinality as t (language, lexeme, place)
+order by t.place
 """

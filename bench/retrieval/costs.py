@@ -23,7 +23,7 @@ from bench.retrieval.shelves import MODEL_ID, Shelves, Text, Vectors, embedded, 
 USER = "ten thousand"
 PASSAGES = 10_000
 PASSAGES_OF_A_DOCUMENT = 40
-PASSES = 5
+PASSES = 10
 """Of which the one counts that took least CPU: whatever else a machine does only adds, and does so by a half."""
 NOISE = 0.02
 """Of each dimension; a passage and its like are as near to each other as two versions of one text."""

@@ -89,7 +89,7 @@ def _ask(shelves: Shelves, user: str, values: Vectors, sought: int) -> tuple[lis
         began = time.perf_counter()
         found = nearest(scope.session, library, asked, most=100)
         took = (time.perf_counter() - began) * 1_000
-    return list(found), took
+    return sorted(found, key=lambda chunk_id: -found[chunk_id]), took
 
 
 def _recall(found: Sequence[tuple[list[int], float]], exact: Sequence[tuple[list[int], float]]) -> float:

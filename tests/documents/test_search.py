@@ -383,6 +383,22 @@ def test_the_rarest_words_are_sought(database: Database, alice: Caller, monkeypa
     assert half.text_score < rare.text_score / 1.5, "What stands nowhere is missed too."
 
 
+@pytest.mark.spec("SEARCH-23")
+def test_a_word_that_is_rare_in_one_language_alone_is_not_taken_for_rare(
+    database: Database, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "MOST_TERMS", 3)
+
+    with user(database, alice) as scope:
+        indexed(scope, ["The bill of the house at the corner."] * 30)
+        indexed(scope, ["the bill of a landlord at the turbine"], language="simple")
+        [found, *_] = sought(scope, "a at bill of the landlord turbine").passages
+
+    # By the note alone, all of its words would be as rare as each other, and the first of the alphabet be taken.
+    assert found.text == "the bill of a landlord at the turbine"
+    assert found.text_score > 0.9
+
+
 @pytest.mark.spec("SEARCH-19", "SEARCH-20", "SEARCH-21")
 def test_a_large_user_is_searched_by_the_approximate_index(
     database: Database, alice: Caller, bob: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
