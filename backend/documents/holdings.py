@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextualSelect, column, text
 from sqlmodel import Session
 
 Reason = Literal["no_documents", "still_indexing", "no_text", "filtered_out", "below_threshold"]
@@ -68,9 +68,12 @@ def only(library: Library, table: str, *, filtered: bool = True) -> str:
 
 
 @cache
-def statement(template: str, condition: str) -> TextClause:
-    """Return a statement with the condition of `only` in its place."""
-    return text(template.format(only=condition))
+def statement(template: str, condition: str, *columns: str) -> TextualSelect:
+    """Return a statement with the condition of `only` in its place.
+
+    Its columns are named, since otherwise they would be found out at each execution, which takes a fifth of its time.
+    """
+    return text(template.format(only=condition)).columns(*map(column, columns))
 
 
 _READY = "select d.id from documents d where d.user_id = :user_id and d.status = 'ready' and d.deleted_at is null"

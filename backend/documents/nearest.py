@@ -29,8 +29,8 @@ def nearest(
     if library.sought > EXACT_UP_TO and (dim := _indexed_dim(session, values["model_id"], library.sought, many)):
         near = _approximately(session, library, values | {"dim": dim, "many": many})
         if len(near) == most:
-            return near | _cosines(session.execute(statement(_BESIDE, ""), values))
-    return _cosines(session.execute(statement(_EXACTLY, only(library, "v")), values))
+            return near | _cosines(session.execute(statement(_BESIDE, "", *_COLUMNS), values))
+    return _cosines(session.execute(statement(_EXACTLY, only(library, "v"), *_COLUMNS), values))
 
 
 def index_name(model_id: int) -> str:
@@ -64,7 +64,7 @@ def _indexed_dim(session: Session, model_id: int, sought: int, many: int) -> int
 def _approximately(session: Session, library: Library, values: dict[str, Any]) -> dict[int, float]:
     for setting in _SETTINGS:
         session.execute(setting)
-    near = _cosines(session.execute(statement(_APPROXIMATELY, only(library, "v")), values))
+    near = _cosines(session.execute(statement(_APPROXIMATELY, only(library, "v"), *_COLUMNS), values))
     session.execute(_SORTING)
     return near
 
@@ -72,6 +72,8 @@ def _approximately(session: Session, library: Library, values: dict[str, Any]) -
 def _cosines(rows: Result[*tuple[Any, ...]]) -> dict[int, float]:
     return {row[0]: -row[1] for row in rows.all()}
 
+
+_COLUMNS = ("chunk_id", "distance")
 
 _BESIDE = """
 select v.chunk_id, v.embedding <#> cast(:vector as halfvec) as distance from chunk_vectors v

@@ -112,7 +112,10 @@ def _terms(session: Session, query: str, library: Library, values: dict[str, Any
         "most_terms": MOST_TERMS,
         "most_postings": MOST_POSTINGS,
     }
-    rows = session.execute(statement(_TERMS, only(library, "p", filtered=False)), values | asked)
+    rows = session.execute(
+        statement(_TERMS, only(library, "p", filtered=False), "language", "lexeme", "positions", "passages", "entries"),
+        values | asked,
+    )
     return [Term(row.language, row.lexeme, tuple(row.positions), row.passages, row.entries) for row in rows]
 
 
@@ -122,7 +125,7 @@ def _entries(
     """Yield the postings of each term, those that did not come with the terms by a second look."""
     left = [one.term for one in chosen if one.term.entries is None]
     asked = {"languages": [term.language for term in left], "lexemes": [term.lexeme for term in left]}
-    rows = iter(session.execute(statement(_ENTRIES, only(library, "p")), values | asked) if left else ())
+    rows = iter(session.execute(statement(_ENTRIES, only(library, "p"), "entries"), values | asked) if left else ())
     for one in chosen:
         yield next(rows).entries if one.term.entries is None else one.term.entries
 
