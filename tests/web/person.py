@@ -69,3 +69,14 @@ def assert_fits(page: Page) -> None:
         .map((part) => `${part.tagName}.${part.className}`)"""
     assert page.evaluate(wide) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def be_hidden(page: Page, hidden: bool) -> None:
+    """Bring another tab to the front, or this one again; Chromium without a screen shows every tab."""
+    page.evaluate(
+        """(hidden) => {
+          Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )

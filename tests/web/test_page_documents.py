@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from backend.settings import Settings
 from tests.conftest import serving, wait_until
 from tests.web.conftest import IN_BROWSER, OpenPage
-from tests.web.person import assert_fits, authorization, choose, document, say, tab, text_file
+from tests.web.person import assert_fits, authorization, be_hidden, choose, document, say, tab, text_file
 
 pytestmark = IN_BROWSER
 
@@ -33,17 +33,6 @@ def hand_over(page: Page, event: str, **files: str) -> None:
           document.activeElement.dispatchEvent(given);
         }""",
         [event, files],
-    )
-
-
-def be_hidden(page: Page, hidden: bool) -> None:
-    """Bring another tab to the front, or this one again; Chromium without a screen shows every tab."""
-    page.evaluate(
-        """(hidden) => {
-          Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-          document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        hidden,
     )
 
 

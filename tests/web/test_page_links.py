@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.mcp_server.sessions import over_http
 from tests.web.conftest import IN_BROWSER, OpenPage
-from tests.web.person import authorization, choose, document, say, text_file, text_of
+from tests.web.person import authorization, be_hidden, choose, document, say, text_file, text_of
 
 pytestmark = IN_BROWSER
 
@@ -64,3 +64,26 @@ def test_a_link_to_what_is_not_the_user_s_says_so(open_page: OpenPage, service: 
     page.goto(f"{service}/{link}")
     expect(page.get_by_test_id("notice")).to_contain_text(re.compile("You have no (document|task) 7"))
     expect(page.get_by_test_id("viewer-text")).to_be_hidden()
+
+
+@pytest.mark.spec("WEB-46")
+def test_a_task_of_a_long_list_is_shown_once_when_the_page_is_looked_at(open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    say(page, "Add a task to buy groceries")
+    expect(text_of(page, 1)).to_contain_text("Buy groceries")
+    with httpx.Client(base_url=service, headers=authorization(page)) as client:
+        for number in range(2, 61):
+            client.post("/api/tasks", json={"title": f"Task {number}"}).raise_for_status()
+    shown = page.get_by_test_id("open-tasks").get_by_test_id("task")
+    page.goto("about:blank")
+    page.add_init_script("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
+
+    # In a tab that was opened in the background.
+    page.goto(f"{service}/#task-60")
+    expect(shown).to_have_count(50)
+    be_hidden(page, False)
+
+    expect(shown.first).to_contain_text("Task 60")
+    expect(shown.first.get_by_test_id("task-checkbox")).to_be_focused()
+    page.get_by_test_id("tasks-panel").get_by_role("button", name="Show more").click()
+    expect(shown).to_have_count(60)
