@@ -239,6 +239,11 @@ def test_no_connection_is_held_while_the_model_speaks(database_url: str, alice: 
     held: list[int] = []
 
     async def script(said: list[str], journal: Journal) -> None:
+        # The look for work with which the worker began the turn may still be on its way back.
+        for _ in range(1_000):
+            if not database.pool_status()["checked_out"]:
+                break
+            await asyncio.sleep(0.005)
         for number in range(20):
             await journal.add_text(f"{number} ")
             await asyncio.sleep(0.005)
