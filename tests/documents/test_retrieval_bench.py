@@ -42,7 +42,7 @@ def test_the_sets_that_are_carried_are_whole(name: str) -> None:
 @pytest.mark.parametrize(("hybrid", "words", "is_met"), [(0.41, 0.36, True), (0.39, 0.36, False), (0.41, 0.42, False)])
 def test_a_goal_is_met_or_missed(hybrid: float, words: float, is_met: bool) -> None:
     found = Quality("cranfield", 1_400, 2_000, 225, hybrid, words, 0.3)
-    quick = Costs(1, [3.0], [2.0], [Cpu(20, 5, 9), Cpu(10, 8, 12)], 1.0)
+    quick = Costs(1, [3.0], [2.0], [Cpu(20, 5, 9), Cpu(10, 5, 9), Cpu(9, 5, 9)], 1.0)
 
     report = Report({"date": "today"}, [("a model", found)], quick)
 
