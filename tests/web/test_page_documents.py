@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from backend.settings import Settings
 from tests.conftest import serving, wait_until
@@ -210,7 +210,8 @@ def test_an_upload_after_the_session_has_ended_is_tried_again_in_a_new_one(open_
 def test_the_original_is_downloaded_and_deleting_asks_first(open_page: OpenPage, service: str, tmp_path: Path) -> None:
     page = open_page(service)
     choose(page, [text_file("policy.md", POLICY), text_file("notes.txt", "The key is under the mat.")])
-    expect(page.get_by_test_id("document")).to_have_count(2)
+    for name in ("policy.md", "notes.txt"):
+        expect(document(page, name)).to_have_attribute("data-status", "ready", timeout=READING)
 
     with page.expect_download() as download:
         document(page, "policy.md").get_by_role("button", name="Download policy.md").click()
@@ -228,6 +229,25 @@ def test_the_original_is_downloaded_and_deleting_asks_first(open_page: OpenPage,
     expect(page.get_by_test_id("announcer")).to_have_text("policy.md was deleted.")
     expect(document(page, "notes.txt").get_by_role("button").first).to_be_focused()
     assert httpx.get(f"{service}/api/documents/1", headers=authorization(page)).status_code == 404
+
+
+@pytest.mark.spec("WEB-41")
+def test_the_focus_stays_on_a_row_that_is_made_anew(open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    is_held = True
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | ({"status": "processing"} if is_held else {}))
+
+    page.route("**/api/documents/*", hold)
+    choose(page, [text_file("notes.txt", "The key is under the mat.")])
+    expect(document(page, "notes.txt")).to_have_attribute("data-status", "processing")
+    page.get_by_role("button", name="Download notes.txt").focus()
+    is_held = False
+
+    expect(document(page, "notes.txt")).to_have_attribute("data-status", "ready", timeout=READING)
+    expect(page.get_by_role("button", name="Download notes.txt")).to_be_focused()
 
 
 @pytest.mark.spec("WEB-40")
