@@ -4,7 +4,7 @@ VENV ?= .venv
 WORKERS ?= 2
 
 PYTHON := $(VENV)/bin/python
-CODE := $(wildcard backend migrations tests bench)
+CODE := $(wildcard backend migrations tests bench scripts)
 FAST := not slow and not browser and not node
 
 .DEFAULT_GOAL := help

