@@ -4,9 +4,9 @@ Both halves are scored for every candidate of either. Each half's scores are put
 greatest among the candidates, and count for one half; by ranks alone, how much better the best one is would be lost.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isnan
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from sqlalchemy import text
@@ -17,6 +17,10 @@ from backend.documents.index import INVISIBLE, literal
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
+
+if TYPE_CHECKING:
+    import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
+    from numpy.typing import NDArray
 
 LONGEST_QUERY = 8_192
 """Bytes of UTF-8; what comes after them is not sought."""
@@ -35,13 +39,14 @@ class QueryVector:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A passage with what each half says of it."""
+class Candidates:
+    """Passages in no order, with what each half says of them: arrays of one length."""
 
-    id: int
-    similarity: float | None
-    bm25: float = 0.0
-    coverage: float = 0.0
+    ids: "NDArray[np.int64]"
+    similarity: "NDArray[np.float64]"
+    """The cosine between question and passage; NaN where a passage has no embedding."""
+    bm25: "NDArray[np.float64]"
+    coverage: "NDArray[np.float64]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +92,49 @@ class Search:
         asked for come back where there are as many, however little they have to do with the question; none comes back
         when no passage has a word of it and none is nearer than an unrelated one would be.
         """
+        import numpy as np
+
         candidates, library = self.candidates(query, vector, document_ids=document_ids, depth=limit)
         if isinstance(library, str):
             return Found([], library)
-        if not any(candidate.bm25 > 0 or _closeness(candidate, vector) > 0 for candidate in candidates):
+        closeness = _closeness(candidates.similarity, vector.unrelated)
+        if not ((candidates.bm25 > 0) | (closeness > 0)).any():
             return Found([], "still_indexing" if library.is_growing else "below_threshold")
         scores = fused(candidates)
-        best = sorted(candidates, key=lambda candidate: (-scores[candidate.id], candidate.id))[:limit]
-        evidence = (_closeness(best[0], vector) + best[0].coverage) / 2 / scores[best[0].id]
-        return Found(self._told(best, {chunk_id: evidence * score for chunk_id, score in scores.items()}), None)
+        best = np.lexsort((candidates.ids, -scores))[:limit]
+        evidence = (closeness[best[0]] + candidates.coverage[best[0]]) / 2 / scores[best[0]]
+        return Found(self._told(candidates, best, evidence * scores), None)
 
     def candidates(
         self, query: str, vector: QueryVector, *, document_ids: list[int] | None, depth: int
-    ) -> tuple[list[Candidate], Library | Reason]:
-        """Return the passages that either half proposes, in no order, and what they were sought in.
+    ) -> tuple[Candidates, Library | Reason]:
+        """Return the passages that either half proposes, and what they were sought in.
 
         Each has the scores of both halves. Where there is nothing to search in, the reason stands in its place.
         """
+        import numpy as np
+
         values: dict[str, Any] = {"user_id": self._user_id, "document_ids": document_ids}
         library = holdings_of(self._session, values)
         if isinstance(library, str):
-            return [], library
+            return Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)), library
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}
         most = max(depth, CANDIDATES)
         words = worded(self._session, _cut(query), library, values)
         best = words.best(most)
         near = nearest(self._session, library, values, most=most, beside=best)
-        proposed = [*near, *(key for key in best if key not in near)]
-        found = [
-            Candidate(key, near.get(key), *of_words) for key, of_words in zip(proposed, words.of(proposed), strict=True)
-        ]
-        return found, library
+        ids = [*near, *(key for key in best if key not in near)]
+        similarity = np.array([near.get(key, np.nan) for key in ids])
+        return Candidates(np.array(ids, np.int64), similarity, *words.of(ids)), library
 
-    def _told(self, best: Sequence[Candidate], scores: dict[int, float]) -> list[FoundPassage]:
-        values = {"user_id": self._user_id, "ids": [candidate.id for candidate in best]}
+    def _told(
+        self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"
+    ) -> list[FoundPassage]:
+        """Return the passages at the places `best` among the candidates, but those that are gone meanwhile."""
+        chosen = [
+            column[best].tolist() for column in (candidates.ids, scores, candidates.similarity, candidates.coverage)
+        ]
+        values = {"user_id": self._user_id, "ids": chosen[0]}
         passages = {row.id: row for row in self._session.execute(_PASSAGES, values)}
         return [
             FoundPassage(
@@ -129,39 +143,39 @@ class Search:
                 filename=row.filename,
                 page_number=row.page_number,
                 text=row.content,
-                score=round(scores[row.id], 4),
+                score=round(score, 4),
                 start=row.start,
                 end=row.end,
-                vector_score=candidate.similarity,
-                text_score=candidate.coverage,
+                vector_score=None if isnan(similarity) else similarity,
+                text_score=coverage,
                 headings=row.headings,
             )
-            for candidate in best
-            if (row := passages.get(candidate.id))
+            for key, score, similarity, coverage in zip(*chosen, strict=True)
+            if (row := passages.get(key))
         ]
 
 
-def fused(candidates: Sequence[Candidate]) -> dict[int, float]:
+def fused(candidates: Candidates) -> "NDArray[np.float64]":
     """Return each candidate's score from 0 to 1: half by its embedding, half by its words."""
-    near = _spread([candidate.similarity for candidate in candidates])
-    by_words = _spread([candidate.bm25 for candidate in candidates])
-    return {one.id: (first + second) / 2 for one, first, second in zip(candidates, near, by_words, strict=True)}
+    return (_spread(candidates.similarity) + _spread(candidates.bm25)) / 2
 
 
-def _spread(values: Sequence[float | None]) -> list[float]:
-    """Return the values put between 0 and 1. What has none gets 0; where all are alike, what is above 0 gets 1."""
-    known = [value for value in values if value is not None]
-    least, most = min(known, default=0.0), max(known, default=0.0)
-    if least == most:
-        return [float(value is not None and value > 0) for value in values]
-    return [0.0 if value is None else (value - least) / (most - least) for value in values]
+def _spread(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return the values put between 0 and 1. What is NaN gets 0; where all are alike, what is above 0 gets 1."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    least, most = known.min(initial=np.inf), known.max(initial=-np.inf)
+    if least >= most:
+        return (values > 0).astype(np.float64)
+    return np.nan_to_num((values - least) / (most - least))
 
 
-def _closeness(candidate: Candidate, vector: QueryVector) -> float:
-    """Return how near a passage is, from 0 for unrelated to 1 for equal."""
-    if candidate.similarity is None:
-        return 0.0
-    return min(max((candidate.similarity - vector.unrelated) / (1 - vector.unrelated), 0.0), 1.0)
+def _closeness(similarity: "NDArray[np.float64]", unrelated: float) -> "NDArray[np.float64]":
+    """Return how near passages are, from 0 for unrelated to 1 for equal."""
+    import numpy as np
+
+    return np.nan_to_num((similarity - unrelated) / (1 - unrelated)).clip(0, 1)
 
 
 def _cut(query: str) -> str:

@@ -145,7 +145,8 @@ def _nearest(search: Search, question: str, values: list[float]) -> list[int]:
     candidates, _ = search.candidates(
         question, QueryVector(MODEL_ID, values, UNRELATED), document_ids=None, depth=DEPTH
     )
-    return [one.id for one in sorted(candidates, key=lambda one: -(one.similarity or -1.0))[:DEPTH]]
+    found: list[int] = candidates.ids[np.argsort(-candidates.similarity, kind="stable")[:DEPTH]].tolist()
+    return found
 
 
 def _brute_force(vectors: Vectors, values: Sequence[float]) -> list[int]:

@@ -1,15 +1,17 @@
 """How good the answers are: hybrid, and by each half alone."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import text
 
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder
-from backend.documents.search import Candidate, QueryVector, Search
+from backend.documents.search import Candidates, QueryVector, Search
 from bench.retrieval.sets import DEPTH, Judged, ndcg
 from bench.retrieval.shelves import MODEL_ID, Shelves, embedded, passage_texts, texts_of
 
@@ -52,17 +54,19 @@ def quality(shelves: Shelves, judged: Judged, embedder: Embedder, cache: Path | 
             gains.append(
                 (
                     ndcg(_documents([one.id for one in found], names), grades),
-                    ndcg(_documents(_by(candidates, lambda one: one.bm25), names), grades),
-                    ndcg(_documents(_by(candidates, lambda one: one.similarity or 0.0), names), grades),
+                    ndcg(_documents(_by(candidates, candidates.bm25), names), grades),
+                    ndcg(_documents(_by(candidates, np.nan_to_num(candidates.similarity)), names), grades),
                 )
             )
     hybrid, words, by_vectors = (statistics.fmean(column) for column in zip(*gains, strict=True))
     return Quality(judged.name, len(documents), len(names), len(gains), hybrid, words, by_vectors)
 
 
-def _by(candidates: Sequence[Candidate], key: Callable[[Candidate], float]) -> list[int]:
+def _by(candidates: Candidates, scores: NDArray[np.float64]) -> list[int]:
     """Return the passages that one half proposes, best first."""
-    return [one.id for one in sorted(candidates, key=lambda one: (-key(one), one.id)) if key(one) > 0]
+    best = np.lexsort((candidates.ids, -scores))
+    found: list[int] = candidates.ids[best[scores[best] > 0]].tolist()
+    return found
 
 
 def _documents(passages: Sequence[int], names: dict[int, str]) -> list[str]:

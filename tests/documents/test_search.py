@@ -6,14 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import nan
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
 from backend.database import Database, Scope
 from backend.documents import nearest, words
 from backend.documents.holdings import Library
-from backend.documents.search import Candidate, fused
+from backend.documents.search import Candidates, fused
 from backend.documents.words import Term, weighed
 from backend.identity.caller import Caller
 from tests.conftest import query
@@ -118,18 +120,17 @@ def bm25(passages: list[str], question: list[str]) -> list[tuple[int, float]]:
 
 @pytest.mark.spec("SEARCH-10", "SEARCH-26")
 def test_the_halves_count_the_same() -> None:
-    scores = fused(
-        [
-            Candidate(1, similarity=0.9, bm25=0.0),
-            Candidate(2, similarity=0.1, bm25=8.0),
-            Candidate(3, similarity=0.7, bm25=6.0),
-            Candidate(4, similarity=None, bm25=4.0),
-        ]
-    )
+    scores = fused(candidates([0.9, 0.1, 0.7, nan], [0.0, 8.0, 6.0, 4.0]))
 
-    assert scores == pytest.approx({1: 0.5, 2: 0.5, 3: 0.75, 4: 0.25})
-    assert fused([Candidate(1, similarity=0.3)]) == {1: 0.5}
-    assert fused([Candidate(1, similarity=-0.1, bm25=2.0)]) == {1: 0.5}
+    assert scores.tolist() == pytest.approx([0.5, 0.5, 0.75, 0.25])
+    assert fused(candidates([0.3], [0.0])).tolist() == [0.5]
+    assert fused(candidates([-0.1], [2.0])).tolist() == [0.5]
+    assert fused(candidates([nan, nan], [2.0, 1.0])).tolist() == [0.5, 0.0]
+
+
+def candidates(similarity: list[float], bm25: list[float]) -> Candidates:
+    ids = np.arange(len(bm25))
+    return Candidates(ids, np.array(similarity), np.array(bm25), np.zeros(len(bm25)))
 
 
 @pytest.mark.spec("SEARCH-10")
