@@ -11,8 +11,10 @@ from functools import partial
 import structlog
 from anyio.to_thread import run_sync
 
+from backend.documents.attempts import Ingesting, begin
 from backend.documents.embedding import EmbeddingFailed
-from backend.documents.ingesting import Ingesting, Ingestor, ModelSwapped
+from backend.documents.indexing import ModelSwapped
+from backend.documents.ingesting import Ingestor
 from backend.documents.purging import Purge
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.leases import Lease, LeaseLost, Leases
@@ -123,7 +125,7 @@ class Ingestion:
             work = None
             try:
                 busy: Sequence[str] = tuple(self._jobs)
-                work = await run_sync(partial(self._leases.claim, self._ingestor.begin, but_not=busy))
+                work = await run_sync(partial(self._leases.claim, begin, but_not=busy))
             finally:
                 if work is None:
                     self._free_slots += 1

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend.database import Database
+from backend.documents.attempts import begin
 from backend.documents.embedding import Embedder, Kind, embedder
 from backend.documents.embeddings import Embeddings
 from backend.documents.ingesting import Ingestor
@@ -132,7 +133,7 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     with database.transaction(None) as session:
         backend = session.connection().connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
     started = _spent(backend)
-    work = leases.claim(ingestor.begin)
+    work = leases.claim(begin)
     assert work is not None  # noqa: S101  It was just filed.
     found = Reading(pages, status=ingestor.ingest(work, lambda: False))
     found.embedding = timed.seconds

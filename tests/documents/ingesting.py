@@ -269,3 +269,13 @@ def use(shelf: Shelf, name: str, dim: int) -> None:
         name,
         dim,
     )
+
+
+def delete(database: Database, caller: Caller, document_id: int) -> None:
+    with database.scope(caller.user_id, UTC) as scope:
+        DocumentRepository(scope).delete(document_id)
+
+
+def lapse(shelf: Shelf) -> None:
+    """Make every lease run out, as those of a dead process do."""
+    shelf.ask("update documents set lease_until = now() - interval '1 second' where lease_until is not null")

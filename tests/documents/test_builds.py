@@ -12,6 +12,7 @@ from backend.database import Database
 from backend.doctor import examine_here
 from backend.documents import builds as module
 from backend.documents import nearest
+from backend.documents.attempts import begin
 from backend.documents.builds import Builds
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embeddings import Embeddings, current_model
@@ -142,7 +143,7 @@ def test_what_is_ingested_while_a_model_comes_into_use_has_its_vectors(
     builds.build(TinyEmbedder("old"))
     keep(database, callers[0], "The one in between.")
     one = desk(database, embedders=[old, new])
-    work = one.leases.claim(one.ingestor.begin)
+    work = one.leases.claim(begin)
     assert work is not None
 
     with ThreadPoolExecutor(1) as threads:
@@ -263,7 +264,7 @@ def test_documents_are_ingested_while_an_index_is_being_made(
 
     keep(database, callers[0], "A note.")
     one = desk(database, embedders=[tiny])
-    work = one.leases.claim(one.ingestor.begin)
+    work = one.leases.claim(begin)
     assert work is not None
     with ThreadPoolExecutor(2) as threads:
         writing = threads.submit(hold_a_writer)

@@ -1,0 +1,88 @@
+"""An attempt at a document: each step of it changes the document's row, which only the holder of its lease may do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from backend.errors import Unavailable
+from backend.leases import Lease, LeaseLost
+
+Stopped = Callable[[], bool]
+"""Tells whether the work is to stop."""
+
+FENCE = "user_id = :user_id and id = :id and attempt = :attempt and ended_at is null and deleted_at is null"
+_SEEN = "filename, content_type, title, language, is_read, has_pages, pages_read, pages_cut, chunks"
+
+
+class Interrupted(Unavailable):
+    """The work was told to stop."""
+
+    code = "ingestion_interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("The work was told to stop.", retry_after=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingesting:
+    """A document that this process may work on."""
+
+    lease: Lease
+    filename: str
+    content_type: str
+    title: str
+    language: str
+    is_read: bool
+    has_pages: bool
+    pages_read: int
+    pages_cut: int
+    chunks: int
+
+    @property
+    def name(self) -> str:
+        """The name by which its row is known across users."""
+        return f"{self.lease.user_id} {self.lease.id}"
+
+
+def begin(session: Session, lease: Lease) -> Ingesting:
+    """Begin an attempt at a document, in the transaction that claimed it."""
+    row = session.execute(
+        text(
+            "update documents set status = 'processing', updated_at = now() "  # noqa: S608
+            f"where user_id = :user_id and id = :id returning {_SEEN}"
+        ),
+        {"user_id": lease.user_id, "id": lease.id},
+    ).one()
+    return Ingesting(lease, **row._mapping)
+
+
+def step(session: Session, lease: Lease, change: str, *, is_progress: bool = True, **values: Any) -> Ingesting:
+    """Change the document's row as a step of this attempt, which was not in vain if that is progress.
+
+    It locks the row, so that nobody takes the document over before the transaction ends.
+
+    Returns:
+        The document as it is now.
+
+    Raises:
+        LeaseLost: It is somebody else's now, or the row is gone.
+    """
+    row = session.execute(
+        text(
+            f"update documents set {change}, fruitless = case when :is_progress then 0 else fruitless end, "  # noqa: S608
+            f"updated_at = now() where {FENCE} returning {_SEEN}"
+        ),
+        {
+            "user_id": lease.user_id,
+            "id": lease.id,
+            "attempt": lease.attempt,
+            "is_progress": is_progress,
+            **values,
+        },
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return Ingesting(lease, **row._mapping)

@@ -1,0 +1,1 @@
+"""Ingestion, with embeddings that tests make up."""
