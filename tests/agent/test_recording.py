@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -85,6 +86,8 @@ def test_a_refused_key_is_told_and_the_key_is_nowhere(
     told = failed.text + json.dumps(events) + str(failed.headers)
     assert KEY not in told
     assert "run_failed" in logged.getvalue()
+    # What kind of error it was, and what lay behind it.
+    assert re.search(r"'error': '\w+Error', 'causes': \['.*'event': 'model_failed'", logged.getvalue())
     assert KEY not in logged.getvalue()
     tables = query(superuser_url, "select quote_ident(tablename) from pg_tables where schemaname = 'public'")
     for (table,) in tables:
