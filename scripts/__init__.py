@@ -1,1 +1,1 @@
-"""What developers run beside the two commands."""
+"""What make runs, and what developers run by hand."""

@@ -5,6 +5,8 @@
 The package of the model has its weights in 8 bits, and a graph that makes 32-bit numbers of them as it is loaded. This
 one multiplies them as they are, after what they are multiplied with is put in 8 bits as well, and has no mask, since a
 text is embedded by itself. It takes the large weights out of the package's file, where they lie.
+
+Whoever changes it changes `bundled.GRAPH_SHA256` too.
 """
 
 from pathlib import Path

@@ -17,7 +17,7 @@ from backend.documents.reading import Heading, Page
 from backend.errors import Unavailable
 
 BATCH_PASSAGES = 16
-"""Passages that are embedded and committed at once: about a second of work, which is lost at most."""
+"""Passages that are embedded and committed at once: less than a second of work, which is lost at most."""
 PAGES_AT_ONCE = 20
 
 _ZONE = ZoneInfo("UTC")
@@ -141,7 +141,7 @@ class Indexing:
             for number, ((page, passage), vector) in enumerate(zip(batch, vectors, strict=True), first)
         ]
         with self._database.scope(work.lease.user_id, _ZONE) as scope:
-            # The fence comes first here too.
+            # The step comes first, for its lock.
             step(scope.session, work.lease, "pages_cut = :pages_cut", pages_cut=pages_cut)
             added = Index(scope).add(
                 int(work.lease.id), language=work.language, model_id=current.model_id, passages=passages

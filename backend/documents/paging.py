@@ -113,7 +113,7 @@ class Paging:
         if not pages:
             return
         with self._database.transaction(work.lease.user_id) as session:
-            # The fence comes first: it locks the row, so that nobody takes the document over in between.
+            # The step comes first, for its lock.
             step(session, work.lease, "pages_read = :pages_read", pages_read=pages[-1].number)
             session.execute(
                 text(

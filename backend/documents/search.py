@@ -123,9 +123,10 @@ class Search:
         words = worded(self._session, _cut(query), library, values)
         best = words.best(most)
         near = nearest(self._session, library, values, most=most, beside=best)
-        ids = [*near, *(key for key in best if key not in near)]
-        similarity = np.array([near.get(key, np.nan) for key in ids])
-        return Candidates(np.array(ids, np.int64), similarity, *words.of(ids)), library
+        proposed = [*near, *(key for key in best if key not in near)]
+        ids = np.array(proposed, np.int64)
+        similarity = np.array([near.get(key, np.nan) for key in proposed])
+        return Candidates(ids, similarity, *words.of(ids)), library
 
     def _told(
         self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"

