@@ -64,7 +64,9 @@ def test_a_port_in_use_is_told_in_one_sentence(
 
 
 @pytest.mark.spec("CLI-4")
-@pytest.mark.parametrize("arguments", [["mcp"], ["mcp", "--url", "http://127.0.0.1:9"]])
+@pytest.mark.parametrize(
+    "arguments", [["mcp"], pytest.param(["mcp", "--url", "http://127.0.0.1:9"], marks=pytest.mark.slow)]
+)
 def test_mcp_without_a_token_says_where_to_get_one(tmp_path: Path, arguments: list[str]) -> None:
     ended = docutalk(tmp_path, *arguments)
 

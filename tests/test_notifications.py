@@ -152,6 +152,7 @@ def test_what_is_taken_back_is_not_told(own: OwnDatabase, database: Database) ->
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.spec("NOTE-2")
 def test_a_connection_that_is_lost_while_nothing_happens_is_made_anew_when_something_does(
     own: OwnDatabase, database: Database

@@ -62,7 +62,7 @@ def checkout(tmp_path: Path) -> Path:
     """A small project with the real Makefile and scripts, and no dependencies but what builds its command."""
     (tmp_path / "Makefile").write_text(read("Makefile"))
     (tmp_path / "scripts").mkdir()
-    for script in (ROOT / "scripts").iterdir():
+    for script in (ROOT / "scripts").glob("*.sh"):
         (tmp_path / "scripts" / script.name).write_text(script.read_text())
     project = re.sub(r"dependencies = \[.*?\n\]\n", "", read("pyproject.toml"), flags=re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(project)

@@ -187,6 +187,7 @@ def test_alembic_works_by_hand_on_the_database_that_the_settings_name(
     assert query(superuser, TABLES) == [("alembic_version",)]
 
 
+@pytest.mark.slow
 @pytest.mark.spec("SCHEMA-2")
 def test_alembic_by_hand_makes_the_embedded_database_and_leaves_it_stopped(tmp_path: Path) -> None:
     up = run_alembic("upgrade", "head", DATA_DIR=str(tmp_path / "data"))
@@ -246,6 +247,7 @@ def test_a_pgvector_that_is_too_old_is_refused(
     assert query(behind(cluster, url), TABLES) == []
 
 
+@pytest.mark.slow
 @pytest.mark.spec("SCHEMA-4")
 def test_four_processes_may_migrate_an_empty_database_at_once(
     cluster: EmbeddedPostgres, new_database: Callable[[], str]

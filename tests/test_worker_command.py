@@ -10,6 +10,7 @@ from tests.conftest import query, wait_until
 from tests.process import started
 
 
+@pytest.mark.slow
 @pytest.mark.spec("CLI-10")
 def test_the_worker_forgets_guests_who_have_expired_and_stops_at_a_signal(
     authenticator: Authenticator, database_url: str, superuser_url: str, tmp_path: Path

@@ -90,7 +90,7 @@ def real_model(request: Request) -> Answer:
 
 
 @pytest.mark.spec("AGENT-20")
-@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("accept", [pytest.param("application/json", marks=pytest.mark.slow), "text/event-stream"])
 def test_the_turns_of_a_conversation_are_done_with_any_model(
     accept: str, person: httpx.Client, model: ScriptedModel
 ) -> None:

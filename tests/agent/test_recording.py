@@ -96,7 +96,7 @@ def test_a_refused_key_is_told_and_the_key_is_nowhere(
 
 
 @pytest.mark.spec("AGENT-43")
-@pytest.mark.parametrize("status", [500, 529])
+@pytest.mark.parametrize("status", [500, pytest.param(529, marks=pytest.mark.slow)])
 def test_a_provider_that_is_down_is_asked_three_times(
     status: int, listener: httpx.Client, model: ScriptedModel
 ) -> None:
@@ -150,7 +150,7 @@ def test_a_request_that_the_provider_refuses_is_not_repeated(
 
 
 @pytest.mark.spec("AGENT-46")
-@pytest.mark.parametrize("ends", ["cut", "unmarked"])
+@pytest.mark.parametrize("ends", ["cut", pytest.param("unmarked", marks=pytest.mark.slow)])
 def test_text_of_a_stream_that_broke_off_is_voided_and_the_answer_is_whole(
     ends: Any, listener: httpx.Client, model: ScriptedModel
 ) -> None:

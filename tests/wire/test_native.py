@@ -76,7 +76,7 @@ def events_of(client: httpx.Client, run_id: str, *, after: int = 0) -> list[Told
 
 
 @pytest.mark.spec("CHAT-1")
-@pytest.mark.parametrize("protocol", ["json", "sse"])
+@pytest.mark.parametrize("protocol", [pytest.param("json", marks=pytest.mark.slow), "sse"])
 def test_ten_turns_of_one_conversation_do_what_they_say(guest: httpx.Client, protocol: str) -> None:
     body: dict[str, Any] = {}
     for message, calls, named in CONVERSATION:
@@ -231,6 +231,7 @@ def test_a_deleted_conversation_and_its_run_are_gone(guest: httpx.Client) -> Non
     assert again.status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.spec("CHAT-8")
 def test_deleting_a_conversation_while_it_is_answered_never_crashes(
     guest: httpx.Client, capfd: pytest.CaptureFixture[str]

