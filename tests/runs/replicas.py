@@ -20,7 +20,7 @@ from tests.agent.talk import KEY, Event, events_in
 from tests.conftest import query, signed_in_guest, wait_until
 from tests.process import Process, started
 
-LEASE_SECONDS = 2
+LEASE_SECONDS = 3
 STREAM = {"Accept": "text/event-stream"}
 
 
