@@ -16,8 +16,8 @@ from backend.documents.index import Index, IndexedPassage
 from backend.documents.reading import Heading, Page
 from backend.errors import Unavailable
 
-BATCH_PASSAGES = 16
-"""Passages that are embedded and committed at once: less than a second of work, which is lost at most."""
+BATCH_PASSAGES = 32
+"""Passages that are embedded and committed at once: about a second of work, which is lost at most."""
 PAGES_AT_ONCE = 20
 
 _ZONE = ZoneInfo("UTC")

@@ -2,17 +2,17 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import text
 
 from backend.database import Database
 from backend.documents.attempts import Ingesting, Interrupted, Stopped, step
 from backend.documents.language import language_of
-from backend.documents.reading import About, Limits, Page, Unreadable, read
-from backend.leases import Lease
+from backend.documents.reading import About, Heading, Limits, Page, Unreadable, read
 
 BATCH_PAGES = 20
 BATCH_CHARACTERS = 200_000
@@ -116,21 +116,28 @@ class Paging:
             # The step comes first, for its lock.
             step(session, work.lease, "pages_read = :pages_read", pages_read=pages[-1].number)
             session.execute(
-                text(
-                    "insert into document_pages (user_id, document_id, number, content, headings, is_scanned) "
-                    "values (:user_id, :id, :number, :content, cast(:headings as json), :is_scanned)"
-                ),
-                [_row(work.lease, page) for page in pages],
+                _PAGES,
+                {
+                    "user_id": work.lease.user_id,
+                    "id": work.lease.id,
+                    "numbers": [page.number for page in pages],
+                    "contents": [page.text for page in pages],
+                    "headings": [_as_json(page.headings) for page in pages],
+                    "scanned": [page.is_scanned for page in pages],
+                },
             )
 
 
-def _row(lease: Lease, page: Page) -> dict[str, Any]:
-    headings = [{"start": each.start, "level": each.level, "title": each.title} for each in page.headings]
-    return {
-        "user_id": lease.user_id,
-        "id": lease.id,
-        "number": page.number,
-        "content": page.text,
-        "headings": json.dumps(headings, ensure_ascii=False),
-        "is_scanned": page.is_scanned,
-    }
+def _as_json(headings: Iterable[Heading]) -> str:
+    return json.dumps([asdict(heading) for heading in headings], ensure_ascii=False)
+
+
+_PAGES = text(
+    """
+    insert into document_pages (user_id, document_id, number, content, headings, is_scanned)
+    select :user_id, :id, p.number, p.content, cast(p.headings as json), p.is_scanned
+    from unnest(
+        cast(:numbers as integer[]), cast(:contents as text[]), cast(:headings as text[]), cast(:scanned as boolean[])
+    ) as p (number, content, headings, is_scanned)
+    """
+)

@@ -7,13 +7,12 @@ greatest among the candidates, and count for one half; by ranks alone, how much 
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 from sqlalchemy import text
 
 from backend.database import Scope
 from backend.documents.holdings import Library, Reason, holdings_of
-from backend.documents.index import INVISIBLE, literal
+from backend.documents.index import literal, spelled
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
@@ -182,7 +181,7 @@ def _closeness(similarity: "NDArray[np.float64]", unrelated: float) -> "NDArray[
 def _cut(query: str) -> str:
     """Return a question that can be sought, at most `LONGEST_QUERY` long and with its letters as they are indexed."""
     start = storable(query).encode()[:LONGEST_QUERY].decode(errors="ignore")
-    return normalize("NFKC", start.translate(dict.fromkeys(map(ord, INVISIBLE))).replace("\ufffd", " "))
+    return spelled(start.replace("\ufffd", " "))
 
 
 _PASSAGES = text(

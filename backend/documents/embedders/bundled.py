@@ -3,6 +3,8 @@
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,10 @@ WEIGHTS_NAME = "model.onnx"
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
 """Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
+MOST_WORDS = 2**14
+"""Words whose tokens are kept, the last that were read: a few megabytes."""
+LONGEST_WORD = 100
+"""Characters; of a text with a longer one no tokens are kept."""
 
 
 class BundledEmbedder:
@@ -51,6 +57,7 @@ class BundledEmbedder:
         self._tokenizer: Tokenizer | None = None
         self._session: InferenceSession | None = None
         self._loading = threading.Lock()
+        self._of_known_word = lru_cache(MOST_WORDS)(self._of_word)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
         """Return a vector of length 1 for each text. Threads may embed at once, each on its own core.
@@ -58,17 +65,30 @@ class BundledEmbedder:
         Raises:
             EmbeddingRefused: A file is missing or is not the one that it should be.
         """
-        session, tokenizer = self._loaded_session(), self._loaded_tokenizer()
-        return [_vector(session, self._tokens(tokenizer, text)) for text in texts]
+        session = self._loaded_session()
+        return [_vector(session, self._first_tokens(text)) for text in texts]
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, the two that the model adds included."""
-        return len(self._loaded_tokenizer().encode(storable(text)).ids)
+        return len(self.tokens(text))
 
-    def _tokens(self, tokenizer: "Tokenizer", text: str) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's tokens, between the two that the model adds.
+
+        They are read word by word, as WordPiece does: most words of a text have been read before, and are known.
+        """
+        begin, end = self._loaded_tokenizer().encode("").ids
+        words = storable(text).replace("\n", " ").split(" ")
+        are_kept = max(map(len, words)) <= LONGEST_WORD
+        return [begin, *chain.from_iterable(map(self._of_known_word if are_kept else self._of_word, words)), end]
+
+    def _first_tokens(self, text: str) -> list[int]:
         """Return a text's tokens; of a long one the first, and the mark of the end."""
-        tokens: list[int] = tokenizer.encode(storable(text[:MOST_CHARACTERS])).ids
+        tokens = self.tokens(text[:MOST_CHARACTERS])
         return tokens if len(tokens) <= self.max_tokens else [*tokens[: self.max_tokens - 1], tokens[-1]]
+
+    def _of_word(self, word: str) -> tuple[int, ...]:
+        return tuple(self._loaded_tokenizer().encode(word, add_special_tokens=False).ids)
 
     def _loaded_tokenizer(self) -> "Tokenizer":
         with self._loading:
