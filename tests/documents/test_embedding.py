@@ -85,7 +85,7 @@ def test_any_text_is_embedded_quickly(bundled: Embedder, text: str) -> None:
 
     assert_unit(bundled.embed([text], "passage"), 384)
 
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.spec("EMB-12")

@@ -133,7 +133,7 @@ def test_a_query_gives_up_in_time(provider: Callable[..., EmbeddingServer]) -> N
     with pytest.raises(EmbeddingFailed, match="does not answer right now") as caught:
         remote(server, timeout_seconds=1).embed(["text"], "query")
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
     assert isinstance(caught.value, Unavailable)
     assert caught.value.retry_after
 

@@ -318,7 +318,7 @@ def test_long_words_are_refused_quickly(piece: str) -> None:
     with pytest.raises(DueNotUnderstood):
         understand(words, now=NOW, zone=BERLIN)
 
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.spec("DUE-14")
