@@ -27,7 +27,7 @@ class Interrupted(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Ingesting:
+class Attempt:
     """A document that this process may work on."""
 
     lease: Lease
@@ -47,7 +47,7 @@ class Ingesting:
         return f"{self.lease.user_id} {self.lease.id}"
 
 
-def begin(session: Session, lease: Lease) -> Ingesting:
+def begin(session: Session, lease: Lease) -> Attempt:
     """Begin an attempt at a document, in the transaction that claimed it."""
     row = session.execute(
         text(
@@ -56,10 +56,10 @@ def begin(session: Session, lease: Lease) -> Ingesting:
         ),
         {"user_id": lease.user_id, "id": lease.id},
     ).one()
-    return Ingesting(lease, **row._mapping)
+    return Attempt(lease, **row._mapping)
 
 
-def step(session: Session, lease: Lease, change: str, *, is_progress: bool = True, **values: Any) -> Ingesting:
+def step(session: Session, lease: Lease, change: str, *, is_progress: bool = True, **values: Any) -> Attempt:
     """Change the document's row as a step of this attempt, which was not in vain if that is progress.
 
     It locks the row, so that nobody takes the document over before the transaction ends.
@@ -85,4 +85,4 @@ def step(session: Session, lease: Lease, change: str, *, is_progress: bool = Tru
     ).one_or_none()
     if row is None:
         raise LeaseLost
-    return Ingesting(lease, **row._mapping)
+    return Attempt(lease, **row._mapping)

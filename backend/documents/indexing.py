@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from backend.database import Database
-from backend.documents.attempts import Ingesting, Interrupted, Stopped, step
+from backend.documents.attempts import Attempt, Interrupted, Stopped, step
 from backend.documents.chunking import Passage, cut, prefixed
 from backend.documents.embeddings import Current, Embeddings, current_model
 from backend.documents.index import Index, IndexedPassage
@@ -40,7 +40,7 @@ class Indexing:
         self._database = database
         self._embeddings = embeddings
 
-    def index(self, work: Ingesting, is_stopped: Stopped) -> None:
+    def index(self, work: Attempt, is_stopped: Stopped) -> None:
         """Cut, embed and index what is not indexed yet.
 
         Raises:
@@ -61,7 +61,7 @@ class Indexing:
         if batch:
             self._add(work, batch, is_stopped, first=indexed, pages_cut=batch[-1][0].number)
 
-    def _passages(self, work: Ingesting) -> Iterator[tuple[Page, Passage]]:
+    def _passages(self, work: Attempt) -> Iterator[tuple[Page, Passage]]:
         """Yield the passages that are not indexed.
 
         They may be cut otherwise than those that are, by another model's limits: so where to go on is a place in the
@@ -77,7 +77,7 @@ class Indexing:
                 if rest is not None and page.number > work.pages_cut:
                     yield page, rest
 
-    def _indexed_up_to(self, work: Ingesting) -> int:
+    def _indexed_up_to(self, work: Attempt) -> int:
         """Return the place in the first page that is not all indexed up to which it is."""
         with self._database.transaction(work.lease.user_id) as session:
             end = session.execute(
@@ -89,7 +89,7 @@ class Indexing:
             ).scalar_one()
         return int(end)
 
-    def _pages(self, work: Ingesting) -> Iterator[Page]:
+    def _pages(self, work: Attempt) -> Iterator[Page]:
         last = 0
         while True:
             with self._database.transaction(work.lease.user_id) as session:
@@ -107,7 +107,7 @@ class Indexing:
                 return
 
     def _add(
-        self, work: Ingesting, batch: list[tuple[Page, Passage]], is_stopped: Stopped, *, first: int, pages_cut: int
+        self, work: Attempt, batch: list[tuple[Page, Passage]], is_stopped: Stopped, *, first: int, pages_cut: int
     ) -> None:
         """Embed and index a batch, whose first passage gets the number `first`."""
         try:
@@ -119,7 +119,7 @@ class Indexing:
 
     def _keep(
         self,
-        work: Ingesting,
+        work: Attempt,
         batch: list[tuple[Page, Passage]],
         current: Current,
         vectors: list[list[float]],

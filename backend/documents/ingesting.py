@@ -6,7 +6,7 @@ What is committed is never done again.
 from sqlalchemy import text
 
 from backend.database import Database
-from backend.documents.attempts import FENCE, Ingesting, Stopped, step
+from backend.documents.attempts import FENCE, Attempt, Stopped, step
 from backend.documents.embeddings import Embeddings
 from backend.documents.indexing import Indexing
 from backend.documents.paging import Paging
@@ -30,7 +30,7 @@ class Ingestor:
         with self._database.transaction(None) as session:
             return bool(session.execute(text("select is_any_document_left()")).scalar_one())
 
-    def ingest(self, work: Ingesting, is_stopped: Stopped) -> str:
+    def ingest(self, work: Attempt, is_stopped: Stopped) -> str:
         """Go on with a document until it is ready or failed, and return which.
 
         Raises:
@@ -54,7 +54,7 @@ class Ingestor:
         self._end(work, status="ready", reason=None)
         return "ready"
 
-    def crashed(self, work: Ingesting) -> None:
+    def crashed(self, work: Attempt) -> None:
         """Say of a document that a defect of ours kept it from being read."""
         self._end(
             work,
@@ -75,7 +75,7 @@ class Ingestor:
                 },
             )
 
-    def _end(self, work: Ingesting, *, status: str, reason: str | None) -> None:
+    def _end(self, work: Attempt, *, status: str, reason: str | None) -> None:
         with self._database.transaction(work.lease.user_id) as session:
             step(
                 session,

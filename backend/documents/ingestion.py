@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from anyio.to_thread import run_sync
 
-from backend.documents.attempts import Ingesting, begin
+from backend.documents.attempts import Attempt, begin
 from backend.documents.embedding import EmbeddingFailed
 from backend.documents.indexing import ModelSwapped
 from backend.documents.ingesting import Ingestor
@@ -42,7 +42,7 @@ class StoppedHere(Unavailable):
 
 @dataclass
 class _Job:
-    work: Ingesting
+    work: Attempt
     stopped: threading.Event = field(default_factory=threading.Event)
     why: DocuTalkError | None = None
 
@@ -133,7 +133,7 @@ class Ingestion:
                 return
             self._start(work)
 
-    def _start(self, work: Ingesting) -> None:
+    def _start(self, work: Attempt) -> None:
         job = self._jobs[work.name] = _Job(work)
         task = asyncio.create_task(self._execute(job), name=f"document {work.name}")
         self._tasks[task] = job

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from backend.database import Database
-from backend.documents.attempts import Ingesting, Interrupted, Stopped, step
+from backend.documents.attempts import Attempt, Interrupted, Stopped, step
 from backend.documents.language import language_of
 from backend.documents.reading import About, Heading, Limits, Page, Unreadable, read
 
@@ -28,7 +28,7 @@ class Paging:
         self._database = database
         self._limits = limits
 
-    def read(self, work: Ingesting, is_stopped: Stopped) -> Ingesting:
+    def read(self, work: Attempt, is_stopped: Stopped) -> Attempt:
         """Store the pages that are not stored yet, and return the document with all of them.
 
         Raises:
@@ -62,7 +62,7 @@ class Paging:
                 language=language_of(sample[:LANGUAGE_CHARACTERS]),
             )
 
-    def _fetch(self, work: Ingesting, path: Path) -> None:
+    def _fetch(self, work: Attempt, path: Path) -> None:
         with path.open("wb") as file:
             for number in range(1_000_000):
                 with self._database.transaction(work.lease.user_id) as session:
@@ -77,7 +77,7 @@ class Paging:
                     return
                 file.write(piece)
 
-    def _store_pages(self, work: Ingesting, path: Path, is_stopped: Stopped) -> None:
+    def _store_pages(self, work: Attempt, path: Path, is_stopped: Stopped) -> None:
         batch: list[Page] = []
         size = 0
         first = work.pages_read + 1
@@ -96,7 +96,7 @@ class Paging:
                     batch, size = [], 0
         self._store(work, batch)
 
-    def _note(self, work: Ingesting, about: About) -> None:
+    def _note(self, work: Attempt, about: About) -> None:
         with self._database.transaction(work.lease.user_id) as session:
             step(
                 session,
@@ -109,7 +109,7 @@ class Paging:
                 title=about.title[:200],
             )
 
-    def _store(self, work: Ingesting, pages: list[Page]) -> None:
+    def _store(self, work: Attempt, pages: list[Page]) -> None:
         if not pages:
             return
         with self._database.transaction(work.lease.user_id) as session:
