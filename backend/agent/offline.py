@@ -301,7 +301,8 @@ class _Mind(Librarian):
         tasks = [task for task in tasks if tool != "complete_task" or not task.get("completed")]
         if not tasks or words != "tasks":
             return (yield from act([task["id"] for task in tasks])) if tasks else f"You have no {words}."
-        return self._confirm(f"Shall I {tool.split('_')[0]} all of these?", act, tasks)
+        these = "all of these" if len(tasks) > 1 else "this"
+        return self._confirm(f"Shall I {tool.split('_')[0]} {these}?", act, tasks)
 
     def add(self, match: re.Match[str], title: str) -> Plan:
         """Add a task, or several; the title may have been asked for."""

@@ -195,7 +195,8 @@ class Librarian:
         if not (tasks := _rows(result, "tasks")):
             return NO_ACTIONS
         self.follow = lambda words: self._made(number) if said.YES.fullmatch(words) else None
-        return f'Shall I add these {len(tasks)} tasks? Say "yes" to go on.' + "".join(map(_task, tasks))
+        these = f"these {len(tasks)} tasks" if len(tasks) > 1 else "this task"
+        return f'Shall I add {these}? Say "yes" to go on.' + "".join(map(_task, tasks))
 
     def _made(self, number: int) -> Plan:
         (result,) = yield [("create_tasks_from_document", {"document_id": number, "dry_run": False})]

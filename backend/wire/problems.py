@@ -88,7 +88,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _field_problem(item: Any) -> FieldProblem:
-    place = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
+    _body_or_query, *place = map(str, item["loc"])
     match item["type"]:
         case "json_invalid":
             return FieldProblem("body", "The body is not valid JSON.")

@@ -221,6 +221,14 @@ def test_without_a_yes_not_all_tasks_are_deleted(words: str) -> None:
     assert len(tasks.tasks) == 2
 
 
+@pytest.mark.spec("OFFLINE-3")
+@pytest.mark.parametrize(
+    ("titles", "question"), [(["Call mom"], "Shall I delete this?"), (["a", "b"], "Shall I delete all of these?")]
+)
+def test_one_task_is_asked_about_as_one(titles: list[str], question: str) -> None:
+    assert Conversation(TaskList(*titles)).say("Delete all my tasks")[1].startswith(question)
+
+
 @pytest.mark.spec("OFFLINE-4")
 @pytest.mark.parametrize(
     ("before", "words", "calls"),

@@ -194,6 +194,16 @@ def test_tasks_of_a_document_are_made_after_a_yes_in_the_next_message() -> None:
 
 
 @pytest.mark.spec("OFFLINE-13")
+def test_one_task_of_a_document_is_asked_about_as_one() -> None:
+    shelf = library()
+    shelf.file("todo.txt", "Next steps\n- Call Anna")
+
+    _, answer = Conversation(shelf).say("Create tasks from document 3")
+
+    assert answer == 'Shall I add this task? Say "yes" to go on.\n- "Call Anna"'
+
+
+@pytest.mark.spec("OFFLINE-13")
 @pytest.mark.parametrize("said", ["Create tasks from document 2", "Create tasks from notes.md"])
 def test_the_yes_is_understood_although_the_documents_text_is_left_out_of_the_history(said: str) -> None:
     shelf = library()

@@ -44,6 +44,14 @@ def test_wrong_input_names_its_fields(guest: httpx.Client) -> None:
     }
 
 
+@pytest.mark.spec("HTTP-3")
+def test_fields_are_named_whatever_they_are_called(guest: httpx.Client) -> None:
+    missing = refused(guest.post("/api/search", json={}), 422, "invalid_input")
+    too_long = refused(guest.get("/api/tasks", params={"query": "a" * 10_000}), 422, "invalid_input")
+
+    assert [item["field"] for problem in (missing, too_long) for item in problem["errors"]] == ["query", "query"]
+
+
 @pytest.mark.spec("HTTP-4")
 @pytest.mark.parametrize(
     "body",
