@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 K1 = 1.2
 B = 0.75
 """BM25's usual constants: how soon a repeated word stops counting, and how much a long passage is marked down."""
+FEWEST_PASSAGES = 100
+"""Fewer say little of how rare a word is. What it says of a question is told as if there were so many, all others
+without it: or else the one word that a lone passage has of a question would say next to nothing."""
 MOST_TERMS = 16
 """Of one language; the rarest say nearly all that a question says."""
 MOST_POSTINGS = 20_000
@@ -50,7 +53,11 @@ class Weighed:
     weight: float
     """Its inverse document frequency."""
     share: float
-    """Its part of what all the question's terms weigh in its language, from 0 to 1."""
+    """Its part of what all the question's terms say in its language, from 0 to 1."""
+
+
+_Rated = tuple[float, float, Term]
+"""What a term weighs, what it says of the question, and the term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Worded:
     """Of the passages, rising."""
     bm25: "NDArray[np.float64]"
     coverage: "NDArray[np.float64]"
-    """From 0 to 1: what a passage's words weigh, of what all of the question's weigh."""
+    """From 0 to 1: what a passage's words say, of what all of the question's say."""
 
     def best(self, most: int) -> list[int]:
         """Return the ids of the best passages, at most so many, best first."""
@@ -138,42 +145,45 @@ def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
     common that all of its passages are taken to have it: a "the" that stands in a note of unknown language, which drops
     nothing, weighs nothing as soon as there are English documents.
     """
-    rarity = _rarity(terms, library.passages)
-    of_language: dict[str, list[tuple[float, Term]]] = defaultdict(list)
+    weights, told = (_rarity(terms, library.passages, least=least) for least in (0, FEWEST_PASSAGES))
+    of_language: dict[str, list[_Rated]] = defaultdict(list)
     for term in terms:
-        of_language[term.language].append((min(rarity[position] for position in term.positions), term))
+        weight, says = (min(rarity[position] for position in term.positions) for rarity in (weights, told))
+        of_language[term.language].append((weight, says, term))
     return [chosen for found in of_language.values() for chosen in _chosen(found)]
 
 
-def _rarity(terms: Sequence[Term], passages: Mapping[str, int]) -> dict[int, float]:
-    """Return the inverse document frequency of the word at each position of the question."""
+def _rarity(terms: Sequence[Term], passages: Mapping[str, int], *, least: int) -> dict[int, float]:
+    """Return the inverse document frequency of the word at each place of the question, in at least so many passages."""
     at: dict[int, dict[str, int]] = defaultdict(dict)
     for term in terms:
         for position in term.positions:
             at[position][term.language] = term.passages
-    every = sum(passages.values())
+    there = sum(passages.values())
+    every = max(there, least)
     return {
-        position: _inverse(sum(found.get(language, many) for language, many in passages.items()), every)
+        # What is too common for a language stands in the others too.
+        position: _inverse(sum(found.get(language, many * every / there) for language, many in passages.items()), every)
         for position, found in at.items()
     }
 
 
-def _inverse(having: int, every: int) -> float:
+def _inverse(having: float, every: int) -> float:
     """Return Lucene's form of the inverse document frequency, which is never negative."""
     having = min(having, every)
     return math.log(1 + (every - having + 0.5) / (having + 0.5))
 
 
-def _chosen(found: Sequence[tuple[float, Term]]) -> Iterator[Weighed]:
-    rarest = sorted(found, key=lambda pair: (-pair[0], pair[1].lexeme))
+def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
+    rarest = sorted(found, key=lambda rated: (-rated[0], rated[2].lexeme))
     # Words that stand nowhere count here: a passage with all that was found may still lack what was asked.
-    total = sum(weight for weight, _ in rarest[:MOST_TERMS])
+    total = sum(says for _, says, _ in rarest[:MOST_TERMS])
     postings = 0
-    for weight, term in [pair for pair in rarest if pair[1].passages][:MOST_TERMS]:
+    for weight, says, term in [rated for rated in rarest if rated[2].passages][:MOST_TERMS]:
         if postings and postings + term.passages > MOST_POSTINGS:
             return
         postings += term.passages
-        yield Weighed(term, weight, weight / total)
+        yield Weighed(term, weight, says / total)
 
 
 # Of a short question all words are looked at, whatever they weigh, and so their postings come at once. The key of the

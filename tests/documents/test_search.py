@@ -271,6 +271,20 @@ def test_the_first_score_tells_an_answer_from_a_shared_word(database: Database, 
         assert all(0 <= score <= 1 for score in scores)
 
 
+@pytest.mark.spec("SEARCH-16")
+@pytest.mark.parametrize("others", [0, 3, 200])
+def test_half_of_a_question_s_words_is_half_however_few_passages_there_are(
+    database: Database, alice: Caller, others: int
+) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["The deposit is 900 euros.", *(f"Number {place} of them." for place in range(others))])
+
+        shares = [sought(scope, query).passages[0].text_score for query in ("high deposit", "deposit")]
+
+    # What stands nowhere is a little rarer than what stands in one.
+    assert shares == pytest.approx([0.45, 1], abs=0.02)
+
+
 @pytest.mark.spec("SEARCH-17")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_question_is_an_error(database: Database, alice: Caller, name: str) -> None:
