@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from backend.database import Database
 from backend.documents.attempts import begin
@@ -144,10 +145,19 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     found = Reading(pages, status=ingestor.ingest(work, lambda: False))
     found.embedding = timed.seconds
     found.rest = _spent(backend) - started - timed.seconds
-    found.megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found.megabytes = _most_megabytes()
     with database.scope(work.lease.user_id, ZONE) as scope:
         found.passages = DocumentRepository(scope).get(int(work.lease.id)).chunks
     queue.put(found)
+
+
+def _most_megabytes() -> float:
+    """Return the most memory that this process held; where the kernel does not tell, its parent's may be in it."""
+    told = Path("/proc/self/status")
+    if told.exists():
+        [peak] = [line.split()[1] for line in told.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(peak) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _spent(backend: int) -> float:
