@@ -82,7 +82,7 @@ class Index(UserRepository[Chunk]):
 
 def spelled(text: str) -> str:
     """Return a text with its letters as they are indexed and sought, whichever way they are written."""
-    # Here and not in the database, which takes a third of a passage's cost for it: most texts are as they should be.
+    # Here and not in the database, which has no short way for texts that are as they should be, as most are.
     return normalize("NFKC", _INVISIBLE.sub("", text))
 
 

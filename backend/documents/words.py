@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import Session
 
 from backend.documents.holdings import Library, only, statement
+from backend.documents.language import WITH_STOP_WORDS
 
 if TYPE_CHECKING:
     import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
@@ -23,7 +24,8 @@ B = 0.75
 """BM25's usual constants: how soon a repeated word stops counting, and how much a long passage is marked down."""
 FEWEST_PASSAGES = 100
 """Fewer say little of how rare a word is. What it says of a question is told as if there were so many, all others
-without it: or else the one word that a lone passage has of a question would say next to nothing."""
+without it: or else the one word that a lone passage has of a question would say next to nothing. Not so in a language
+that does not leave its common words out: they would pass for rare ones."""
 MOST_TERMS = 16
 """Of one language; the rarest say nearly all that a question says."""
 MOST_POSTINGS = 20_000
@@ -149,7 +151,7 @@ def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
     of_language: dict[str, list[_Rated]] = defaultdict(list)
     for term in terms:
         weight, says = (min(rarity[position] for position in term.positions) for rarity in (weights, told))
-        of_language[term.language].append((weight, says, term))
+        of_language[term.language].append((weight, says if term.language in WITH_STOP_WORDS else weight, term))
     return [chosen for found in of_language.values() for chosen in _chosen(found)]
 
 

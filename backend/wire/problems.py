@@ -88,7 +88,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _field_problem(item: Any) -> FieldProblem:
-    place = [str(part) for part in item["loc"][1:]]  # Behind `body` or `query`.
+    place = [str(part) for part in item["loc"][1:]]  # The first says where: in the body, say.
     match item["type"]:
         case "json_invalid":
             return FieldProblem("body", "The body is not valid JSON.")

@@ -81,6 +81,7 @@ def reading(shelves: Shelves, words: str, *, pages: int, model: str) -> Reading:
     """Ingest a PDF of so many pages, of which each makes one passage, and return what it took."""
     user = f"reader of {pages}"
     shelves.add_user(user)
+    # Backwards, so that it has none of the book's words.
     _file(shelves, user, "first.pdf", pdf(words[::-1], 1))
     _file(shelves, user, "book.pdf", pdf(words, pages))
     queue: multiprocessing.Queue[Reading] = multiprocessing.get_context("spawn").Queue()

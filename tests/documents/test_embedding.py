@@ -78,7 +78,12 @@ def test_a_text_has_one_vector_whatever_stands_beside_it(bundled: Embedder) -> N
 
 @pytest.mark.spec("EMB-12")
 @pytest.mark.parametrize(
-    "text", ["", " ", "\x00", "\ud800", "🎉" * 300, "漢" * 5_000, "word " * 200_000, "a" * 1_000_000]
+    "text",
+    [
+        *("", " ", "\x00", "\ud800", "🎉" * 300, "漢" * 5_000, "word " * 200_000, "a" * 1_000_000),
+        " ".join(map(str, range(1_500_000))),
+    ],
+    ids=range(9),
 )
 def test_any_text_is_embedded_quickly(bundled: Embedder, text: str) -> None:
     began = time.process_time()
@@ -118,8 +123,8 @@ def tokenizer() -> Tokenizer:
     ).map("".join)
 )
 @example("word " * 300)
-@example("b" * 100)
-@example("a" * 101 + " b\n\nc")
+@example("b" * 30)
+@example("a" * 31 + " b\n\nc")
 def test_a_text_has_the_tokens_that_the_tokenizer_finds_in_the_whole(
     bundled: BundledEmbedder, tokenizer: Tokenizer, text: str
 ) -> None:
@@ -135,7 +140,6 @@ def test_passages_have_the_tokens_that_the_tokenizer_finds_in_them(
     texts = [text for _, _, text in load(CARRIED / name).documents]
 
     assert [bundled.tokens(text) for text in texts] == [tokenizer.encode(text).ids for text in texts]
-    assert sum(bundled.count(text) for text in texts) == sum(len(bundled.tokens(text)) for text in texts)
 
 
 @pytest.mark.spec("EMB-13")
