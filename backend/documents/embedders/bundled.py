@@ -30,7 +30,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
 """Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
 MOST_WORDS = 2**14
-"""Words whose tokens are kept, the last that were read: 4 MB of a language's words, 11 of the worst."""
+"""Words whose tokens are kept, the last that were read: 4 MB of English and German, 6 of words with many tokens."""
 LONGEST_WORD = 30
 """Characters; the tokens of a longer one are not kept."""
 
