@@ -34,6 +34,8 @@ from backend.settings import Settings
 
 POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))
 LOGIN = os.environ.get("TEST_LOGIN", "superuser")
+LONGEST_START = 120
+"""Seconds until a service is ready at the latest: a provider's library is 15 of CPU alone, on cores that all share."""
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
 
 
@@ -205,7 +207,7 @@ def serving(settings: Settings) -> Iterator[str]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: _answers(f"{url}/ready"), seconds=40)
+        wait_until(lambda: _answers(f"{url}/ready"), seconds=LONGEST_START)
         yield url
     finally:
         server.should_exit = True

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import wait_until
+from tests.conftest import LONGEST_START, wait_until
 
 ROOT = Path(__file__).parents[1]
 DOCUTALK = (sys.executable, "-m", "backend.cli")
@@ -46,7 +46,7 @@ class Process:
             assert self.popen.poll() is None, self.err
             return answers(f"{self.url}/ready")
 
-        wait_until(ready, seconds=60)
+        wait_until(ready, seconds=LONGEST_START)
 
     def wait_serving(self) -> None:
         """Wait until `docutalk serve` has said where it serves, and is ready."""
@@ -55,7 +55,7 @@ class Process:
             assert self.popen.poll() is None, self.err
             return re.search(r"API +(http://\S+)/docs", self.err)
 
-        self.url = wait_until(address, seconds=60)[1]
+        self.url = wait_until(address, seconds=LONGEST_START)[1]
         self.wait_ready()
 
     def kill(self) -> None:

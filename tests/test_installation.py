@@ -19,7 +19,7 @@ from backend.errors import DatabaseUnavailable, NotReady
 from backend.installation import Installation, Postgres
 from backend.schema import head, migrate
 from backend.settings import Settings
-from tests.conftest import LOGIN, database_url_of, login_url, query, wait_until
+from tests.conftest import LOGIN, LONGEST_START, database_url_of, login_url, query, wait_until
 
 
 @pytest.fixture
@@ -175,6 +175,6 @@ def test_the_embedded_database_that_cannot_be_used_says_why_and_is_tried_again(
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         wait_until(lambda: client.get("/ready").json().get("detail") == str(refusal.value))
         (tmp_path / "postgres" / "letter.txt").unlink()
-        wait_until(lambda: client.get("/ready").status_code == 200, seconds=40)
+        wait_until(lambda: client.get("/ready").status_code == 200, seconds=LONGEST_START)
         began = time.monotonic()
     assert time.monotonic() - began < 10

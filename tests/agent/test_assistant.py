@@ -26,7 +26,7 @@ from tests.agent.talk import (
     say,
     text_of,
 )
-from tests.conftest import query, serving, signed_in_guest, wait_until
+from tests.conftest import LONGEST_START, query, serving, signed_in_guest, wait_until
 
 Results = list[dict[str, Any]]
 Step = Callable[[Results], Answer]
@@ -280,7 +280,7 @@ def test_health_answers_before_the_model_is_loaded(database_url: str, model: Scr
         assert ready is not None
         assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
 
-        wait_until(lambda: _got(f"{url}/ready").status_code == 200, seconds=60)  # type: ignore[union-attr]
+        wait_until(lambda: _got(f"{url}/ready").status_code == 200, seconds=LONGEST_START)  # type: ignore[union-attr]
         with signed_in_guest(url) as guest:
             assert say(guest, "Hello").json()["response"] == "Hello."
     finally:

@@ -19,7 +19,7 @@ from backend.app import create_app
 from backend.errors import DocuTalkError, Unauthorized, Unavailable
 from backend.mcp_server.stdio import bridge_stdio
 from backend.settings import Settings
-from tests.conftest import wait_until
+from tests.conftest import LONGEST_START, wait_until
 from tests.mcp_server.sessions import COMMAND, bare_environment, over_stdio, text_of
 
 SECONDS = 60
@@ -194,7 +194,7 @@ def serving_at(port: int, settings: Settings) -> Iterator[str]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, seconds=40)
+        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, seconds=LONGEST_START)
         yield url
     finally:
         server.should_exit = True
