@@ -7,7 +7,9 @@ nothing but become the app's role.
 
 import fcntl
 import os
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +41,16 @@ LONGEST_START = 120
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
 
 
-def pytest_configure() -> None:
-    """Forget the developer's own settings, and close every socket that leaves this machine."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep this run's files apart, forget the developer's own settings, and close every socket to other machines.
+
+    Runs of one user share pytest's own directory, and each closes it as it starts: the others' PostgreSQL, which runs
+    as another user under root, loses its files.
+    """
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="docutalk-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
     for name in list(os.environ):
         if name not in KEPT and not name.startswith(("TEST_", "PYTEST", "PYTHON", "COV_", "XDG_")):
             del os.environ[name]
