@@ -3,15 +3,18 @@
 VENV ?= .venv
 WORKERS ?= 2
 
+# Without its cache of compiled modules, every process of every test compiles what it imports: half of a start.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := $(VENV)/bin/python
 CODE := $(wildcard backend migrations tests bench scripts)
-FAST := not slow and not browser and not node
+FAST := not slow and not browser and not node and not long
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench-retrieval fmt migrate lock secrets clean environment
+.PHONY: help run test test-all test-long check bench-retrieval fmt migrate lock secrets clean environment
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 run: environment ## Start DocuTalk; it says where to go. Ctrl-C stops it.
 	@$(PYTHON) -m backend.cli serve
@@ -21,6 +24,10 @@ test: environment ## Run the tests that take seconds: under five minutes on two 
 
 test-all: environment ## Run what `make test` leaves out: slow, Chromium, Node, the other databases.
 	@sh scripts/test_all.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)"
+
+test-long: environment ## Run the endurance tests, and every fast test on the other databases: over half an hour.
+	$(PYTHON) -m pytest -m long
+	@sh scripts/test_databases.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)"
 
 check: environment ## Check formatting, lint and types.
 	$(PYTHON) -m ruff format --check .

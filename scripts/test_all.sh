@@ -1,10 +1,10 @@
 #!/bin/sh
-# Run what `make test` leaves out, then its tests again on the other databases.
+# Run the slow, Chromium and Node tests, then the tests marked `database` on the other databases.
 # Arguments: the environment's python, the number of processes, the marks of `make test`.
 set -eu
 
 python=$1 workers=$2 fast=$3
-marks="(slow or browser or node)"
+marks="(slow or browser or node) and not long"
 missing=
 
 for browser in "${CHROMIUM:-chromium}" chromium-browser google-chrome; do
@@ -24,14 +24,26 @@ if [ -n "$missing" ] && [ "${CI:-}" = true ]; then
     exit 1
 fi
 
-# pytest exits with 5 when no test carries the marks.
-"$python" -m pytest -n "$workers" -m "$marks and not alone" || [ $? -eq 5 ]
-"$python" -m pytest -m "$marks and alone" || [ $? -eq 5 ]
+# A cache for this run only: it names what failed here and nothing else.
+cache=$(mktemp -d)
+trap 'rm -rf "$cache"' EXIT
 
-for database in "16 owner" "16 plain" "18 plain"; do
-    version=${database% *} login=${database#* }
-    echo "On PostgreSQL $version, logged in as $login:"
-    TEST_POSTGRES=$version TEST_LOGIN=$login "$python" -m pytest -n "$workers" -m "$fast"
-done
+# These tests start processes and browsers, so a busy machine can fail one that is sound. What failed runs once more,
+# one test at a time. What fails again is broken; what passes is listed as flaky.
+flaky=
+status=0
+"$python" -m pytest -n "$workers" -o cache_dir="$cache" -m "$marks" || status=$?
+case $status in
+0 | 5) ;; # pytest exits with 5 when no test carries the marks.
+1)
+    flaky=$(sed -n 's/^  "\(.*\)": true,*$/  \1/p' "$cache/v/cache/lastfailed")
+    echo "Running the failed tests once more, one at a time:"
+    "$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none -x -m "$marks"
+    ;;
+*) exit "$status" ;;
+esac
+
+sh "$(dirname "$0")/test_databases.sh" "$python" "$workers" "database and $fast"
 
 [ -z "$missing" ] || echo "Not found: $missing. The tests that need it did not run."
+[ -z "$flaky" ] || printf 'Flaky, since they failed and then passed alone:\n%s\n' "$flaky"

@@ -20,8 +20,7 @@ ROOT = Path(__file__).parent.parent
 ALICE = Person("alice", "token")
 
 
-@pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.spec("CHAOS-1")
 def test_a_minute_of_kills_and_crashes_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     result = tmp_path / "result.json"

@@ -35,6 +35,8 @@ from backend.tasks.models import Task
 from backend.tasks.tools import add_task
 from tests.conftest import POSTGRES, database_url_of, query, wait_until
 
+pytestmark = pytest.mark.database
+
 SETTINGS = (
     "select current_user::text, session_user::text, nullif(current_setting('app.user_id', true), ''), "
     "current_setting('statement_timeout'), current_setting('lock_timeout')"

@@ -21,6 +21,8 @@ from backend.schema import head, migrate
 from backend.settings import Settings
 from tests.conftest import LOGIN, LONGEST_START, database_url_of, login_url, query, wait_until
 
+pytestmark = pytest.mark.database
+
 
 @pytest.fixture
 def empty(cluster: EmbeddedPostgres, database_url: str, worker_id: str) -> Iterator[Postgres]:

@@ -24,6 +24,8 @@ from backend.parts import TOOLS as PUBLISHED
 from backend.settings import Settings
 from tests.conftest import signed_in_guest, wait_until
 
+pytestmark = pytest.mark.database
+
 
 @dataclass(frozen=True)
 class Way:

@@ -23,6 +23,8 @@ from backend.runs.turns import Turn, Turns
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
 
+pytestmark = pytest.mark.database
+
 SECONDS = 30.0
 MOST = 4
 END = "update runs set status = 'completed', ended_at = now(), lease_owner = null, lease_until = null where id = %s"

@@ -33,6 +33,8 @@ from tests.pooler import Habit, pooler
 from tests.process import Process, running
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, text_of
 
+pytestmark = pytest.mark.database
+
 LISTENING = "from pg_stat_activity where application_name = 'docutalk listening' and datname = %s"
 RUN_ID = re.compile(r'"run_id": "(\w+)"')
 HABITS: list[Habit] = ["swallows notifications", "tells another process id"]

@@ -19,6 +19,7 @@ from jsonschema.validators import validator_for
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("check", "test", "test-all")
+"""What CI runs for each change."""
 
 
 def read(name: str) -> str:
@@ -93,12 +94,12 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
 def test_make_lists_its_targets() -> None:
     shown = run("make", cwd=ROOT).stdout
 
-    for target in ("run", "fmt", "migrate", *TARGETS):
+    for target in ("run", "fmt", "migrate", "test-long", *TARGETS):
         assert f"make {target} " in shown
 
 
 @pytest.mark.spec("PACK-1")
-@pytest.mark.parametrize("target", ["run", "migrate", "fmt", *TARGETS])
+@pytest.mark.parametrize("target", ["run", "migrate", "fmt", "test-long", *TARGETS])
 def test_a_target_prepares_the_environment_first(target: str) -> None:
     commands = run("make", "--dry-run", target, cwd=ROOT).stdout.splitlines()
 
@@ -191,6 +192,8 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     python.chmod(0o755)
     tools = tmp_path / "tools"
     tools.mkdir()
+    for tool in ("sh", "dirname", "mktemp", "rm"):
+        (tools / tool).symlink_to(Path("/bin", tool))
     if path:
         (tools / path).symlink_to(python)
     missing = "Chromium." if path else "Chromium and Node."
@@ -204,13 +207,61 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     assert here.stdout.splitlines()[-1].startswith(f"Not found: {missing}")
     assert in_ci.returncode == 1
     assert in_ci.stderr.startswith(f"Not found: {missing}")
-    assert (checkout / "calls").read_text().splitlines() == [
-        f"  -m pytest -n 2 -m (slow or browser or node) and {marks} and not alone",
-        f"  -m pytest -m (slow or browser or node) and {marks} and alone",
-        "16 owner -m pytest -n 2 -m fast",
-        "16 plain -m pytest -n 2 -m fast",
-        "18 plain -m pytest -n 2 -m fast",
+    calls = re.sub(r"cache_dir=\S+", "cache_dir=CACHE", (checkout / "calls").read_text())
+    assert calls.splitlines() == [
+        f"  -m pytest -n 2 -o cache_dir=CACHE -m (slow or browser or node) and not long and {marks}",
+        "16 owner -m pytest -n 2 -m database and fast",
+        "16 plain -m pytest -n 2 -m database and fast",
+        "18 plain -m pytest -n 2 -m database and fast",
     ]
+
+
+UNSTEADY = """
+from pathlib import Path
+
+import pytest
+
+
+def runs(name):
+    with Path(name).open("a") as record:
+        record.write("x")
+    return len(Path(name).read_text())
+
+
+@pytest.mark.{mark}
+@pytest.mark.parametrize("case", ["one", "two"])
+def test_unsteady(case):
+    assert runs(f"{mark}-{{case}}") >= ({failures} if case == "two" else 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.spec("PACK-15")
+@pytest.mark.parametrize(
+    ("mark", "failures", "status", "runs"),
+    [
+        pytest.param("slow", 2, 0, {"slow-one": 1, "slow-two": 2}, id="flaky"),
+        pytest.param("slow", 3, 1, {"slow-one": 1, "slow-two": 2}, id="broken"),
+        pytest.param("database", 2, 1, {"database-one": 1, "database-two": 1}, id="fast"),
+    ],
+)
+def test_a_slow_test_that_failed_runs_once_more_and_is_listed_and_a_fast_one_does_not(
+    checkout: Path, mark: str, failures: int, status: int, runs: dict[str, int]
+) -> None:
+    (checkout / "tests").mkdir()
+    (checkout / "tests" / "test_unsteady.py").write_text(UNSTEADY.format(mark=mark, failures=failures))
+    # The databases need a test each, or pytest fails for want of one.
+    (checkout / "tests" / "test_steady.py").write_text(
+        "import pytest\n\n\n@pytest.mark.database\ndef test_steady():\n    pass\n"
+    )
+    command = ("/bin/sh", "scripts/test_all.sh", sys.executable, "0", "not slow")
+
+    ended = run(*command, cwd=checkout, CI="", CHROMIUM="/bin/true")
+
+    assert (ended.returncode != 0) == (status != 0), ended.stdout + ended.stderr
+    assert {path.name: len(path.read_text()) for path in checkout.glob(f"{mark}-*")} == runs
+    flaky = "Flaky, since they failed and then passed alone:\n  tests/test_unsteady.py::test_unsteady[two]\n"
+    assert ended.stdout.endswith(flaky) == (status == 0)
 
 
 @pytest.mark.spec("PACK-7")
@@ -224,6 +275,28 @@ def test_ci_calls_the_targets_that_people_call() -> None:
     assert [step["run"] for step in tests["steps"] if "run" in step] == [f"make {name}" for name in TARGETS]
     assert re.findall(r"^timeout \d+ make (\S+)$", read(".ci/run"), re.MULTILINE) == list(TARGETS)
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.spec("PACK-16")
+def test_the_endurance_tests_run_every_night() -> None:
+    workflow = load(".github/workflows/nightly.yml")
+    (job,) = workflow["jobs"].values()
+
+    assert violations("github-workflows", workflow) == []
+    assert workflow["permissions"] == {"contents": "read"}
+    assert [trigger["cron"] for trigger in workflow["on"]["schedule"]] == ["17 2 * * *"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test-long"]
+
+
+@pytest.mark.spec("PACK-16")
+def test_every_test_has_a_target_that_runs_it() -> None:
+    long = run("make", "--dry-run", "test-long", cwd=ROOT).stdout
+    fast = re.search(r'-m "(not .*)"', run("make", "--dry-run", "test", cwd=ROOT).stdout)
+
+    assert fast is not None
+    assert set(fast[1].removeprefix("not ").split(" and not ")) == {"slow", "browser", "node", "long"}
+    assert "-m pytest -m long" in long
+    assert f'"{fast[1]}"' in long
 
 
 @pytest.mark.spec("PACK-8")

@@ -24,6 +24,8 @@ from backend.schema import alembic_config, head, migrate, prepare_roles
 from backend.tasks.repository import TaskRepository
 from tests.conftest import LOGIN, database_url_of, login_url, query
 
+pytestmark = pytest.mark.database
+
 ROOT = Path(__file__).parent.parent
 TABLES = "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1"
 CATALOG = """

@@ -96,7 +96,7 @@ def test_after_some_turns_no_statement_comes_from_either_process(
         assert len(statements.since(silent_from)) > 50
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.spec("SILENT-1")
 def test_real_processes_leave_their_database_alone_for_five_minutes(tmp_path: Path) -> None:
     worker = (sys.executable, "-m", "backend.cli", "worker")

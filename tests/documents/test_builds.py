@@ -27,6 +27,8 @@ from tests.documents.ingesting import UTC, Held, Shelf, TinyEmbedder, desk, keep
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
 from tests.process import docutalk, running
 
+pytestmark = pytest.mark.database
+
 WORDS = ("anchor", "barge", "canal", "dock", "estuary", "ferry", "galley", "harbor")
 BUNDLED = "all-MiniLM-L6-v2"
 REMOTE = "openai/text-embedding-3-small"

@@ -12,6 +12,8 @@ from backend.identity.caller import Caller
 from tests.conftest import query
 from tests.documents.indexed import ENTRY, as_passages, axis, indexed, sought, texts, user
 
+pytestmark = pytest.mark.database
+
 
 @pytest.mark.spec("SEARCH-1")
 def test_passages_are_numbered_over_all_documents_of_a_user(database: Database, alice: Caller, bob: Caller) -> None:

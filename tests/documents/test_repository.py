@@ -14,6 +14,8 @@ from backend.notifications import CHANNEL
 from tests.conftest import wait_until
 from tests.documents.conftest import Shelf
 
+pytestmark = pytest.mark.database
+
 
 @pytest.fixture
 def database(shelf: Shelf) -> Database:

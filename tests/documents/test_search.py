@@ -12,6 +12,8 @@ from backend.identity.caller import Caller
 from tests.conftest import query
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
 
+pytestmark = pytest.mark.database
+
 HOSTILE = {
     "empty": "",
     "blanks": " \t\n\u3000",

@@ -10,6 +10,8 @@ from backend.documents.search import QueryVector, Search
 from backend.identity.caller import Caller
 from tests.documents.indexed import MODEL_ID, axis, indexed, somewhere, sought, user
 
+pytestmark = pytest.mark.database
+
 WORDS = [f"word{number}" for number in range(30)]
 
 
@@ -37,7 +39,7 @@ def foreign(scope: Scope, chance: random.Random, *, secret: str, many: int) -> I
 
 
 @pytest.mark.spec("SEARCH-24")
-@pytest.mark.parametrize("many", [50, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [50, pytest.param(5_000, marks=pytest.mark.long)])
 def test_no_question_finds_a_passage_of_another_user(database: Database, alice: Caller, bob: Caller, many: int) -> None:
     chance = random.Random(many)
     stock(database, alice, chance, secret="alpha")

@@ -15,6 +15,8 @@ from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest
 from tests.problem import refused
 
+pytestmark = pytest.mark.database
+
 BERLIN = ZoneInfo("Europe/Berlin")
 
 

@@ -22,6 +22,8 @@ from backend.tasks.tools import complete_task, list_tasks
 from tests.conftest import query
 from tests.mcp_server.sessions import http_client, over_http, text_of
 
+pytestmark = pytest.mark.database
+
 USERS = 5
 CALLS = 12
 

@@ -18,6 +18,8 @@ from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest, wait_until
 from tests.runs.scripted import Parts, ScriptedAssistant, echo
 
+pytestmark = pytest.mark.database
+
 DAYS = 2
 EVENTS = {"Accept": "text/event-stream"}
 KEPT = (

@@ -110,13 +110,13 @@ class Answered:
     answer: str
 
 
-ROUNDS = 200
 PEOPLE = 4
 
 
 @pytest.mark.spec("RUN-18")
-def test_two_messages_at_once_are_answered_in_order_two_hundred_times(
-    tmp_path: Path, model: ScriptedModel, cluster: EmbeddedPostgres, template: str, worker_id: str
+@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_two_messages_at_once_are_answered_in_order_every_time(
+    tmp_path: Path, model: ScriptedModel, cluster: EmbeddedPostgres, template: str, worker_id: str, rounds: int
 ) -> None:
     def talk(urls: list[str], rounds: int) -> tuple[int, list[tuple[str, str]]]:
         """Return the conversation, and the runs of each round."""
@@ -145,12 +145,12 @@ def test_two_messages_at_once_are_answered_in_order_two_hundred_times(
             return first["conversation_id"], pairs
 
     # Whoever is over a database takes up what waits there: those of the other tests have another model.
-    with own_database(cluster, template, f"two_hundred_{worker_id}") as database:
+    with own_database(cluster, template, f"in_order_{worker_id}") as database:
         settings = {"database_url": database.url, "MODEL": "offline"}
         with Replicas.over(tmp_path, model=model.url, **settings) as replicas:
             urls = [process.url for process in replicas.alive(2)]
             with ThreadPoolExecutor(PEOPLE) as pool:
-                talks = list(pool.map(talk, [urls] * PEOPLE, [ROUNDS // PEOPLE] * PEOPLE))
+                talks = list(pool.map(talk, [urls] * PEOPLE, [rounds // PEOPLE] * PEOPLE))
         answered = [[Answered(*row) for row in database.query(WHAT_WAS_ANSWERED, pairs[0][0])] for _, pairs in talks]
 
     for runs, (_, pairs) in zip(answered, talks, strict=True):

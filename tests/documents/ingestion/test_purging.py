@@ -18,6 +18,8 @@ from tests.documents.ingesting import (
     until,
 )
 
+pytestmark = pytest.mark.database
+
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.spec("FORGET-3")
