@@ -159,7 +159,7 @@ def test_a_service_whose_database_is_away_lives_and_says_why_it_is_not_ready(tmp
         wait_until(lambda: any(event["event"] == "not_ready" for event in service.events), seconds=20)
         ready = httpx.get(f"{url}/ready")
         to_mend = {finding.name: finding.says for finding in examine_url(url) if finding.is_bad}
-        status, _ = service.stop(signal.SIGTERM)
+        status = service.stop(signal.SIGTERM)
 
     assert ready.status_code == 503
     assert ready.json()["code"] == "not_ready"

@@ -199,7 +199,7 @@ def test_the_last_one_out_stops_the_server(member: Callable[..., Member], direct
 
     began = time.monotonic()
     second.tell("stop")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert not answers(url)
     assert not (directory / "cluster" / "postmaster.pid").exists()
 
@@ -416,7 +416,7 @@ def test_a_server_that_is_going_down_is_started_again_at_once(
     began = time.monotonic()
     ours.ensure_running()
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 45
     deadline = time.monotonic() + 5
     while True:  # The server that goes down may have answered the first look; then the next one repairs it.
         try:

@@ -179,4 +179,4 @@ def test_the_embedded_database_that_cannot_be_used_says_why_and_is_tried_again(
         (tmp_path / "postgres" / "letter.txt").unlink()
         wait_until(lambda: client.get("/ready").status_code == 200, seconds=LONGEST_START)
         began = time.monotonic()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -285,9 +284,7 @@ def test_health_answers_before_the_model_is_loaded(database_url: str, model: Scr
             assert say(guest, "Hello").json()["response"] == "Hello."
     finally:
         process.terminate()
-        started = time.monotonic()
-        process.wait(20)
-    assert time.monotonic() - started < 10
+        assert process.wait(30) == 0
 
 
 def _free_port() -> int:

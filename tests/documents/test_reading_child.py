@@ -192,7 +192,7 @@ def test_a_child_that_dies_or_hangs_ends_in_a_sentence(tmp_path: Path, program: 
     began = time.monotonic()
 
     assert _sentence(tmp_path, program).startswith(sentence)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50, "It waited for the child."
 
 
 def _sentence(folder: Path, program: str) -> str:

@@ -151,7 +151,7 @@ def test_no_question_is_an_error(database: Database, alice: Caller, name: str) -
     if name != "emoji":
         assert bool(found.passages) == has_words
     assert bool(found.passages) == (found.reason is None)
-    assert took < 2
+    assert took < 20, "The cost grows faster than the question."
 
 
 @pytest.mark.spec("SEARCH-17")

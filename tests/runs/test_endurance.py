@@ -510,4 +510,4 @@ def test_a_process_goes_down_in_time_while_its_database_hangs(
             return await stopped(parts)
 
     longest = {"claims a run": 0.2, "hands a run back": 0.2 + HAND_BACK_SECONDS}[what]
-    assert longest - 0.1 < asyncio.run(goes_down()) < longest + 1.5
+    assert longest - 0.1 < asyncio.run(goes_down()) < longest + 2.5, "A statement waits for a lock for five seconds."

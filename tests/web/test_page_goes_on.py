@@ -43,7 +43,7 @@ def test_a_server_that_stops_in_mid_answer_and_returns_finishes_it(
             # More than a second of it, so that some of what will be void is stored and some is not.
             expect(text_of(page, 1)).to_contain_text("word25", timeout=30_000)
             page.keyboard.type("And another")
-            status, _ = service.stop(number)
+            status = service.stop(number)
             assert status == (-number if number == signal.SIGKILL else 0)
         expect(page.get_by_test_id("notice")).to_contain_text(LOST)
         expect(text_of(page, 1)).to_contain_text("word25", timeout=30_000)

@@ -108,7 +108,7 @@ def test_a_service_that_goes_down_says_so_while_it_still_answers(
         os.kill(service.popen.pid, signal.SIGTERM)
         told_at = time.monotonic()
         while (ready := guest.get("/ready")).status_code == 200:
-            assert time.monotonic() - told_at < 2
+            assert time.monotonic() - told_at < 20
         problem = refused(ready, 503, "not_ready")
         assert problem["detail"] == "The server is going down."
         assert int(ready.headers["Retry-After"]) > 0

@@ -161,7 +161,7 @@ def test_reading_ends_soon_after_it_is_told_to_although_the_child_says_nothing(t
     with pytest.raises(Stopped):
         next(read(file, TEXT, program=silent, is_stopped=is_stopped))
 
-    assert time.monotonic() - began[0] < 5
+    assert time.monotonic() - began[0] < 30, "It waited for the child."
     with pytest.raises(ProcessLookupError):
         os.kill(int(told.read_text()), 0)
 

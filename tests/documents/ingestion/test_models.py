@@ -43,7 +43,7 @@ def test_a_process_that_goes_down_does_not_wait_for_a_provider_that_hangs(
     document_id, seconds = asyncio.run(story())
     held.let_go.set()
 
-    assert seconds < 4
+    assert seconds < 20, "It waited for the provider."
     assert shelf.row(caller, document_id, "status, lease_owner, lease_until") == ("pending", None, None)
 
 
