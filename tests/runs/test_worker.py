@@ -66,18 +66,20 @@ def test_two_messages_at_once_are_answered_in_order_and_the_second_knows_the_fir
 
 @pytest.mark.spec("RUN-15")
 def test_one_user_does_not_take_every_slot(database: Database, alice: Caller, bob: Caller) -> None:
-    released = asyncio.Event()
+    begun, released = asyncio.Semaphore(0), asyncio.Event()
 
     async def script(said: list[str], journal: Journal) -> None:
         if said[-1] == "slow":
+            begun.release()
             await released.wait()
         await echo(said, journal)
 
     async def crowd() -> dict[str, Any]:
         parts = Parts.of(database, ScriptedAssistant(script), slots=MOST_RUNS_OF_A_USER + 1)
         slow = [asyncio.create_task(parts.say(alice, "slow")) for _ in range(8)]
-        await asyncio.sleep(0.5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
+            for _ in range(MOST_RUNS_OF_A_USER):
+                await begun.acquire()
             _, reply = await parts.say(bob, "quick")
         released.set()
         await asyncio.gather(*slow)

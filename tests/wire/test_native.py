@@ -195,8 +195,10 @@ def test_the_same_key_of_another_user_is_another_key(guest: httpx.Client, other_
 
 @pytest.mark.spec("CHAT-7")
 def test_an_answer_that_takes_longer_than_the_wait_is_found_at_its_run(database: Database, alice: Caller) -> None:
+    seen = asyncio.Event()
+
     async def slow(said: list[str], journal: Journal) -> None:
-        await asyncio.sleep(0.6)
+        await seen.wait()
         await echo(said, journal)
 
     async def talk() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
@@ -208,6 +210,7 @@ def test_an_answer_that_takes_longer_than_the_wait_is_found_at_its_run(database:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             early = await client.post("/api/chat", json={"message": "hello"})
             state = await client.get(early.headers["location"])
+            seen.set()
             return early, state, await client.get(early.headers["location"] + "/events")
 
     early, state, events = asyncio.run(talk())
