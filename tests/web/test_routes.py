@@ -1,7 +1,9 @@
 """The page's files and their headers."""
 
 import re
+import tomllib
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from starlette.testclient import TestClient
 from backend.web import routes
 
 WEB = Path(routes.__file__).parent
+VENDOR = WEB / "vendor"
 
 
 @pytest.fixture
@@ -70,3 +73,16 @@ def test_the_pages_name_no_other_host_and_no_inline_code() -> None:
     risky = r"https?://|innerHTML|insertAdjacentHTML|document\.write|eval\("
     for script in WEB.glob("*.js"):
         assert not re.search(risky, script.read_text())
+
+
+@pytest.mark.spec("WEB-54")
+def test_the_vendored_files_are_those_that_are_recorded() -> None:
+    libraries = tomllib.loads((VENDOR / "vendored.toml").read_text())
+
+    recorded = {f"{name}/{file}": of["sha256"] for name, one in libraries.items() for file, of in one["files"].items()}
+    assert recorded == {
+        path.relative_to(VENDOR).as_posix(): sha256(path.read_bytes()).hexdigest() for path in VENDOR.glob("*/*")
+    }
+    for name, one in libraries.items():
+        assert one.keys() == {"package", "version", "license", "files"}
+        assert "LICENSE" in one["files"], name
