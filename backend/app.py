@@ -14,6 +14,7 @@ from backend.documents.routes import UPLOAD_PATHS, document_routes
 from backend.documents.uploads import UploadLimits
 from backend.identity.routes import identity_routes
 from backend.parts import Parts, go_down_on_signal
+from backend.runs.repository import RunRepository
 from backend.runs.routes import run_routes
 from backend.settings import Settings
 from backend.tasks.routes import task_routes
@@ -80,7 +81,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             purge=parts.purge.one,
         )
     )
-    app.include_router(conversation_routes(parts.database, signed_in))
+    app.include_router(
+        conversation_routes(
+            parts.database, signed_in, models_of=lambda scope, run_ids: RunRepository(scope).models(run_ids)
+        )
+    )
     app.include_router(run_routes(parts.database, parts.worker, parts.follower, signed_in, stream_of=event_stream))
     app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=settings.chat_wait_seconds))
     app.router.routes.append(parts.mcp.route)

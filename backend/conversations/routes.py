@@ -16,14 +16,16 @@ from backend.conversations.schemas import (
     cursor_after,
     place_of,
 )
-from backend.database import Database
+from backend.database import Database, Scope
 from backend.identity.caller import Caller
 from backend.plain_text import ONE_LINE
 
 MOST_MESSAGES = 500
+ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
+"""Returns by their ids the models that answered in some runs."""
 
 
-def conversation_routes(database: Database, signed_in: Callable[..., Any]) -> APIRouter:
+def conversation_routes(database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf) -> APIRouter:
     """Return the routes under `/api/conversations`."""
     router = APIRouter(prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
@@ -54,9 +56,10 @@ def conversation_routes(database: Database, signed_in: Callable[..., Any]) -> AP
         with database.scope(caller.user_id, caller.zone) as scope:
             conversation = ConversationRepository(scope).get(conversation_id)
             messages = MessageRepository(scope).all(conversation_id, last=last)
+            models = models_of(scope, {message.run_id for message in messages if message.run_id})
             return ConversationWithMessages(
                 **ConversationSeen.of(conversation).model_dump(),
-                messages=[MessageSeen.of(message) for message in messages],
+                messages=[MessageSeen.of(message, model=models.get(message.run_id or "")) for message in messages],
             )
 
     @router.patch("/{conversation_id}", summary="Rename a conversation")

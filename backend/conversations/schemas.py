@@ -32,15 +32,17 @@ class MessageSeen(BaseModel):
     role: Literal["user", "assistant"]
     content: str
     run_id: str | None
+    model: str | None = Field(description="Which model wrote an answer; null for what the user said.")
     tool_calls: list[ToolCallSeen]
     citations: list[dict[str, Any]]
     created_at: datetime
 
     @classmethod
-    def of(cls, message: Message) -> "MessageSeen":
-        """Show a message."""
+    def of(cls, message: Message, *, model: str | None) -> "MessageSeen":
+        """Show a message of a run in which this model answered."""
         calls = [{name: call.get(name) for name in ToolCallSeen.model_fields} for call in message.tool_calls]
-        return cls.model_validate({**message.model_dump(), "tool_calls": calls}, extra="ignore")
+        wrote = model if message.role == "assistant" else None
+        return cls.model_validate({**message.model_dump(), "model": wrote, "tool_calls": calls}, extra="ignore")
 
 
 class ConversationSeen(BaseModel):

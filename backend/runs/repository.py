@@ -195,6 +195,11 @@ class RunRepository(UserRepository[Run]):
         conversations = self._mine().where(col(Run.id).in_(run_ids)).with_only_columns(col(Run.conversation_id))
         return {run.id for run in self._session.exec(self._mine().where(col(Run.conversation_id).in_(conversations)))}
 
+    def models(self, run_ids: Collection[str]) -> dict[str, str]:
+        """Return by their ids the models of these runs."""
+        mine = col(Run.user_id) == self._scope.user_id
+        return dict(self._session.exec(select(Run.id, Run.model).where(mine, col(Run.id).in_(run_ids))).all())
+
     def purge(self, run_id: str) -> None:
         """Forget an ended run's events, responses and input; its messages and what the ledger has of it stay."""
         run = self.get(run_id, lock=True)

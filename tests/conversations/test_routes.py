@@ -39,6 +39,7 @@ def test_a_conversation_has_its_messages_in_order(guest: httpx.Client) -> None:
         "role",
         "content",
         "run_id",
+        "model",
         "tool_calls",
         "citations",
         "created_at",
@@ -46,6 +47,15 @@ def test_a_conversation_has_its_messages_in_order(guest: httpx.Client) -> None:
     assert seen["messages"][1]["run_id"] == first["run_id"]
     assert seen["messages"][1]["tool_calls"] == first["tool_calls"]
     assert [message["id"] for message in guest.get(f"/api/conversations/{number}?last=1").json()["messages"]] == [4]
+
+
+@pytest.mark.spec("CONV-7")
+def test_an_answer_names_the_model_that_wrote_it(guest: httpx.Client) -> None:
+    number = say(guest, "Add a task to buy milk")["conversation_id"]
+
+    messages = guest.get(f"/api/conversations/{number}").json()["messages"]
+
+    assert [message["model"] for message in messages] == [None, "offline-rules-1"]
 
 
 @pytest.mark.spec("CONV-2")
