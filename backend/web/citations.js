@@ -1,56 +1,79 @@
-/** The sources of an answer: marks such as [p12] in its text become numbers that lead to the words they rest on. */
+/** The sources of an answer: proven marks become numbers that lead to the words they rest on. */
 
 import { el } from "./dom.js";
+import { aroundSigns, withMarks } from "./marks.js";
 import { openSource } from "./viewer.js";
 
-// With the blank before it: a number stands right behind its sentence. A proven mark names one passage and nothing
-// else; models write several into one, and blanks, which are gone once the server has checked the answer.
-const MARK = /[ \t\u00a0]*\[ ?p ?(\d{1,9})(?: ?[,;] ?p ?\d{1,9})* ?\]/gi;
-const BEGINNING = /[ \t\u00a0]*\[ ?(?:p[\dp ,;]*)?$/i;
-const LONGEST_BEGINNING = 200;
+/** Gives the marks of one answer their numbers, in order of appearance, one for each passage. */
+export class Numbering {
+  #marks;
+  #citations;
+  /** For each mark the place of its citation, or -1. Each has one of its own, because each may quote other words. @type {number[]} */
+  #places;
+  /** The number of each passage that has appeared. @type {Map<number, number>} */
+  #numbers = new Map();
+  /** For each number the citation that it appeared with. @type {any[]} */
+  #first = [];
 
-/** @param {string} text */
-export function withoutMarks(text) {
-  return text.replace(MARK, "");
-}
-
-/** Whether the end of a text may be the beginning of a mark. @param {string} text */
-export function endsInBeginning(text) {
-  return BEGINNING.test(text.slice(-LONGEST_BEGINNING));
-}
-
-/**
- * Return an answer's text and its sources as nodes; a mark without a citation is not shown.
- * @param {string} text
- * @param {any[]} citations those that the server has proven
- * @param {boolean} isGrowing whether more may come
- */
-export function cited(text, citations, isGrowing) {
-  /** The sources by passage, in order of appearance. @type {Map<string, {number: number, uses: number, of: any[]}>} */
-  const sources = new Map();
-  const nodes = [];
-  let from = 0;
-  for (const match of text.matchAll(MARK)) {
-    nodes.push(text.slice(from, match.index));
-    from = match.index + match[0].length;
-    const of = citations.filter(({ mark }) => mark === match[0].trimStart());
-    if (!of.length) continue;
-    const source = sources.get(match[1]) ?? { number: sources.size + 1, uses: 0, of };
-    sources.set(match[1], source);
-    // Each mark has a citation of its own, because each may quote other words of the passage.
-    const citation = of[Math.min(source.uses++, of.length - 1)];
-    nodes.push(numberFor(source.number, citation));
+  /**
+   * @param {string[]} marks as they stand in the answer, in order
+   * @param {any[]} citations those that the server has proven: one for each mark, in their order
+   */
+  constructor(marks, citations) {
+    this.#marks = marks;
+    this.#citations = citations;
+    /** @type {Map<string, number[]>} */
+    const left = new Map();
+    citations.forEach(({ mark }, place) => left.set(mark, [...(left.get(mark) ?? []), place]));
+    this.#places = marks.map((mark) => left.get(mark)?.shift() ?? -1);
   }
-  const rest = text.slice(from);
-  nodes.push(isGrowing ? rest.replace(BEGINNING, "") : rest);
-  return { nodes, sources: [...sources.values()].map(({ number, of }) => line(number, of[0])) };
+
+  /** Put numbers where a text's proven marks are. A mark that is not proven is not shown; in code a mark is text. @param {Node} root */
+  apply(root) {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    /** @type {Text[]} */
+    const found = [];
+    while (walker.nextNode()) found.push(/** @type {Text} */ (walker.currentNode));
+    for (const text of found) this.#applyTo(text);
+  }
+
+  /** @param {Text} text */
+  #applyTo(text) {
+    const pieces = aroundSigns(text.data);
+    if (pieces.length === 1) return;
+    if (text.parentElement?.closest("code")) {
+      text.data = withMarks(text.data, this.#marks);
+      return;
+    }
+    const nodes = pieces.map((piece, index) => (index % 2 ? this.#number(Number(piece)) : piece)).filter(Boolean);
+    const link = text.parentElement?.closest("a");
+    // A button within a link would be two things in one place.
+    link?.after(...nodes.filter((node) => typeof node !== "string"));
+    text.replaceWith(...(link ? nodes.filter((node) => typeof node === "string") : nodes));
+  }
+
+  /** @param {number} mark its place among the marks */
+  #number(mark) {
+    const place = this.#places[mark] ?? -1;
+    if (place < 0) return "";
+    const citation = this.#citations[place];
+    const number = this.#numbers.get(citation.passage_id) ?? this.#first.push(citation);
+    this.#numbers.set(citation.passage_id, number);
+    const name = `Source ${number}: ${whereabouts(citation)}`;
+    const button = { type: "button", class: "cite", "data-testid": "citation", "data-citation": place, "aria-label": name, title: name };
+    return el("button", button, String(number));
+  }
+
+  /** A line for each source that has appeared. */
+  lines() {
+    return this.#first.map((citation, index) => line(index + 1, citation));
+  }
 }
 
-/** @param {number} number @param {any} citation */
-function numberFor(number, citation) {
-  const name = `Source ${number}: ${whereabouts(citation)}`;
-  const open = () => openSource(citation);
-  return el("button", { type: "button", class: "cite", "data-testid": "citation", "aria-label": name, title: name, onclick: open }, String(number));
+/** Open the source whose number was pressed, if one was. @param {Event} event @param {any[]} citations */
+export function openPressed(event, citations) {
+  const button = /** @type {any} */ (event.target).closest("button.cite");
+  if (button) openSource(citations[button.dataset.citation]);
 }
 
 /** @param {number} number @param {any} citation */

@@ -10,6 +10,7 @@ _ROOT = Path(__file__).parent
 _CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
 # A path is looked up in this list and never joined from what a client wrote.

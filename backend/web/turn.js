@@ -1,9 +1,13 @@
 /** One question and its answer, as they stand in the thread. */
 
-import { cited, endsInBeginning, withoutMarks } from "./citations.js";
+import { Numbering, openPressed } from "./citations.js";
 import { el, failure } from "./dom.js";
+import { withoutBeginning, withSigns } from "./marks.js";
+import { Prose } from "./prose.js";
 import { inWords } from "./words.js";
 
+// Its answers are plain text with the user's own words in it; those of language models are Markdown.
+const WRITES_PLAIN_TEXT = "offline-rules-1";
 const LONGEST_SHOWN = 20_000;
 const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
 
@@ -16,21 +20,22 @@ export function question(text) {
 export class Answer {
   /** The whole text, with its marks. */
   #text = "";
-  #tail = document.createTextNode("");
   /** What the server has proven. @type {any[]} */
   #citations = [];
-  /** Whether the end of the text is kept back, because it may become a mark. */
-  #isKeptBack = false;
+  #isMarkdown = true;
+  /** The next frame, in which the text is shown. */
+  #frame = 0;
   // Offsets on the wire count code points; the length of a string counts UTF-16 units.
   #points = 0;
   #rows = new Map();
   #body = el("div", { class: "answer-text", "data-testid": "answer-text" });
+  #prose = new Prose(this.#body);
   #tools = el("div", { class: "tools", hidden: true });
   #sources = el("ol", { class: "sources", "data-testid": "sources", "aria-label": "Sources", hidden: true });
   #end = el("div", { class: "answer-end" });
 
   constructor() {
-    this.#body.append(this.#tail);
+    this.#body.addEventListener("click", (/** @type {Event} */ event) => openPressed(event, this.#citations));
     const parts = [this.#tools, this.#body, this.#sources, this.#end];
     this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, ...parts);
     this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
@@ -44,13 +49,21 @@ export class Answer {
       answer.toolResult({ call_id: index, ...tool });
     });
     answer.#citations = message.citations ?? [];
+    answer.by(message.model);
     answer.end("completed", message.content);
     return answer;
   }
 
-  /** The text as it is read, without marks. */
+  /** The text as it is read, without numbers and buttons. */
   get text() {
-    return withoutMarks(this.#text);
+    const read = this.#body.cloneNode(true);
+    for (const part of read.querySelectorAll(".cite, .code-head")) part.remove();
+    return read.textContent;
+  }
+
+  /** Note which model writes the answer. @param {string} model */
+  by(model) {
+    this.#isMarkdown = model !== WRITES_PLAIN_TEXT;
   }
 
   begin() {
@@ -62,15 +75,13 @@ export class Answer {
     const fresh = Array.from(delta).slice(Math.max(0, this.#points - offset));
     this.#text += fresh.join("");
     this.#points += fresh.length;
-    // A long answer is not shown anew for each word of it.
-    if (this.#isKeptBack || fresh.includes("[")) this.#show();
-    else this.#tail.appendData(fresh.join(""));
+    this.#showSoon();
   }
 
   /** Take what the server has proven: one citation for each mark, in their order. @param {any[]} citations all so far */
   cite(citations) {
     this.#citations = citations;
-    this.#show();
+    this.#showSoon();
   }
 
   get citations() {
@@ -144,14 +155,25 @@ export class Answer {
     this.#show();
   }
 
+  #showSoon() {
+    this.#frame ||= requestAnimationFrame(() => this.#show());
+  }
+
   #show() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
     const isGrowing = this.element.dataset.state === "streaming";
-    const { nodes, sources } = cited(this.#text, this.#citations, isGrowing);
-    this.#tail = document.createTextNode(nodes.pop() ?? "");
-    this.#body.replaceChildren(...nodes, this.#tail);
-    this.#isKeptBack = isGrowing && endsInBeginning(this.#text);
-    this.#sources.replaceChildren(...sources);
-    this.#sources.hidden = !sources.length;
+    const { text, marks } = withSigns(isGrowing ? withoutBeginning(this.#text) : this.#text);
+    const numbering = new Numbering(marks, this.#citations);
+    this.#prose.show(text, {
+      isMarkdown: this.#isMarkdown,
+      isGrowing,
+      // Which number a mark gets depends on the marks before it.
+      isFresh: this.#citations.length > 0,
+      finish: (block) => numbering.apply(block),
+    });
+    this.#sources.replaceChildren(...numbering.lines());
+    this.#sources.hidden = !this.#sources.hasChildNodes();
   }
 
   /** @param {string} id @param {keyof typeof STATES} state */

@@ -62,8 +62,9 @@ def tab(page: Page) -> str:
 
 
 def assert_fits(page: Page) -> None:
-    """Make sure that neither the page nor any part of it can be scrolled sideways."""
+    """Make sure that neither the page nor any part of it can be scrolled sideways, but for what scrolls by itself."""
     wide = """() => [...document.querySelectorAll("html, body, main, .scroll, .thread *, .task, .document, .composer")]
+        .filter((part) => !part.closest(".wide"))
         .filter((part) => part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== "hidden"
           && getComputedStyle(part).display !== "inline")
         .map((part) => `${part.tagName}.${part.className}`)"""

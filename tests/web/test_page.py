@@ -207,7 +207,8 @@ def test_hostile_text_stays_text(open_page: OpenPage, scripted: Scripted) -> Non
         expect(titles(page, "open-tasks")).to_have_count(1)
         expect(page.get_by_test_id("conversation")).to_have_count(1)
         assert page.get_by_test_id("user-message").text_content() == f"You: {HOSTILE}"
-        assert text_of(page, 1).text_content() == HOSTILE
+        # Of an answer the entity is Markdown, and stands for its sign.
+        assert text_of(page, 1).text_content() == HOSTILE.replace("&amp;", "&")
         assert titles(page, "open-tasks").text_content() == HOSTILE
         title = (page.get_by_test_id("chat-title").text_content() or "").removesuffix("…")
         assert HOSTILE.startswith(title)

@@ -1,0 +1,45 @@
+/** A block of code, with a button that copies it. */
+
+import { el } from "./dom.js";
+import { announce } from "./notices.js";
+
+const SHOWN_FOR = 2_000;
+
+/** @param {string} code @param {string} language as the model calls it, or "" */
+export function codeBlock(code, language) {
+  const state = el("span", {}, "Copy");
+  const button = el("button", { type: "button", class: "copy", "data-testid": "copy" }, state, el("span", { class: "visually-hidden" }, " code"));
+  const head = el("div", { class: "code-head" }, el("span", { class: "code-language" }, language), button);
+  const text = el("code", {}, code);
+  const block = el("div", { class: "code", dir: "ltr", "data-testid": "code" }, head, el("pre", { class: "wide", tabindex: "0" }, text));
+  button.addEventListener("click", async () => {
+    const isCopied = await copy(text.textContent, button);
+    announce(isCopied ? "Copied." : "The code could not be copied. Select it instead.");
+    state.textContent = isCopied ? "Copied" : "Not copied";
+    setTimeout(() => (state.textContent = "Copy"), SHOWN_FOR);
+  });
+  return block;
+}
+
+/** @param {string} text @param {HTMLElement} button keeps the focus */
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // There is no clipboard on plain HTTP to any host but localhost, and a browser may refuse it.
+    return copySelected(text, button);
+  }
+}
+
+/** @param {string} text @param {HTMLElement} button */
+function copySelected(text, button) {
+  const box = el("textarea", { class: "copied", readonly: true, "aria-hidden": "true" });
+  box.value = text;
+  document.body.append(box);
+  box.select();
+  const isCopied = document.execCommand("copy");
+  box.remove();
+  button.focus();
+  return isCopied;
+}

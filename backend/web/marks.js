@@ -1,0 +1,46 @@
+/** The marks in the source of an answer, such as [p12]. They travel through Markdown as signs that no model can write. */
+
+// A proven mark names one passage and nothing else; models write several into one, and blanks, which are gone once the
+// server has checked the answer.
+const MARK = /\[ ?p ?(\d{1,9})(?: ?[,;] ?p ?\d{1,9})* ?\]/gi;
+const BEGINNING = /[ \t\u00a0]*\[ ?(?:p[\dp ,;]*)?$/i;
+const LONGEST_BEGINNING = 200;
+
+// Noncharacters: Unicode reserves them for use inside a program. They are removed from what a model writes.
+const RESERVED = /[\ufdd0\ufdd1]/g;
+const SIGN = /\ufdd0(\d+)\ufdd1/g;
+// With the blank before it: a number stands right behind its sentence.
+const SIGN_AND_BLANK = /[ \t\u00a0]*\ufdd0(\d+)\ufdd1/;
+
+/**
+ * Return a source with a sign in place of each mark, and the marks. A mark keeps out of Markdown's way like this, and
+ * nothing but a mark in the source becomes one: `&#91;p12]` is text, though it looks like a mark once it is rendered.
+ * @param {string} source
+ */
+export function withSigns(source) {
+  /** @type {string[]} */
+  const marks = [];
+  const text = source.replace(RESERVED, "").replace(MARK, (mark) => `\ufdd0${marks.push(mark) - 1}\ufdd1`);
+  return { text, marks };
+}
+
+/** A text without its signs. @param {string} text */
+export function withoutSigns(text) {
+  return text.replace(SIGN, "");
+}
+
+/** A text with its marks again. @param {string} text @param {string[]} marks */
+export function withMarks(text, marks) {
+  return text.replace(SIGN, (_, place) => marks[Number(place)] ?? "");
+}
+
+/** The text before, between and behind the signs, and in between the places of their marks. @param {string} text */
+export function aroundSigns(text) {
+  return text.split(SIGN_AND_BLANK);
+}
+
+/** A text without the end that may become a mark. @param {string} text */
+export function withoutBeginning(text) {
+  const tail = text.slice(-LONGEST_BEGINNING);
+  return text.slice(0, text.length - tail.length) + tail.replace(BEGINNING, "");
+}

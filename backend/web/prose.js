@@ -1,0 +1,116 @@
+/** The text of an answer as elements. It grows block by block, and what is finished keeps its nodes. */
+
+import { el } from "./dom.js";
+import { blocks, rendered, structure } from "./markdown.js";
+import { completed } from "./unfinished.js";
+
+const BLANK_LINES = /^(?:[ \t]*\n)+/;
+const ENDS_BLANK = /\n[ \t]*\n[ \t]*$/;
+
+export class Prose {
+  #body;
+  /** What is shown: for each child of the body its source. @type {{type: string, raw: string}[]} */
+  #shown = [];
+  /** How many of the blocks cannot change any more, whatever comes. */
+  #finished = 0;
+
+  /** @param {HTMLElement} body */
+  constructor(body) {
+    this.#body = body;
+  }
+
+  /**
+   * Show a text.
+   * @param {string} text
+   * @param {object} how
+   * @param {boolean} how.isMarkdown
+   * @param {boolean} how.isGrowing whether more of it may come
+   * @param {boolean} how.isFresh whether blocks are to be made again that have the same source as before
+   * @param {(block: HTMLElement) => void} how.finish called for each block that is made, in order
+   */
+  show(text, { isMarkdown, isGrowing, isFresh, finish }) {
+    const source = text.replace(BLANK_LINES, "");
+    const kept = isMarkdown && !isFresh ? this.#keptOf(source) : [];
+    const rest = source.slice(lengthOf(kept));
+    const fresh = isMarkdown ? merged(blocks(isGrowing ? completed(rest, structure) : rest)) : plain(rest);
+    const next = [...kept, ...fresh];
+    const places = [...next.keys()].slice(kept.length).filter((place) => isFresh || !isSame(this.#shown[place], next[place]));
+    const made = isMarkdown ? rendered(places.map((place) => next[place])) : places.map(() => el("div", { class: "plain" }, rest));
+    made.forEach((block, index) => {
+      finish(block);
+      this.#place(places[index], block);
+    });
+    for (let index = this.#shown.length; index > next.length; index -= 1) this.#removeLast();
+    this.#shown = next;
+    this.#finished = finishedOf(next);
+  }
+
+  /** @param {string} source */
+  #keptOf(source) {
+    const kept = this.#shown.slice(0, this.#finished);
+    return source.startsWith(kept.map(({ raw }) => raw).join("")) ? kept : [];
+  }
+
+  /** @param {number} index @param {HTMLElement} block */
+  #place(index, block) {
+    const before = this.#body.children[index];
+    if (before) become(before, block);
+    // A line break between blocks keeps their words apart in the text alone.
+    else this.#body.append(...(index ? ["\n"] : []), block);
+  }
+
+  #removeLast() {
+    this.#body.lastElementChild?.remove();
+    this.#body.lastChild?.remove();
+  }
+}
+
+/** @param {{type: string, raw: string} | undefined} before @param {{type: string, raw: string}} now */
+function isSame(before, now) {
+  return before?.raw === now.raw && before.type === now.type;
+}
+
+/** @param {{raw: string}[]} blocks */
+function lengthOf(blocks) {
+  return blocks.reduce((sum, { raw }) => sum + raw.length, 0);
+}
+
+/** @param {string} text */
+function plain(text) {
+  return text ? [{ type: "plain", raw: text }] : [];
+}
+
+/** Blocks with the blank lines that follow them. @param {import("./markdown.js").Block[]} found */
+function merged(found) {
+  /** @type {import("./markdown.js").Block[]} */
+  const all = [];
+  for (const block of found) {
+    const last = all.at(-1);
+    if (block.type !== "space") all.push(block);
+    else if (last) all[all.length - 1] = { ...last, raw: last.raw + block.raw };
+  }
+  return all;
+}
+
+/** How many blocks cannot change: those before a blank line, unless a list stands there, which may go on after it. @param {{type: string, raw: string}[]} all */
+function finishedOf(all) {
+  let count = Math.max(0, all.length - 1);
+  while (count > 0 && (all[count - 1].type === "list" || !ENDS_BLANK.test(all[count - 1].raw))) count -= 1;
+  return count;
+}
+
+/** Turn a node into what a fresh one is. Every node in it that stays as it was is kept, and with it selection and focus. @param {any} node @param {any} fresh */
+function become(node, fresh) {
+  if (node.isEqualNode(fresh)) return;
+  if (node.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) {
+    if (fresh.data.startsWith(node.data)) node.appendData(fresh.data.slice(node.data.length));
+    else node.data = fresh.data;
+  } else if (node.cloneNode(false).isEqualNode(fresh.cloneNode(false))) {
+    const children = [...fresh.childNodes];
+    children.slice(0, node.childNodes.length).forEach((child, index) => become(node.childNodes[index], child));
+    while (node.childNodes.length > children.length) node.lastChild.remove();
+    node.append(...children.slice(node.childNodes.length));
+  } else {
+    node.replaceWith(fresh);
+  }
+}
