@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 SECRETS_DIR = Path("/run/secrets")
 LOCAL_ORIGINS = [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
 PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
-"""Where the proxies of hosts that run containers are; trusted only when such a host told us our address."""
+"""Where the proxies of hosts that run containers are; trusted only on hosts that we recognize."""
 DEFAULT_MODELS = (
     ("openai_api_key", "openai/gpt-5-mini"),
     ("gemini_api_key", "gemini/gemini-2.5-flash"),
@@ -155,8 +155,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()
-        if self.public_url is None and (guessed := _guessed_public_url()) is not None:
-            self.public_url = guessed
+        if (hosted_at := _guessed_public_url()) is not None:
+            self.public_url = self.public_url or hosted_at
             if "trusted_proxies" not in self.model_fields_set:
                 self.trusted_proxies = PRIVATE_NETWORKS
         if self.environment == "production":

@@ -184,6 +184,14 @@ def test_the_address_is_guessed_where_a_host_tells_it(
 
     monkeypatch.setenv("PUBLIC_URL", "https://mine.example.com")
     assert Settings.load().public_url == "https://mine.example.com"
+    assert Settings.load().trusted_proxies == ["10.1.0.0/16", "192.0.2.1"]
+    monkeypatch.delenv("TRUSTED_PROXIES")
+    assert (Settings.load().public_url, Settings.load().trusted_proxies) == (
+        "https://mine.example.com",
+        PRIVATE_NETWORKS,
+    )
+    monkeypatch.delenv(variable)
+    assert (Settings.load().public_url, Settings.load().trusted_proxies) == ("https://mine.example.com", [])
 
 
 @pytest.mark.spec("SET-8")
