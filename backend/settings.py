@@ -74,7 +74,7 @@ class Settings(BaseSettings):
 
     guests: Literal["on", "offline", "off"] | None = None
     guest_turns_per_day: int = Field(30, ge=0)
-    guests_per_hour: int = Field(10, ge=0)
+    guests_per_hour: int = Field(100, ge=0)
     guest_days: int = Field(30, ge=1, le=3650)
     chat_wait_seconds: int = Field(60, ge=1, le=600)
     max_concurrent_runs: int = Field(16, ge=1, le=1000)

@@ -68,7 +68,7 @@ def test_nothing_is_needed() -> None:
 
     assert (settings.host, settings.port, settings.chosen_model) == ("127.0.0.1", 8000, "offline")
     assert settings.database_url is None
-    assert (settings.guests_get, settings.guest_turns_per_day, settings.guests_per_hour) == ("on", 30, 10)
+    assert (settings.guests_get, settings.guest_turns_per_day, settings.guests_per_hour) == ("on", 30, 100)
     assert settings.cors_origins == [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
 
 

@@ -3,11 +3,13 @@
 import hashlib
 import hmac
 import ipaddress
+import math
 import random
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -54,7 +56,7 @@ class GuestRules:
     """What guests get, and how many an address may bring."""
 
     get: Literal["on", "offline", "off"] = "on"
-    per_hour: int = 10
+    per_hour: int = 100
     """Guests of one address in an hour; 0 means no limit."""
     days: int = 30
     """Days until a guest is forgotten."""
@@ -106,11 +108,7 @@ class Authenticator:
             with self._database.transaction(None) as session:
                 admitted = guest_is_admitted(session, address_hash=digest, most=self._guests.per_hour)
             if not admitted:
-                raise TooManyRequests(
-                    f"Your network address started {self._guests.per_hour} guest sessions within this hour, "
-                    "which is the limit. Go on with one of them, or try again in an hour.",
-                    retry_after=3600,
-                )
+                raise self._too_many(zone)
         user_id = "guest_" + secrets.token_hex(16)
         with self._database.scope(user_id, zone) as scope:
             user = AccountRepository(scope).add_guest(days=self._guests.days)
@@ -119,6 +117,15 @@ class Authenticator:
             scope.session.expunge(user)
         self.forget_expired()
         return user, token
+
+    def _too_many(self, zone: ZoneInfo) -> TooManyRequests:
+        now = self._database.now()
+        next_hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        at = f"{next_hour.astimezone(zone):%I:%M %p}".lstrip("0")
+        return TooManyRequests(
+            f"Too many new guests came from your network this hour. Try again at {at}.",
+            retry_after=math.ceil((next_hour - now).total_seconds()),
+        )
 
     def forget_expired(self, most: int = 20) -> int:
         """Delete at most `most` users who have expired, with everything of theirs, and return how many."""

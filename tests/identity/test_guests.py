@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from backend.database import Database
-from backend.errors import Unauthorized
+from backend.errors import TooManyRequests, Unauthorized
 from backend.identity.authenticator import Authenticator, GuestRules
 from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest
+from tests.own_database import opened
 from tests.problem import refused
 
 pytestmark = pytest.mark.database
@@ -146,6 +147,20 @@ def test_an_address_brings_only_so_many_guests_an_hour(strict: str) -> None:
     refused(answer, 429, "too_many_requests")
     assert 0 < int(answer.headers["retry-after"]) <= 3600
     assert come(strict, "203.0.113.2").status_code == 201
+
+
+@pytest.mark.spec("IDENT-5")
+@pytest.mark.parametrize(("zone", "said"), [("UTC", "9:00 PM"), ("Asia/Kolkata", "2:30 AM")])
+def test_a_refused_guest_reads_when_to_try_again(database_url: str, zone: str, said: str) -> None:
+    began = datetime(2026, 11, 30, 20, 59, 30, tzinfo=UTC)
+    with opened(database_url, clock=lambda: began) as database:
+        counting = Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=1))
+        counting.welcome_guest(address=zone, zone=BERLIN)
+
+        with pytest.raises(TooManyRequests, match=f"Try again at {said}") as refusal:
+            counting.welcome_guest(address=zone, zone=ZoneInfo(zone))
+
+    assert refusal.value.retry_after == 30
 
 
 @pytest.mark.spec("IDENT-6")
