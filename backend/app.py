@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             signed_in,
             address_of=lambda request: client_address(request, settings.trusted_proxies),
             token_of=lambda request: bearer_token(request.scope["headers"]),
+            model_notice=parts.turns.model_notice,
         )
     )
     app.include_router(task_routes(parts.operations, signed_in))

@@ -41,7 +41,7 @@ def make_authenticator(settings: Settings, database: Database) -> Authenticator:
         if secret
         else None
     )
-    guests = GuestRules(get=settings.guests_get, per_hour=settings.guests_per_hour, days=settings.guest_days)
+    guests = GuestRules(get=settings.guests, per_hour=settings.guests_per_hour, days=settings.guest_days)
     return Authenticator(database, secret=settings.secret, guests=guests, better_auth=better_auth)
 
 
@@ -58,7 +58,7 @@ def model_choice(settings: Settings) -> ModelChoice:
         base_url=settings.openai_base_url,
         streaming=settings.model_streaming,
         timeout_seconds=settings.model_timeout_seconds,
-        guests_get=settings.guests_get,
+        guests_get=settings.guests,
     )
 
 

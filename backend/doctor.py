@@ -41,7 +41,7 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
     """Examine what the settings describe: the model, the database and its schema, how the service is reached."""
     yield Finding("version", VERSION)
     model = model_choice(settings).shown
-    yield Finding("model", f"{model}; guests get: {settings.guests_get}")
+    yield Finding("model", f"{model}; guests get: {settings.guests}")
     if model != OFFLINE_NAME and find_spec("litellm") is None:
         yield Finding("litellm", "it is not installed; run `make run` again", is_bad=True)
     provider = model.split("/", 1)[0]

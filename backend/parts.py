@@ -90,17 +90,18 @@ class Parts:
         self.notifications = Notifications(database, keeps_trying=is_dedicated)
         live = Live()
         leases = Leases(database, "runs", seconds=settings.lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
-        turns = Turns(
+        self.turns = Turns(
             database,
             self.assistant,
             leases,
             guest_turns_per_day=settings.guest_turns_per_day,
+            guest_model_turns_per_day=settings.guest_model_turns_per_day,
             history_messages=settings.history_messages,
             still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids),
         )
         self.worker = Worker(
             database,
-            turns,
+            self.turns,
             leases,
             self.assistant,
             live,

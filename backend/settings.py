@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     gemini_api_key: SecretStr | None = None
     anthropic_api_key: SecretStr | None = None
 
-    guests: Literal["on", "offline", "off"] | None = None
+    guests: Literal["on", "offline", "off"] = "on"
+    guest_model_turns_per_day: int = Field(500, ge=0, le=1_000_000_000)
     guest_turns_per_day: int = Field(30, ge=0)
     guests_per_hour: int = Field(100, ge=0)
     guest_days: int = Field(30, ge=1, le=3650)
@@ -177,13 +178,6 @@ class Settings(BaseSettings):
     def listens_publicly(self) -> bool:
         """Whether the service binds to every address."""
         return self.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
-
-    @property
-    def guests_get(self) -> Literal["on", "offline", "off"]:
-        """What a guest gets: the chosen model, the offline one, or no account at all."""
-        if self.guests is not None:
-            return self.guests
-        return "offline" if self.environment == "production" and self.chosen_model != "offline" else "on"
 
     def secret(self) -> str:
         """Return SECRET_KEY; in development it is made at first run and kept under DATA_DIR."""

@@ -373,7 +373,7 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
     )
 
     rights = dict.fromkeys([model.__tablename__ for model in _owned(Owned)], "delete insert select update")
-    read_only = {"alembic_version": "select", "embedding_models": "select"}
+    read_only = dict.fromkeys(["alembic_version", "embedding_models", "guest_model_turns"], "select")
     assert dict(granted) == rights | read_only | {"operations": "insert select update"}
     assert "arrivals" not in dict(granted)
     assert query(superuser_url, "select 1 from pg_class where relowner = 'docutalk_app'::regrole") == []
@@ -400,11 +400,13 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "expired_users",
         "find_api_token",
         "find_session",
+        "guests_have_room_for",
         "has_room_for",
         "is_any_document_left",
         "is_any_run_left",
         "purgeable_documents",
         "purgeable_runs",
+        "take_guest_model_turn",
     ]
     for name, is_definer, config, result, grantees in functions:
         assert is_definer, name

@@ -68,7 +68,8 @@ def test_nothing_is_needed() -> None:
 
     assert (settings.host, settings.port, settings.chosen_model) == ("127.0.0.1", 8000, "offline")
     assert settings.database_url is None
-    assert (settings.guests_get, settings.guest_turns_per_day, settings.guests_per_hour) == ("on", 30, 100)
+    assert (settings.guests, settings.guest_turns_per_day, settings.guests_per_hour) == ("on", 30, 100)
+    assert settings.guest_model_turns_per_day == 500
     assert settings.cors_origins == [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
 
 
@@ -212,6 +213,7 @@ def test_the_address_is_guessed_where_a_host_tells_it(
         ("ENVIRONMENT", "staging", "'development', 'test' or 'production'"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
         ("GUEST_TURNS_PER_DAY", "-1", "greater than or equal to 0"),
+        ("GUEST_MODEL_TURNS_PER_DAY", "-1", "greater than or equal to 0"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -240,16 +242,14 @@ def test_the_first_key_chooses_the_model(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.spec("SET-10")
-def test_guests_get_the_offline_model_in_production_when_there_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guests_get_the_model_in_production_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    assert Settings.load().guests_get == "on"
-
     for name, value in (("ENVIRONMENT", "production"), ("SECRET_KEY", "k" * 32), ("PUBLIC_URL", "https://x.example")):
         monkeypatch.setenv(name, value)
-    assert Settings.load().guests_get == "offline"
+    assert Settings.load().guests == "on"
 
-    monkeypatch.setenv("GUESTS", "on")
-    assert Settings.load().guests_get == "on"
+    monkeypatch.setenv("GUESTS", "offline")
+    assert Settings.load().guests == "offline"
 
 
 @pytest.mark.spec("SET-11")

@@ -76,10 +76,12 @@ class AgentAssistant:
         finally:
             self._loaded.set()
 
-    def model_for(self, caller: Caller) -> str:
-        """Return the name of the model that answers this caller."""
-        offline = caller.kind == "guest" and self._choice.guests_get == "offline"
-        return OFFLINE_NAME if offline else self._choice.shown
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
+        shown = self._choice.shown
+        if caller.kind == "person" or shown == OFFLINE_NAME:
+            return (shown,)
+        return (OFFLINE_NAME,) if self._choice.guests_get == "offline" else (shown, OFFLINE_NAME)
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
         """Return instructions, items and tool names, which stay the same for every attempt at a run."""

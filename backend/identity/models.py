@@ -86,3 +86,12 @@ class Arrival(SQLModel, table=True):
     address_hash: str = Field(primary_key=True, sa_type=Text)
     hour: datetime = timestamp(default_now=True, primary_key=True)
     guests: int = Field(sa_type=Integer)
+
+
+class GuestModelTurns(SQLModel, table=True):
+    """How many turns with the model all guests together took on one day, UTC. It has no user."""
+
+    __tablename__ = "guest_model_turns"
+
+    day: date = Field(primary_key=True)
+    turns: int = Field(sa_type=Integer)

@@ -7,15 +7,17 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from backend.database import Database
+from backend.database import Database, Scope
 from backend.errors import Forbidden, Unauthorized
 from backend.idempotency import IdempotencyHeader
 from backend.identity.accounts import SESSION_PREFIX, AccountRepository, SessionRepository, TokenRepository
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
+from backend.identity.guest_budget import ModelNotice
 from backend.identity.models import User
 from backend.identity.schemas import (
     GuestWanted,
+    Me,
     SignedIn,
     TokenMade,
     TokenSeen,
@@ -36,8 +38,12 @@ def identity_routes(
     *,
     address_of: Callable[[Request], str],
     token_of: Callable[[Request], str],
+    model_notice: Callable[[Scope, Caller], ModelNotice | None],
 ) -> APIRouter:
-    """Return the routes under `/api/auth`, `/api/me` and `/api/tokens`."""
+    """Return the routes under `/api/auth`, `/api/me` and `/api/tokens`.
+
+    `model_notice` returns why the offline model would answer a caller now in place of the configured one, or None.
+    """
     router = APIRouter(prefix="/api", tags=["identity"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
@@ -56,10 +62,13 @@ def identity_routes(
             SessionRepository(scope).remove(token)
         return Response(status_code=204)
 
-    @router.get("/me", summary="Show my account")
-    def show_me(caller: SignedInCaller) -> UserSeen:
+    @router.get("/me", summary="Show my account", response_model_exclude_unset=True)
+    def show_me(caller: SignedInCaller) -> Me:
         with database.scope(caller.user_id, caller.zone) as scope:
-            return UserSeen.of(_self(AccountRepository(scope)))
+            me = Me.of(_self(AccountRepository(scope)))
+            if (notice := model_notice(scope, caller)) is not None:
+                me.model_notice = notice
+            return me
 
     @router.patch("/me", summary="Change my name, time zone, or what documents may ask for")
     def change_me(change: UserChange, caller: SignedInCaller) -> UserSeen:

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from backend.identity.caller import AccessScope
+from backend.identity.guest_budget import ModelNotice
 from backend.identity.models import ApiToken, User
 from backend.plain_text import NUMBER, ONE_LINE
 
@@ -56,7 +57,7 @@ class UserSeen(BaseModel):
     expires_at: datetime | None
 
     @classmethod
-    def of(cls, user: User) -> "UserSeen":
+    def of(cls, user: User) -> Self:
         """Show a user."""
         return cls(
             id=user.user_id,
@@ -67,6 +68,13 @@ class UserSeen(BaseModel):
             created_at=user.created_at,
             expires_at=user.expires_at,
         )
+
+
+class Me(UserSeen):
+    """A user, to that user, with what is true of them now."""
+
+    model_notice: ModelNotice | None = None
+    """Why the offline model would answer in place of the configured one now; left out when it would not."""
 
 
 class SignedIn(BaseModel):

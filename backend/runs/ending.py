@@ -109,8 +109,14 @@ def done(run: Run, answer: Message | None) -> Event:
             "model": run.model,
             "usage": run.usage or {},
             "error": run.error,
+            **noticed(run),
         },
     )
+
+
+def noticed(run: Run) -> dict[str, Any]:
+    """Return the member of a run's events that says why the offline model answers, where there is a reason."""
+    return {} if run.model_notice is None else {"model_notice": run.model_notice}
 
 
 def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> Checked:

@@ -28,6 +28,11 @@ class Run(Owned, table=True):
     answer_id: int | None = Field(default=None, sa_type=Integer, description="The assistant's message.")
     status: str = Field(sa_type=Text)
     model: str = Field(sa_type=Text)
+    model_notice: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=NULLABLE_JSON,
+        description="Why the offline model answers in place of the configured one, and until when.",
+    )
     door: str = Field(default="chat", sa_type=Text, sa_column_kwargs={"server_default": "chat"})
     client: str | None = Field(default=None, sa_type=Text)
     scopes: list[str] = Field(sa_type=ARRAY(Text), description="What the caller may do.")

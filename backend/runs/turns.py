@@ -21,12 +21,13 @@ from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse, hash_of
 from backend.identity.accounts import AccountRepository, UsageRepository
 from backend.identity.authenticator import UTC
 from backend.identity.caller import ALL_SCOPES, Caller
+from backend.identity.guest_budget import GuestBudget, ModelNotice
 from backend.identity.models import User
 from backend.leases import Lease, Leases
 from backend.notifications import notify
 from backend.plain_text import PLAIN
 from backend.repository import AccountGone
-from backend.runs.ending import RunCancelled, RunCrashed, StillThere, end, told
+from backend.runs.ending import RunCancelled, RunCrashed, StillThere, end, noticed, told
 from backend.runs.journal import Journal
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository, is_any_run_left, purgeable_runs
@@ -54,8 +55,8 @@ class Assistant(Protocol):
     def is_ready(self) -> bool:
         """Whether a run would be answered."""
 
-    def model_for(self, caller: Caller) -> str:
-        """Return the name of the model that answers this caller."""
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
         """Return what a run works on, whatever happens meanwhile, as JSON."""
@@ -111,6 +112,7 @@ class Turn:
     conversation_id: int
     message_id: int
     model: str
+    model_notice: dict[str, Any] | None = None
     is_new: bool = True
     """Whether this request began it; otherwise one with the same key did."""
     claimed: Claimed | None = None
@@ -127,6 +129,7 @@ class Turns:
         leases: Leases,
         *,
         guest_turns_per_day: int,
+        guest_model_turns_per_day: int = 0,
         history_messages: int,
         still_there: StillThere = lambda _scope, ids: ids,
     ) -> None:
@@ -136,6 +139,7 @@ class Turns:
         self._assistant = assistant
         self._leases = leases
         self._guest_turns_per_day = guest_turns_per_day
+        self._budget = GuestBudget(turns_per_day=guest_model_turns_per_day)
         self._history_messages = history_messages
 
     def accept(
@@ -161,6 +165,11 @@ class Turns:
                 raise
             # An equal request committed first; now its run can be found.
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
+
+    def model_notice(self, scope: Scope, caller: Caller) -> ModelNotice | None:
+        """Return why the second of the caller's models would answer now, or None when the first one would."""
+        preferred, *fallbacks = self._assistant.models_for(caller)
+        return self._budget.notice(scope, preferred) if fallbacks and self._budget.is_spent(scope) else None
 
     def claim(self, but_not: Collection[str] = ()) -> Claimed | None:
         """Claim the run that has waited longest, `but_not` those that are executed here already; or return None."""
@@ -251,6 +260,8 @@ class Turns:
                 conversation_id=conversation.id, role="user", content=message, run_id=run_id
             )
             lease = Lease(caller.user_id, run_id, attempt=1) if begins else None
+            fixed_input = self._fixed_input(scope, caller, conversation.id, said.id) if lease else None
+            model, notice = self._take_model(scope, caller)
             run = runs.add(
                 Run(
                     user_id=caller.user_id,
@@ -262,11 +273,12 @@ class Turns:
                     fruitless=lease.fruitless if lease else 0,
                     lease_owner=self._leases.owner if lease else None,
                     lease_until=self._leases.until() if lease else None,
-                    model=self._assistant.model_for(caller),
+                    model=model,
+                    model_notice=notice,
                     door="chat",
                     client=caller.client,
                     scopes=sorted(caller.scopes),
-                    input=self._fixed_input(scope, caller, conversation.id, said.id) if lease else None,
+                    input=fixed_input,
                     idempotency_key=key,
                     request_hash=request_hash,
                     # Not the moment at which the transaction began: it waited for the run before.
@@ -296,9 +308,12 @@ class Turns:
         transcript = Transcript()
         told_again: list[Event] = []
         refused: DocuTalkError | None = None
+        # The budget was asked when the message was accepted. The run keeps the model that it got then.
+        models = self._assistant.models_for(caller)
         try:
             if run.input is None:
-                run.model = self._assistant.model_for(caller)
+                if run.model not in models:
+                    run.model, run.model_notice = models[0], None
                 run.input = self._fixed_input(scope, caller, run.conversation_id, run.message_id)
             if lease.attempt > 1:
                 transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
@@ -316,13 +331,20 @@ class Turns:
             refused = AccountGone()
         elif lease.is_hopeless:
             refused = GaveUp()
-        elif run.model != self._assistant.model_for(caller):
+        elif run.model not in models:
             refused = ModelWithdrawn()
         runs.change(run, status="running", started_at=run.started_at or scope.now)
         last_seq = runs.append(run.id, [_run_event(run), *told_again], attempt=lease.attempt)
         return Claimed(
             caller, lease, run.conversation_id, run.model, run.input or {}, transcript, last_seq, refused=refused
         )
+
+    def _take_model(self, scope: Scope, caller: Caller) -> tuple[str, dict[str, Any] | None]:
+        """Return the model that answers, and the notice that goes with it when the guests' budget is spent."""
+        preferred, *fallbacks = self._assistant.models_for(caller)
+        if not fallbacks or self._budget.take(scope):
+            return preferred, None
+        return fallbacks[0], self._budget.notice(scope, preferred).model_dump(mode="json")
 
     def _count(self, scope: Scope, caller: Caller) -> None:
         turns_today = UsageRepository(scope).count_turn()
@@ -356,17 +378,15 @@ def _caller(run: Run, user: User | None) -> Caller:
 
 
 def _run_event(run: Run) -> Event:
-    return Event(
-        "run",
-        {
-            "run_id": run.id,
-            "conversation_id": run.conversation_id,
-            "message_id": run.message_id,
-            "status": run.status,
-            "model": run.model,
-        },
-    )
+    seen = {
+        "run_id": run.id,
+        "conversation_id": run.conversation_id,
+        "message_id": run.message_id,
+        "status": run.status,
+        "model": run.model,
+    }
+    return Event("run", seen | noticed(run))
 
 
 def _turn(run: Run, *, is_new: bool = True) -> Turn:
-    return Turn(run.id, run.conversation_id, run.message_id, run.model, is_new)
+    return Turn(run.id, run.conversation_id, run.message_id, run.model, run.model_notice, is_new)

@@ -15,6 +15,7 @@ from backend.conversations.schemas import ConversationId
 from backend.errors import NotFound
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
+from backend.identity.guest_budget import ModelNotice
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.repository import Event
 from backend.runs.turns import MessageText, Turn
@@ -48,6 +49,8 @@ class ChatReply(BaseModel):
     citations: list[dict[str, Any]]
     approvals: list[dict[str, Any]]
     model: str
+    model_notice: ModelNotice | None = None
+    """Why the offline model answered in place of the configured one, and until when; null when it did not."""
     usage: dict[str, Any]
     error: dict[str, Any] | None = None
     """Why there is no whole answer: of a run that was stopped, that it was."""
@@ -130,6 +133,7 @@ async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float
         "citations": [],
         "approvals": [],
         "model": turn.model,
+        "model_notice": turn.model_notice,
         "usage": {},
         "error": None,
     }
@@ -139,7 +143,7 @@ async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float
 def _ended(reply: dict[str, Any]) -> Response:
     error = reply.get("error")
     if error is None or error["status"] < 400:
-        return JSONResponse({name: reply[name] for name in ChatReply.model_fields})
+        return JSONResponse({name: reply.get(name) for name in ChatReply.model_fields})
     retry_after = error.get("retry_after")
     return problem(
         error["status"],

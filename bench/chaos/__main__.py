@@ -81,6 +81,7 @@ async def _run(plan: Plan, model: ScriptedModel, directory: Path) -> Report:
         OPENAI_API_KEY="x",
         GUESTS_PER_HOUR=0,
         GUEST_TURNS_PER_DAY=0,
+        GUEST_MODEL_TURNS_PER_DAY=0,
         CHAT_WAIT_SECONDS=20,
         LEASE_SECONDS=plan.lease_seconds,
     )

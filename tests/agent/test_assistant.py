@@ -236,6 +236,36 @@ def test_a_guest_gets_the_offline_model_where_guests_may_not_spend(
     assert model.keys == [f"Bearer {KEY}"]
 
 
+@pytest.mark.spec("IDENT-30", "IDENT-32")
+def test_guests_read_that_the_budget_is_spent_with_each_answer_and_before_the_first_one(
+    with_model: Callable[..., Settings], model: ScriptedModel, superuser_url: str
+) -> None:
+    query(superuser_url, "delete from guest_model_turns")
+    model.follow([says("Hello from the provider.")])
+    with (
+        serving(with_model(guest_model_turns_per_day=1)) as url,
+        signed_in_guest(url) as ann,
+        signed_in_guest(url) as bo,
+    ):
+        before = ann.get("/api/me").json()
+        by_model = say(ann, "Add a task to buy milk").json()
+        of_bo = bo.get("/api/me").json()
+        by_rules = say(bo, "Add a task to buy milk").json()
+        events = heard(bo, "Show me all my tasks")
+
+    notice = of_bo["model_notice"]
+    assert "model_notice" not in before
+    assert (by_model["model"], by_model["model_notice"]) == ("openai/any", None)
+    assert notice["detail"] == "All guests together have used today's 1 answer by openai/any."
+    until = datetime.fromisoformat(notice["until"])
+    assert until - datetime.now(UTC) <= timedelta(days=1)
+    assert (until.hour, until.minute, until.utcoffset()) == (0, 0, timedelta())
+    assert (by_rules["model"], by_rules["model_notice"]) == ("offline-rules-1", notice)
+    assert [call["name"] for call in by_rules["tool_calls"]] == ["add_task"]
+    assert [data.get("model_notice") for _, kind, data in events if kind in ("run", "done")] == [notice] * 2
+    assert len(model.requests) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.spec("AGENT-28", "AGENT-29", "AGENT-31")
 def test_what_is_heavy_is_imported_where_it_is_needed_and_nobody_is_told() -> None:

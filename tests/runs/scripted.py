@@ -31,8 +31,8 @@ class ScriptedAssistant:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def model_for(self, _caller: Caller) -> str:
-        return "scripted"
+    def models_for(self, _caller: Caller) -> tuple[str, ...]:
+        return ("scripted",)
 
     def fixed_input(self, messages: list[Message], _caller: Caller) -> dict[str, Any]:
         return {"said": [message.content for message in messages]}
@@ -61,10 +61,18 @@ class Parts:
         slots: int = 8,
         heartbeat_seconds: float = 15,
         lease_seconds: float = 15,
+        guest_model_turns_per_day: int = 0,
     ) -> "Parts":
         live = Live()
         leases = Leases(database, "runs", seconds=lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
-        turns = Turns(database, assistant, leases, guest_turns_per_day=0, history_messages=40)
+        turns = Turns(
+            database,
+            assistant,
+            leases,
+            guest_turns_per_day=0,
+            guest_model_turns_per_day=guest_model_turns_per_day,
+            history_messages=40,
+        )
         worker = Worker(database, turns, leases, assistant, live, max_concurrent=slots)
         looking = asyncio.create_task(worker.run())
         return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds), looking)

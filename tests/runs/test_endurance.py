@@ -244,8 +244,8 @@ class Choosing(ScriptedAssistant):
         self._guests_get = guests_get
         self.asked: list[str] = []
 
-    def model_for(self, caller: Caller) -> str:
-        return self._guests_get if caller.kind == "guest" else "paid"
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        return (self._guests_get,) if caller.kind == "guest" else ("paid",)
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
         self.asked.append(model)

@@ -1,0 +1,62 @@
+"""The turns with the model that all guests of an installation share, day by day in UTC."""
+
+from datetime import UTC, datetime, time, timedelta
+
+import structlog
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from backend.database import Scope
+
+log = structlog.get_logger()
+
+
+class ModelNotice(BaseModel):
+    """Why the offline model answers in place of the configured one, and until when."""
+
+    detail: str
+    until: datetime
+
+
+class GuestBudget:
+    """A number of turns for each day. Nothing gives a turn back, not even the end of the guest who took it."""
+
+    def __init__(self, *, turns_per_day: int) -> None:
+        """Set how many turns there are each day; 0 means no limit."""
+        self._turns_per_day = turns_per_day
+
+    def take(self, scope: Scope) -> bool:
+        """Take one of today's turns, and return whether there was one.
+
+        Its row stays locked until the transaction ends, and every guest's message meets there: take it last.
+        """
+        if not self._turns_per_day:
+            return True
+        # A spent budget is only read, so that nobody waits for the lock.
+        if self.is_spent(scope):
+            return False
+        taken = scope.session.execute(
+            text("select take_guest_model_turn(:today, :most)"),
+            {"today": scope.now.date(), "most": self._turns_per_day},
+        ).scalar_one()
+        if taken:
+            log.info("repository_write", table="guest_model_turns", user_id=scope.user_id, outcome="counted")
+        return bool(taken)
+
+    def is_spent(self, scope: Scope) -> bool:
+        """Return whether no turn is left today."""
+        if not self._turns_per_day:
+            return False
+        turns = scope.session.execute(
+            text("select turns from guest_model_turns where day = :today"), {"today": scope.now.date()}
+        ).scalar_one_or_none()
+        return turns is not None and turns >= self._turns_per_day
+
+    def notice(self, scope: Scope, model: str) -> ModelNotice:
+        """Return the notice that today's turns with a model are spent."""
+        answers = "answer" if self._turns_per_day == 1 else "answers"
+        tomorrow = scope.now.date() + timedelta(days=1)
+        return ModelNotice(
+            detail=f"All guests together have used today's {self._turns_per_day:,} {answers} by {model}.",
+            until=datetime.combine(tomorrow, time(), UTC),
+        )
