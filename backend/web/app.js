@@ -133,7 +133,7 @@ function follow(answer, mine, { accepted, ...how }) {
   const onRun = (/** @type {any} */ run) => {
     if (mine.runId === null && mine.stopping) cancel(mine, run.run_id);
     mine.runId = run.run_id;
-    if (run.model) nameModel(run.model);
+    if (run.model) nameModel(run.model, run.model_notice);
     accepted?.();
     settleIn(String(run.conversation_id));
   };

@@ -1,22 +1,41 @@
-/** The badge that names the model. */
+/** The badge that names the model, and the line that says why it is not the configured one. */
 
-import { get } from "./api.js";
+import { get, session } from "./api.js";
 import { byId, el } from "./dom.js";
 
-/** Name the model that answers: what the server says at first, and what each answer says of itself. @param {string} model */
-export function nameModel(model) {
+const OFFLINE = "offline-rules-1";
+
+/**
+ * Name the model that answers: what the server says at first, and what each answer says of itself.
+ * @param {string} model
+ * @param {{detail: string, until: string}} [notice] why the offline model answers in place of the configured one
+ */
+export function nameModel(model, notice) {
   const badge = byId("model");
-  const offline = model === "offline-rules-1";
+  const offline = model === OFFLINE;
   badge.replaceChildren(el("span", {}, offline ? "Offline rules, no language model" : model));
   badge.dataset.offline = String(offline);
   badge.title = model;
   badge.hidden = false;
+  const line = byId("model-notice");
+  const sentence = notice ? inWords(notice) : "";
+  // A screen reader says the same words again each time that they are set.
+  if (line.textContent !== sentence) line.textContent = sentence;
 }
 
-/** Ask the server for its model. @param {{onError: (error: any, retry: () => void) => void}} on */
+/** @param {{detail: string, until: string}} notice @returns {string} nothing once its time is over */
+function inWords({ detail, until }) {
+  const end = new Date(until);
+  if (end.getTime() <= Date.now()) return "";
+  return `${detail} Until ${end.toLocaleTimeString("en", { timeStyle: "short" })} the offline model answers.`;
+}
+
+/** Ask the server for its model, and whether this guest gets it. @param {{onError: (error: any, retry: () => void) => void}} on */
 export async function showModel({ onError }) {
   try {
     nameModel((await get("/health")).model);
+    const notice = session() && (await get("/api/me")).model_notice;
+    if (notice) nameModel(OFFLINE, notice);
   } catch (error) {
     onError(error, () => showModel({ onError }));
   }
