@@ -1,5 +1,7 @@
 """What the settings say, as the parts want it."""
 
+import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +13,11 @@ from backend.documents.room import KeepingRules
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
 from backend.installation import Postgres
 from backend.settings import Settings
+
+GUESTS_PART_OF_DISK = 10
+"""All guests together may keep documents of a tenth of the disk that the embedded database is on."""
+UNSEEN_ROOM_OF_GUESTS = 256 * 2**20
+"""The same in bytes, where the database is elsewhere and nobody here sees its disk."""
 
 
 def make_database(settings: Settings) -> Database:
@@ -76,9 +83,20 @@ def keeping_rules(settings: Settings) -> KeepingRules:
     """Return how much may be kept of documents."""
     return KeepingRules(
         most_bytes_of_a_user=settings.max_bytes_per_user,
+        most_bytes_of_a_guest=settings.max_bytes_per_guest,
+        most_bytes_of_guests=_room_of_guests(settings),
         most_bytes=settings.max_bytes_total,
         store_originals=settings.store_originals,
     )
+
+
+def _room_of_guests(settings: Settings) -> int:
+    if settings.max_bytes_of_guests is not None:
+        return settings.max_bytes_of_guests
+    if settings.database_url is not None:
+        return UNSEEN_ROOM_OF_GUESTS
+    there = next(path for path in (settings.data_dir, *settings.data_dir.parents) if os.access(path, os.F_OK))
+    return shutil.disk_usage(there).total // GUESTS_PART_OF_DISK
 
 
 def reading_limits(settings: Settings) -> Limits:

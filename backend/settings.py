@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     document_days: int = Field(30, ge=1, le=3650)
     max_upload_bytes: int = Field(25 * 2**20, ge=0)
     max_bytes_per_user: int = Field(256 * 2**20, ge=0)
+    max_bytes_per_guest: int = Field(32 * 2**20, ge=0)
+    max_bytes_of_guests: int | None = Field(None, ge=0)
     max_bytes_total: int = Field(0, ge=0)
     max_concurrent_ingestions: int = Field(1, ge=0, le=64)
     parse_seconds: int = Field(120, ge=1, le=3600)

@@ -168,6 +168,7 @@ def make_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
             "guests_per_hour": 0,
             "guest_turns_per_day": 0,
             "guest_model_turns_per_day": 0,
+            "max_bytes_of_guests": 0,
         }
         return Settings(**(given | changes))
 

@@ -1,6 +1,7 @@
 """Settings: where they come from, what is refused, what follows from them."""
 
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 
 from backend import settings as module
+from backend.configured import keeping_rules
 from backend.settings import PRIVATE_NETWORKS, InvalidSettings, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -214,6 +216,7 @@ def test_the_address_is_guessed_where_a_host_tells_it(
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
         ("GUEST_TURNS_PER_DAY", "-1", "greater than or equal to 0"),
         ("GUEST_MODEL_TURNS_PER_DAY", "-1", "greater than or equal to 0"),
+        ("MAX_BYTES_OF_GUESTS", "much", "valid integer"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -250,6 +253,20 @@ def test_guests_get_the_model_in_production_too(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("GUESTS", "offline")
     assert Settings.load().guests == "offline"
+
+
+@pytest.mark.spec("DOC-28")
+def test_all_guests_may_store_a_tenth_of_the_disk_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "is" / "made" / "later"))
+    tenth = shutil.disk_usage(tmp_path).total // 10
+    assert keeping_rules(Settings.load()).most_bytes_of_guests == tenth
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/x")
+    assert keeping_rules(Settings.load()).most_bytes_of_guests == 256 * 2**20
+
+    for given in (0, 7):
+        monkeypatch.setenv("MAX_BYTES_OF_GUESTS", str(given))
+        assert keeping_rules(Settings.load()).most_bytes_of_guests == given
 
 
 @pytest.mark.spec("SET-11")

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, insert, or_, text
+from sqlalchemy import TextClause, delete, func, insert, or_, text
 from sqlmodel import col, select
 
 from backend.documents.models import Chunk, Document, DocumentBytes, DocumentPage, Postings
 from backend.documents.room import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.errors import NotFound
+from backend.identity.accounts import AccountRepository
 from backend.notifications import notify
 from backend.repository import UserRepository
 
@@ -104,7 +105,7 @@ class DocumentRepository(UserRepository[Document]):
         A failed document with the same bytes is tried again. With the commit every process hears of the work.
 
         Raises:
-            NoRoom: It does not fit what the user, or everybody together, may keep.
+            NoRoom: It does not fit what the user, all guests together, or everybody together may keep.
             TooManyDocuments: The user has as many as one may have.
         """
         if (equal := self.find_equal(file.sha256)) is None:
@@ -187,22 +188,27 @@ class DocumentRepository(UserRepository[Document]):
         return found
 
     def _require_room(self, size: int, rules: KeepingRules) -> None:
-        left = rules.left_of(self.used_bytes())
+        user = AccountRepository(self._scope).find()
+        is_guest = user is None or user.kind == "guest"
+        left = rules.left_of(self.used_bytes(), is_guest=is_guest)
         if left is not None and size > left:
             raise NoRoom(
-                f"The file has {in_words(size)}, and of your {in_words(rules.most_bytes_of_a_user)} there are "
+                f"The file has {in_words(size)}, and of your {in_words(rules.most_of(is_guest=is_guest))} there are "
                 f"{in_words(left)} left. Delete documents for good to make room.",
                 left=left,
             )
-        if (
-            rules.most_bytes
-            and not self._session.execute(
-                text("select has_room_for(:bytes, :most)"), {"bytes": size, "most": rules.most_bytes}
-            ).scalar_one()
-        ):
+        if is_guest and not self._is_room(_GUESTS_HAVE_ROOM, size, rules.most_bytes_of_guests):
+            raise NoRoom(
+                "The documents of all guests together leave no room for this file on the server. Upload a smaller one, "
+                "or ask the server's owner to make room."
+            )
+        if not self._is_room(_HAS_ROOM, size, rules.most_bytes):
             raise NoRoom("This server has no room for the file. Ask its owner to make some.")
         if int(self._session.exec(select(func.count()).select_from(self._mine().subquery())).one()) >= MOST_DOCUMENTS:
             raise TooManyDocuments
+
+    def _is_room(self, statement: TextClause, size: int, most: int) -> bool:
+        return not most or bool(self._session.execute(statement, {"bytes": size, "most": most}).scalar_one())
 
     def _add(self, number: int, file: NewFile, slices: Iterable[bytes], rules: KeepingRules) -> Document:
         now = self._scope.now
@@ -247,6 +253,9 @@ class DocumentRepository(UserRepository[Document]):
         self._written(outcome, document_id=document.id)
         return document
 
+
+_HAS_ROOM = text("select has_room_for(:bytes, :most)")
+_GUESTS_HAVE_ROOM = text("select guests_have_room_for(:bytes, :most)")
 
 _UNREAD: dict[str, Any] = {
     "status": "pending",

@@ -14,13 +14,23 @@ class KeepingRules:
 
     most_bytes_of_a_user: int = 268_435_456
     """0 is no limit."""
+    most_bytes_of_a_guest: int = 0
+    """0 is as many as any user."""
+    most_bytes_of_guests: int = 0
+    """Of all guests together; 0 is no limit."""
     most_bytes: int = 0
     """Of everybody together; 0 is no limit."""
     store_originals: bool = True
 
-    def left_of(self, used: int) -> int | None:
+    def most_of(self, *, is_guest: bool) -> int:
+        """Return how many bytes one user may keep; 0 is no limit."""
+        of_guest = (self.most_bytes_of_a_guest, self.most_bytes_of_guests) if is_guest else ()
+        return min((most for most in (self.most_bytes_of_a_user, *of_guest) if most), default=0)
+
+    def left_of(self, used: int, *, is_guest: bool) -> int | None:
         """Return how many bytes a user who keeps so many may still keep; None where there is no limit."""
-        return max(self.most_bytes_of_a_user - used, 0) if self.most_bytes_of_a_user else None
+        most = self.most_of(is_guest=is_guest)
+        return max(most - used, 0) if most else None
 
 
 class TooManyDocuments(Conflict):
@@ -31,7 +41,7 @@ class TooManyDocuments(Conflict):
 
 
 class NoRoom(DocuTalkError):
-    """The file would pass what may be kept, for the user or for everybody."""
+    """The file would pass what may be kept: by the user, by all guests, or by everybody."""
 
     status = 413
     code = "quota_exceeded"

@@ -76,14 +76,15 @@ class Uploads:
     def __init__(self, operations: Operations, database: Database, limits: UploadLimits, rules: KeepingRules) -> None:
         self._operations = operations
         self._database = database
-        self._limits = limits.within(rules.most_bytes_of_a_user)
+        self._limits = limits
         self._rules = rules
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def accept(self, request: Request, caller: Caller, key: str | None) -> list[DocumentKept]:
         """Keep the files of a request as documents, all of them or, when one is refused for what it is, none."""
         caller.require("write")
-        limits = replace(self._limits, room=partial(self._room, caller))
+        most = self._rules.most_of(is_guest=caller.kind == "guest")
+        limits = replace(self._limits.within(most), room=partial(self._room, caller))
         async with received(request.scope, request.receive, limits) as files:
             # One upload of a user after the other, and the wait is here: in the database it would hold a connection,
             # and end after a few seconds.
@@ -106,7 +107,8 @@ class Uploads:
 
     def _room(self, caller: Caller) -> int | None:
         with self._database.scope(caller.user_id, caller.zone) as scope:
-            return self._rules.left_of(DocumentRepository(scope).used_bytes())
+            used = DocumentRepository(scope).used_bytes()
+        return self._rules.left_of(used, is_guest=caller.kind == "guest")
 
 
 def document_routes(

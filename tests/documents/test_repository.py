@@ -108,7 +108,22 @@ def test_room_is_counted_to_the_byte(database: Database, alice: Caller) -> None:
 
     assert refused.value.members == {"bytes_left": 6}
     assert used == 10
-    assert KeepingRules(most_bytes_of_a_user=0).left_of(10) is None
+    assert KeepingRules(most_bytes_of_a_user=0).left_of(10, is_guest=True) is None
+
+
+@pytest.mark.spec("DOC-27")
+@pytest.mark.parametrize(
+    ("of_a_user", "of_a_guest", "of_guests", "most"),
+    [(0, 0, 0, 0), (9, 0, 0, 9), (9, 5, 0, 5), (5, 9, 0, 5), (0, 9, 5, 5), (0, 0, 5, 5)],
+)
+def test_a_guest_keeps_no_more_than_any_user_or_all_guests(
+    of_a_user: int, of_a_guest: int, of_guests: int, most: int
+) -> None:
+    rules = KeepingRules(
+        most_bytes_of_a_user=of_a_user, most_bytes_of_a_guest=of_a_guest, most_bytes_of_guests=of_guests
+    )
+
+    assert (rules.most_of(is_guest=True), rules.most_of(is_guest=False)) == (most, of_a_user)
 
 
 @pytest.mark.spec("DOC-6")

@@ -15,6 +15,7 @@ from tests.conftest import wait_until
 from tests.documents.conftest import MOST_BYTES, MOST_BYTES_OF_A_USER, Shelf, open_shelf
 from tests.documents.uploading import BOUNDARY, by_hand, form, kept, listed, open_in, posted, sent, told
 
+MEBI = 1024 * 1024
 FIELDS = {
     "id",
     "filename",
@@ -217,6 +218,47 @@ def test_what_everybody_together_keeps_is_limited(shelf: Shelf, reader: httpx.Cl
     with open_shelf(narrow), narrow.reader() as newcomer:
         told(sent(newcomer, ("b.txt", b"b" * 11)), 413, "quota_exceeded")
         assert kept(newcomer, "b.txt", b"b" * 10)["file_size"] == 10
+
+
+def become_a_person(shelf: Shelf, reader: httpx.Client) -> None:
+    shelf.query("update users set kind = 'person' where user_id = %s", shelf.caller(reader).user_id)
+
+
+@pytest.mark.spec("DOC-27")
+def test_a_guest_keeps_less_than_a_person(shelf: Shelf) -> None:
+    small = shelf.but(rules=KeepingRules(most_bytes_of_a_guest=2 * MEBI, most_bytes_of_a_user=MOST_BYTES_OF_A_USER))
+    with open_shelf(small), small.reader() as guest, small.reader() as person:
+        become_a_person(shelf, person)
+        kept(guest, "a.txt", b"a" * MEBI)
+
+        problem = told(sent(guest, ("b.txt", b"b" * (MEBI + 1))), 413, "quota_exceeded")
+        early = by_hand(guest, f"Content-Length: {4 * MEBI}", b"")
+
+        assert kept(guest, "c.txt", b"c" * MEBI)["id"] == 2
+        assert kept(person, "d.txt", b"d" * MOST_BYTES)["id"] == 1
+    assert "of your 2 MiB there are 1 MiB left. Delete" in problem["detail"]
+    assert problem["bytes_left"] == MEBI
+    assert early.startswith(b"HTTP/1.1 413 ")
+    assert (
+        b"larger than 2 MiB, which is the most that is taken. Of the room for your documents 1 MiB are left." in early
+    )
+
+
+@pytest.mark.spec("DOC-27")
+def test_what_all_guests_together_keep_is_limited_and_people_have_room(shelf: Shelf, reader: httpx.Client) -> None:
+    kept(reader, "a.txt", b"a" * 1000)
+    statement = "select sum(file_size)::bigint from documents join users using (user_id) where kind = 'guest'"
+    [(used,)] = shelf.query(statement)
+
+    narrow = shelf.but(rules=KeepingRules(most_bytes_of_guests=used + 10))
+    with open_shelf(narrow), narrow.reader() as guest, narrow.reader() as person:
+        become_a_person(shelf, person)
+        kept(person, "p.txt", b"p" * 1000)
+        problem = told(sent(guest, ("b.txt", b"b" * 11)), 413, "quota_exceeded")
+        assert kept(guest, "b.txt", b"b" * 10)["file_size"] == 10
+        told(sent(guest, ("c.txt", b"c")), 413, "quota_exceeded")
+    assert "all guests together" in problem["detail"]
+    assert "ask the server's owner" in problem["detail"]
 
 
 @pytest.mark.spec("DOC-8")
