@@ -10,10 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend import VERSION
 from backend.agent.choice import OFFLINE_NAME
-from backend.configured import find_postgres, make_database, model_choice
+from backend.configured import find_postgres, keeping_rules, make_database, model_choice
 from backend.database import Database
 from backend.documents.builds import Builds, Due
 from backend.documents.embeddings import current_model
+from backend.documents.room import in_words
 from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
@@ -41,13 +42,14 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
     """Examine what the settings describe: the model, the database and its schema, how the service is reached."""
     yield Finding("version", VERSION)
     model = model_choice(settings).shown
-    yield Finding("model", f"{model}; guests get: {settings.guests}")
+    yield Finding("model", model)
     if model != OFFLINE_NAME and find_spec("litellm") is None:
         yield Finding("litellm", "it is not installed; run `make run` again", is_bad=True)
     provider = model.split("/", 1)[0]
     is_elsewhere = provider == "openai" and settings.openai_base_url is not None
     if provider in KEYED and provider not in model_choice(settings).keys and not is_elsewhere:
         yield Finding("key", f"{model} needs {provider.upper()}_API_KEY", is_bad=True)
+    yield _guests(settings, model)
     yield from _database(settings)
     yield from _reach(settings)
 
@@ -155,6 +157,35 @@ def _why_due(due: Due) -> str:
     if due.is_missing_any:
         return "some passages have no embedding by it"
     return "a user has so many passages that they need an index" if due.is_index_due else ""
+
+
+def _guests(settings: Settings, model: str) -> Finding:
+    """Return the most that all guests together can use in a day."""
+    if settings.guests == "off":
+        return Finding("guests", "no new ones are taken")
+    turns, is_unlimited = settings.guest_model_turns_per_day, False
+    if model == OFFLINE_NAME or settings.guests == "offline":
+        answers = "all answers by the offline model"
+    elif turns:
+        requests = turns * settings.max_steps
+        answers = (
+            f"together at most {turns:,} answers a day by {model}, in at most {requests:,} requests if none has to be "
+            "repeated; then the offline model"
+        )
+    else:
+        is_unlimited = settings.public_url is not None or settings.listens_publicly
+        answers = f"any number of answers a day by {model}; set GUEST_MODEL_TURNS_PER_DAY to what you are ready to pay"
+    per_hour, rules = settings.guests_per_hour, keeping_rules(settings)
+    arrivals = f"at most {per_hour:,}" if per_hour else "any number of"
+    together, each = (
+        f"at most {in_words(most)}" if most else "any amount"
+        for most in (rules.most_bytes_of_guests, rules.most_of(is_guest=True))
+    )
+    return Finding(
+        "guests",
+        f"{answers}; {arrivals} new guests an hour from one address; {together} of documents together, {each} each",
+        is_bad=is_unlimited,
+    )
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:

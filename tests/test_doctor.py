@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -75,6 +76,60 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
 
     assert "database" in told
     assert "hunter2" not in told["database"]
+
+
+@pytest.mark.spec("DOCTOR-4")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "at most 500 answers a day by openai/any, in at most 6,000 requests if none has to be repeated; then the"),
+        ({"guest_model_turns_per_day": 3, "max_steps": 2}, "at most 3 answers a day by openai/any, in at most 6 requ"),
+        (
+            {},
+            "; at most 100 new guests an hour from one address; at most 256 MiB of documents together, at most 32 MiB",
+        ),
+        ({"guests_per_hour": 0}, "; any number of new guests an hour from one address;"),
+        ({"max_bytes_of_guests": 0}, "any amount of documents together, at most 32 MiB each"),
+        ({"guests": "offline"}, "all answers by the offline model; at most 100"),
+        ({"model": "offline", "guest_model_turns_per_day": 0}, "all answers by the offline model; at most 100"),
+        ({"guests": "off"}, "no new ones are taken"),
+        ({"guest_model_turns_per_day": 0}, "any number of answers a day by openai/any; set GUEST_MODEL_TURNS_PER_DAY"),
+    ],
+)
+def test_the_most_that_guests_can_use_is_said(
+    make_settings: Callable[..., Settings], changes: dict[str, Any], said: str
+) -> None:
+    limits = {"guests_per_hour": 100, "guest_model_turns_per_day": 500, "max_bytes_of_guests": None}
+    elsewhere = {"model": "openai/any", "openai_api_key": "key", "database_url": "postgresql://127.0.0.1:1/none"}
+
+    finding = guests_of(make_settings(**(limits | elsewhere | changes)))
+
+    assert said in finding.says
+    assert not finding.is_bad
+
+
+@pytest.mark.spec("DOCTOR-4")
+@pytest.mark.parametrize("where", [{"public_url": "https://docutalk.example.com"}, {"host": "::"}])
+def test_a_model_without_a_limit_is_to_be_mended_where_strangers_come(
+    make_settings: Callable[..., Settings], where: dict[str, str]
+) -> None:
+    elsewhere = {"openai_api_key": "key", "database_url": "postgresql://127.0.0.1:1/none", **where}
+
+    unlimited, limited, offline = (
+        guests_of(make_settings(**elsewhere, **changes))
+        for changes in (
+            {"guest_model_turns_per_day": 0},
+            {"guest_model_turns_per_day": 1},
+            {"guest_model_turns_per_day": 0, "guests": "offline"},
+        )
+    )
+
+    assert (unlimited.is_bad, limited.is_bad, offline.is_bad) == (True, False, False)
+    assert "set GUEST_MODEL_TURNS_PER_DAY" in unlimited.says
+
+
+def guests_of(settings: Settings) -> Finding:
+    return next(finding for finding in examine_here(settings) if finding.name == "guests")
 
 
 @pytest.mark.spec("DOCTOR-2")

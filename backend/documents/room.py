@@ -53,10 +53,11 @@ class NoRoom(DocuTalkError):
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes as a person says it: exactly below a KiB, then in KiB or MiB, rounded down."""
+    """Return a number of bytes as a person says it: exactly below a KiB, then in KiB, MiB or GiB, rounded down."""
     if size < 1024:
         return f"{size:,} bytes"
     if size < 1024 * 1024:
         return f"{size // 1024:,} KiB"
-    whole, rest = divmod(size * 10 // (1024 * 1024), 10)
-    return f"{whole:,}.{rest} MiB" if rest else f"{whole:,} MiB"
+    unit, name = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
+    whole, rest = divmod(size * 10 // unit, 10)
+    return f"{whole:,}.{rest} {name}" if rest else f"{whole:,} {name}"

@@ -136,6 +136,9 @@ def test_a_guest_keeps_no_more_than_any_user_or_all_guests(
         (26_214_400, "25 MiB"),
         (26_214_399, "24.9 MiB"),
         (268_435_456, "256 MiB"),
+        (1_073_741_823, "1,023.9 MiB"),
+        (1_073_741_824, "1 GiB"),
+        (27_055_206_400, "25.1 GiB"),
     ],
 )
 def test_sizes_are_said_as_people_say_them(size: int, said: str) -> None:
