@@ -7,7 +7,8 @@ The rules of the house, where English leaves a choice:
 - "Friday" is the first Friday after today: said on a Friday, it is a week ahead. "This Friday" may be today.
 - "Next Friday" is the Friday of the next calendar week, whenever it is said, as is "Friday next week".
 - "At 5" is 5 PM: 1 to 7 without AM, PM or a leading zero are in the afternoon, 8 to 12 as they stand.
-- A time without a day is the next such time to come. A named day keeps its time, even one that has passed.
+- A time without a day is the next such time to come; of a task that has a day, that time on its day. A named day keeps
+  its time, even one that has passed.
 - "Morning" is 9 AM, "afternoon" 3 PM, "evening" 6 PM and "night" 8 PM; where that has passed today, it is the
   end of today.
 - "December 1" is the next one, and today counts. "12/1/2026" has the month first, "1.12.2026" the day.
@@ -58,14 +59,14 @@ class Due:
         return _is_end_of_day(self.at)
 
 
-def understand(words: str, *, now: datetime, zone: ZoneInfo) -> Due:
+def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = None) -> Due:
     """Resolve English words or an ISO 8601 date, as said at `now` (aware) by somebody in `zone`.
 
-    A time with an offset is taken exactly; a date in the past is fine. Raises DueNotUnderstood for everything
-    else and for years outside 1970 to 2200.
+    A time alone is a time of `day`; without one it is the next such time. A time with an offset is taken exactly; a
+    date in the past is fine. Raises DueNotUnderstood for everything else and for years outside 1970 to 2200.
     """
     try:
-        at = _resolve(_plain(words), now.astimezone(zone), zone)
+        at = _resolve(_plain(words), now.astimezone(zone), zone, day)
     except (ValueError, OverflowError):  # A date that no calendar has: February 30, or the year 12000.
         at = None
     if at is None or at.year not in YEARS:
@@ -169,13 +170,15 @@ def _plain(words: str) -> str:
     return text
 
 
-def _resolve(text: str, now: datetime, zone: ZoneInfo) -> datetime | None:
+def _resolve(text: str, now: datetime, zone: ZoneInfo, day_of_time: date | None) -> datetime | None:
     """Return the moment that the plain text means, or None; `now` is local."""
     if _EXACT.fullmatch(text):
         exact = datetime.fromisoformat(text.upper())
         return exact.astimezone(zone) if exact.tzinfo else _settle(exact, zone)
     text, clock, part = _cut_time(text)
     text = _TRAIL.sub("", " " + _LEAD.sub("", f"{text} ").rstrip()).strip()
+    if (clock or part) and not text and day_of_time:
+        return _settle(datetime.combine(day_of_time, _time_of_day(clock, part)), zone)
     if clock or part:
         return _at_time(text, _time_of_day(clock, part), now, zone, vague=clock is None)
     if text == "now":

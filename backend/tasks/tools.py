@@ -1,6 +1,6 @@
 """The tools over tasks."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -10,6 +10,7 @@ from backend.errors import InvalidInput
 from backend.operations.tool import tool
 from backend.plain_text import ONE_LINE
 from backend.tasks.dates import understand
+from backend.tasks.models import Task
 from backend.tasks.repository import Status, TaskFilter, TaskRepository
 from backend.tasks.schemas import (
     Cursor,
@@ -102,13 +103,15 @@ def update_task(
 ) -> TaskChanged:
     """Change a task's title, description, due date, priority or tags; what is not given stays.
 
-    `due` "none" takes the due date away. Use it when the user renames, reschedules or details a task; complete_task
-    marks it as done.
+    `due` "none" takes the due date away; a time alone keeps its day. Use it when the user renames, reschedules or
+    details a task; complete_task marks it as done.
     """
-    changes = _changes(scope, title=title, description=description, due=due, priority=priority, tags=tags)
+    repository = TaskRepository(scope)
+    given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
+    changes = _changes(repository.get(task_id, lock=True), given, scope)
     if not changes:
         raise InvalidInput("Nothing to change was given. Give a title, description, due, priority or tags.")
-    return TaskChanged.by("updated", TaskRepository(scope).change(task_id, **changes), scope.zone)
+    return TaskChanged.by("updated", repository.change(task_id, **changes), scope.zone)
 
 
 @tool(title="Complete a task", writes=True)
@@ -145,7 +148,8 @@ def edit_task(
     """Change any field of a task, completed among them: what REST's PATCH does."""
     repository = TaskRepository(scope)
     task = repository.get(task_id, lock=True)
-    if changes := _changes(scope, title=title, description=description, due=due, priority=priority, tags=tags):
+    given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
+    if changes := _changes(task, given, scope):
         task = repository.change(task_id, **changes)
     if completed is not None:
         task = repository.complete(task_id) if completed else repository.reopen(task_id)
@@ -155,16 +159,17 @@ def edit_task(
 TASK_TOOLS = (add_task, list_tasks, get_task, update_task, complete_task, delete_task)
 
 
-def _moment(words: str | None, scope: Scope) -> datetime | None:
+def _moment(words: str | None, scope: Scope, day: date | None = None) -> datetime | None:
     if words is None or words.strip().lower() in CLEARED:
         return None
-    return understand(words, now=scope.now, zone=scope.zone).at
+    return understand(words, now=scope.now, zone=scope.zone, day=day).at
 
 
-def _changes(scope: Scope, **given: Any) -> dict[str, Any]:
+def _changes(task: Task, given: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    """Return the fields of a task that change; a time alone is one of the task's own day."""
     changes = {name: value for name, value in given.items() if value is not None}
     if "due" in changes:
-        changes["due"] = _moment(changes["due"], scope)
+        changes["due"] = _moment(changes["due"], scope, task.due and task.due.astimezone(scope.zone).date())
     if "tags" in changes:
         changes["tags"] = list(dict.fromkeys(changes["tags"]))
     return changes

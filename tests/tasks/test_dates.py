@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -150,6 +150,19 @@ def test_a_time_without_a_day_is_the_next_to_come() -> None:
     assert said("at 5", NOW.replace(hour=18)) == "2026-11-19 17:00"
     assert said("noon", NOW.replace(hour=12)) == "2026-11-19 12:00"
     assert said("today at 5", NOW.replace(hour=18)) == "2026-11-18 17:00"
+
+
+@pytest.mark.spec("DUE-5")
+def test_a_time_alone_belongs_to_the_day_that_is_given() -> None:
+    def of_day(words: str) -> str:
+        due = understand(words, now=NOW.replace(hour=18), zone=BERLIN, day=date(2026, 12, 5))
+        return f"{due.at:%Y-%m-%d %H:%M}"
+
+    assert of_day("at 5") == "2026-12-05 17:00"
+    assert of_day("morning") == "2026-12-05 09:00"
+    assert of_day("tomorrow at 5") == "2026-11-19 17:00"
+    assert of_day("today") == "2026-11-18 23:59"
+    assert of_day("in 2 hours") == "2026-11-18 20:00"
 
 
 @pytest.mark.spec("DUE-6")

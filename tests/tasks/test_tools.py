@@ -1,6 +1,9 @@
 """The task tools, through the one door."""
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -8,7 +11,16 @@ from backend.errors import InvalidInput
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
 from backend.tasks.repository import TaskNotFound, TooManyTasks
-from backend.tasks.tools import TASK_TOOLS, add_task, complete_task, delete_task, get_task, list_tasks, update_task
+from backend.tasks.tools import (
+    TASK_TOOLS,
+    add_task,
+    complete_task,
+    delete_task,
+    edit_task,
+    get_task,
+    list_tasks,
+    update_task,
+)
 from tests.conftest import query
 
 
@@ -90,6 +102,52 @@ def test_an_update_changes_what_is_given(operations: Operations, alice: Caller) 
     assert told["version"] == 2
     with pytest.raises(InvalidInput, match="Nothing to change"):
         operations.perform(update_task, {"task_id": 1}, alice)
+
+
+@pytest.mark.spec("TASK-30")
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        ("2 PM", "2031-03-04T14:00:00+01:00"),
+        ("at 2", "2031-03-04T14:00:00+01:00"),
+        ("17:30", "2031-03-04T17:30:00+01:00"),
+        ("noon", "2031-03-04T12:00:00+01:00"),
+        ("in the evening", "2031-03-04T18:00:00+01:00"),
+        ("2031-03-05 2 PM", "2031-03-05T14:00:00+01:00"),
+        ("2031-03-05", "2031-03-05T23:59:00+01:00"),
+    ],
+)
+@pytest.mark.parametrize("tool", [update_task, edit_task])
+def test_a_time_alone_keeps_the_day_of_the_task(
+    operations: Operations, alice: Caller, tool: Any, words: str, at: str
+) -> None:
+    operations.perform(add_task, {"title": "Meet Bo", "due": "2031-03-04 15:00"}, alice)
+
+    assert operations.perform(tool, {"task_id": 1, "due": words}, alice).result["due"] == at
+
+
+@pytest.mark.spec("TASK-30")
+def test_a_time_alone_keeps_the_day_that_the_user_sees(
+    operations: Operations, new_caller: Callable[..., Caller]
+) -> None:
+    late = new_caller(zone=ZoneInfo("America/Los_Angeles"))
+    operations.perform(add_task, {"title": "Meet Bo", "due": "2031-03-04 23:30"}, late)
+
+    told = operations.perform(update_task, {"task_id": 1, "due": "8 PM"}, late).result
+
+    assert told["due"] == "2031-03-04T20:00:00-08:00"
+
+
+@pytest.mark.spec("TASK-30")
+def test_a_task_without_a_day_gets_the_next_such_time(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "Meet Bo"}, alice)
+
+    told = operations.perform(update_task, {"task_id": 1, "due": "2 PM"}, alice).result
+
+    now = datetime.now(alice.zone)
+    ahead = datetime.fromisoformat(told["due"]) - now
+    assert timedelta(0) < ahead <= timedelta(hours=25)
+    assert told["due_understood"].endswith("at 2:00 PM")
 
 
 @pytest.mark.spec("TASK-6")
