@@ -20,13 +20,20 @@ from agents.usage import Usage
 from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
+from backend.agent import offline_dates as dates
 from backend.agent import offline_patterns as said
+from backend.agent import offline_selection as selection
 from backend.agent.offline_documents import Call, Librarian, Plan, Result, Rule, ruled
 from backend.mcp_server.server import QUOTED
 
+Fields = dict[str, Any]
 Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
 Turn = tuple[str, dict[str, Result]]
+MOST_AT_ONCE = 100
+"""Tasks that one message may change; more would not fit into the responses of one turn."""
+MOST_PAGES = 5
+"""Pages of tasks that are looked through."""
 
 
 def _key(name: object, arguments: object) -> str:
@@ -48,7 +55,12 @@ def _data(text: str) -> Result:
         data = json.loads(text.removeprefix(QUOTED))
     except (ValueError, RecursionError):
         data = None
-    return data if isinstance(data, dict) else _clean(text)[:500] or "The tool gave no answer."
+    if isinstance(data, dict):
+        return data
+    sentence = _clean(text)[:500]
+    for for_models, for_people in said.FOR_MODELS:
+        sentence = re.sub(for_models, for_people, sentence)
+    return sentence or "The tool gave no answer."
 
 
 def _turns(items: list[Any]) -> list[Turn]:
@@ -76,84 +88,113 @@ def _rule(clause: str) -> Rule:
     return "say", said.UNSURE, None
 
 
+def _hidden(line: str) -> str:
+    """Return a line without its bullet, with straight quotes, and with what is quoted hidden from every pattern."""
+    words = _clean(said.BULLET.sub("", line, count=1).translate(said.STRAIGHT))
+    return said.QUOTES.sub(lambda quoted: quoted[0].translate(said.HIDE), words)
+
+
 def _clauses(text: str) -> list[str]:
-    """Cut a message where a new command starts, but neither inside a new task's title nor after "don't"."""
+    """Cut a message where a new command starts, but neither inside a new task's title nor after "don't".
+
+    "Extract the action items from a file and add them as tasks" is one wish.
+    """
     first, *rest = said.CUT.split(text)
     clauses = [first]
     for cut, piece in zip(rest[::2], rest[1::2], strict=True):
         command = said.NO_VERB if ": " in clauses[-1] else said.COMMAND
         title = not command.match(piece) and _rule(clauses[-1])[0] == "add"
-        if (title or said.DONT.match(clauses[-1])) and cut.strip()[-1] not in ".!?;":
+        one_wish = said.EXTRACTS.match(clauses[-1]) and said.AS_TASKS.fullmatch(piece.rstrip(" .!?"))
+        if one_wish or ((title or said.DONT.match(clauses[-1])) and cut.strip()[-1] not in ".!?;"):
             clauses[-1] += cut + piece
         else:
             clauses.append(piece)
-    return list(dict.fromkeys(clause.strip(" ,;.!?") for clause in clauses if clause.strip(" ,;.!")))
+    cleaned = [said.COURTESY.sub("", clause.strip(" ,;.!?")) for clause in clauses]
+    return list(dict.fromkeys(clause for clause in cleaned if clause))
 
 
-def _level(words: str) -> str:
-    found = re.search("medium|normal|low|no", words.lower())
-    return {"normal": "medium", "no": "none"}.get(found[0], found[0]) if found else "high"
+def _parts(text: str) -> list[str]:
+    """Return the tasks that a text lists; none where it is not clear where one ends."""
+    if ";" in text:
+        return text.split(";")
+    parts = re.split(r",(?! *\d{4}\b) *", text)
+    if len(parts) > 1 and parts[-1].startswith("and "):
+        return [*parts[:-1], parts[-1].removeprefix("and ")]
+    first, *more = parts[-1].split(" and ", maxsplit=1)
+    if not more:
+        return parts
+    listed = [*parts[:-1], first, *more]
+    lengths = [len(part.split()) for part in listed]
+    # "Buy mac and cheese" is one task, "milk and eggs" are two.
+    are_clear = min(lengths[-2:]) > 1 or max(lengths) == 1
+    return listed if are_clear and (len(parts) > 1 or " and " not in more[0]) else []
 
 
-def _details(text: str) -> tuple[str, dict[str, Any]]:
+def _details(text: str) -> tuple[str, Fields]:
     """Take due date, priority and tags off the ends of a text."""
-    fields: dict[str, Any] = {}
-    while match := next((match for tail in said.TAILS if (match := tail.search(text))), None):
-        text, name = text[: match.start()], str(match.lastgroup)
-        if name == "tags":
-            fields["tags"] = [match[name].lstrip("#"), *fields.get("tags", [])]
+    fields: Fields = {}
+    while True:
+        if match := next((match for tail in said.TAILS if (match := tail.search(text))), None):
+            text, name = text[: match.start()], str(match.lastgroup)
+            if name == "tags":
+                fields["tags"] = [*_tags(match[name]), *fields.get("tags", [])]
+            else:
+                fields.setdefault("priority", selection.level_of(match["priority"]))
+        elif "due" not in fields and (cut := dates.cut_due(text)):
+            text, fields["due"] = cut
         else:
-            fields.setdefault(name, _level(match[name]) if name == "priority" else match[name])
-    if "due" not in fields and (leading := said.LEADING.match(text)):
-        text, fields["due"] = text[leading.end() :], leading["when"]
+            break
+    if "due" not in fields and (cut := dates.cut_leading_due(text)):
+        text, fields["due"] = cut
     return text, fields
+
+
+def _tags(words: str) -> list[str]:
+    return [word.strip("#") for word in re.split(r"[\s,&]+|\band\b", words) if word.strip("#")]
+
+
+def _new_task(text: str) -> tuple[Fields, list[dates.Doubt]]:
+    """Return the arguments of add_task as they are best understood, and what in them is doubtful."""
+    rest, fields = _details(text)
+    rest = said.LINK.sub("", said.ON_LIST.sub("", rest), count=1)
+    found = dates.doubts(rest, says_due="due" not in fields)
+    unsure = [doubt for doubt in found if not doubt.is_name]
+    if len(unsure) == 1 and unsure[0].due and "due" not in fields:
+        rest = f"{rest[: unsure[0].start].rstrip(' ,;:(')} {rest[unsure[0].end :].lstrip(' ,;:)')}"
+        fields["due"] = unsure[0].due
+        rest = said.LINK.sub("", rest, count=1)
+    return {"title": _title(rest), **fields}, found
+
+
+def _why(doubt: dates.Doubt) -> str:
+    sentence = said.REPEATED if doubt.repeats else said.PERHAPS_DUE if doubt.due else said.DOUBTFUL
+    return sentence.format(_shown(doubt.words))
+
+
+def _shown(text: str) -> str:
+    return text.translate(said.SHOW)
 
 
 def _title(text: str, *, capital: bool = True) -> str:
     """Return a quoted text as it stands, other words with a capital first."""
     text = text.strip(" ,.;:!?-")
     if quoted := said.VERBATIM.fullmatch(text):
-        return quoted[2].translate(said.SHOW).strip()
-    return (text[:1].upper() + text[1:] if capital else text).translate(said.SHOW)
+        return _shown(quoted[2]).strip()
+    return _shown(text[:1].upper() + text[1:] if capital else text)
 
 
-def _ids(text: str) -> list[int]:
-    """Return the numbers of the tasks that a text names; none when it describes a task."""
-    words = re.sub(r"#(?=\d)", "task ", re.sub(r"[,&()]", " ", text.lower())).split()
-    numbers = said.NUMBERS | {word: int(word) for word in words if re.fullmatch("[0-9]{1,18}", word)}
-    if all(word in numbers or word in said.STOP or word in {"number", "no."} for word in words):
-        return [numbers[w] for w in words if w in numbers and (w != "one" or "task one" in " ".join(words))]
-    return [int(first[1])] if (first := said.TASK_NUMBER.match(" ".join(words))) else []
-
-
-def _words(text: object) -> list[str]:
-    return [w for w in re.findall(r"\w+", str(text).translate(said.SHOW).lower()) if w not in said.STOP]
-
-
-def _matches(text: str, tasks: list[Task]) -> list[Task]:
-    """Return the tasks of that title, else those whose titles have all its words, give or take endings."""
-
-    def has(title: list[str], word: str) -> bool:
-        stem = word if len(word) < 5 else word[: max(4, len(word) - 3)]
-        return any(token.startswith(stem) or (len(token) > 2 and word.startswith(token)) for token in title)
-
-    words, titles = _words(text), [(task, _words(task.get("title"))) for task in tasks]
-    exact = [task for task, title in titles if title == words]
-    return exact or [task for task, title in titles if all(has(title, word) for word in words)]
-
-
-def _told(task: Task, state: str = "") -> str:
+def _described(task: Task, state: str = "") -> str:
     due, rank, tags = task.get("due_understood") or task.get("due"), task.get("priority"), task.get("tags")
-    told = [f'ask {task["id"]}: "{_clean(task.get("title"))}"', "completed" if task.get("completed") else state]
-    told += [f"due {due}" if due else "", f"{rank} priority" if rank in ("low", "medium", "high") else ""]
-    told += [f"#{tag}" for tag in tags] if isinstance(tags, list) else []
-    told += [f'with the note "{_clean(task["description"])[:100]}"' if task.get("description") else ""]
-    return _clean(", ".join(filter(None, told)))
+    parts = [f'"{_clean(task.get("title"))}"', "completed" if task.get("completed") else state]
+    parts += [f"due {due}" if due else "", f"{rank} priority" if rank in ("low", "medium", "high") else ""]
+    parts += [f"#{tag}" for tag in tags] if isinstance(tags, list) else []
+    parts += [f'with the note "{_clean(task["description"])[:100]}"' if task.get("description") else ""]
+    return _clean(", ".join(filter(None, parts)))
 
 
 def _lines(tasks: list[Task]) -> str:
-    # Not "3. …": a page that renders Markdown would count such lines anew.
-    return "".join(f"\n- T{_told(task)}" for task in tasks)
+    # Not "3. …": a page that renders Markdown would count such lines from 1.
+    return "".join(f"\n- Task {task['id']}: {_described(task)}" for task in tasks)
 
 
 def _tasks(result: Result) -> list[Task]:
@@ -175,10 +216,13 @@ class _Mind(Librarian):
         """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
         if len(turn[0]) > said.LONGEST_MESSAGE:
             return said.TOO_LONG
-        words = _clean(said.NEW_LINE.sub("; ", turn[0].strip()).translate(said.STRAIGHT))
-        words = said.QUOTES.sub(lambda quoted: quoted[0].translate(said.HIDE), words)
+        written = [line for line in turn[0].splitlines() if line.strip()]
+        lines = [line for line in map(_hidden, written) if line]
+        words = "; ".join(lines)
         follow, self.follow = self.follow, None
         if follow and (plan := follow(words.strip(" .!?"))):
+            return self._run(plan, turn, tools)
+        if len(lines) > 1 and (plan := self._listed(lines, [bool(said.BULLET.match(line)) for line in written])):
             return self._run(plan, turn, tools)
         answers, pending = list[str](), list[Call]()
         clauses = _clauses(words)
@@ -191,6 +235,8 @@ class _Mind(Librarian):
         for clause, (name, detail, match) in rules:
             if pending and said.EARLIER.match(clause):
                 break
+            if (name, detail) == ("say", said.UNSURE) and len(rules) == 1 and "?" not in words:
+                return self._perhaps([clause])
             outcome = detail if name == "say" else self._run(getattr(self, name)(match, detail), turn, tools)
             if isinstance(outcome, str):
                 answers.append(outcome)
@@ -231,126 +277,308 @@ class _Mind(Librarian):
         self.follow = lambda words: answered(words) if _rule(words)[1] == said.UNSURE else None
         return question
 
-    def _confirm(self, question: str, act: Act, tasks: list[Task]) -> str:
+    def _confirm(self, question: str, act: Act, tasks: list[Task], tool: str) -> str:
         self.named, ids = tasks, [task["id"] for task in tasks]
-        self.follow = lambda words: act(ids) if said.YES.fullmatch(words) else None
+        self.follow = lambda words: act(ids) if said.YES[tool].fullmatch(words) else None
         return f'{question} Say "yes" to go on.{_lines(tasks)}'
+
+    def _offer(self, question: str, calls: list[Call]) -> str:
+        """Ask whether to add tasks; the question has a place for "this task"."""
+        self.follow = lambda words: self._each(calls) if said.YES["add_task"].fullmatch(words) else None
+        these = "this task" if len(calls) == 1 else f"these {len(calls)} tasks"
+        return question.replace("{}", these) + "".join(f"\n- {_described(arguments)}" for _, arguments in calls)
 
     def _each(self, calls: list[Call]) -> Plan:
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in _tasks(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
         for result in results:
-            told = [f"{said.DONE[tool]} t{_told(task, state)}." for task in _tasks(result)]
+            told = [f"{said.DONE[tool]} task {task['id']}: {_described(task, state)}." for task in _tasks(result)]
             lines += told or [said.NO_TASK.sub(said.THERE_IS_NONE, str(result))]
         return "\n".join(lines)
 
-    def _for(self, tool: str, fields: dict[str, Any], ids: list[int]) -> Plan:
+    def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
 
-    def _wanted(self, text: str) -> Generator[list[Call], list[Result], tuple[list[Task], str, bool]]:
-        """List the tasks that a text asks for, with words for what was asked and whether there are more."""
-        found = {name: match[1] for name, row in said.FILTERS.items() if (match := row.search(text))}
-        wanted = {"status": next((status for status in ("pending", "completed") if status in found), "all")}
-        if "due_before" in found and "completed" not in found:
-            wanted |= {"status": "pending", "due_before": said.LATE.sub("now", found["due_before"])}
-        wanted |= {name: _title(found[name], capital=False) for name in ("tag", "query") if name in found}
-        level = _level(found["rank"]) if "rank" in found else ""
-        (page,) = yield [("list_tasks", wanted)]
-        due = wanted.get("due_before", "")
-        told = ["overdue" if due == "now" else wanted["status"].replace("all", ""), f"{level}-priority" * bool(level)]
-        told += ["tasks", f"due by {due}" if due not in {"", "now"} else ""]
-        told += [f'{said.ASKED[name]} "{wanted[name]}"' for name in said.ASKED if name in wanted]
-        tasks = [task for task in _tasks(page) if level in ("", task.get("priority"))]
-        return tasks, " ".join(filter(None, told)), isinstance(page, dict) and bool(page.get("next_cursor"))
+    def _tagged(self, tags: list[str], fields: Fields, ids: list[int]) -> Plan:
+        """Update tasks, whose tags stay and get others beside them."""
+        results = yield [("get_task", {"task_id": number}) for number in ids]
+        calls: list[Call] = []
+        for task in (task for result in results for task in _tasks(result)):
+            there = task.get("tags")
+            kept = [*map(str, there)] if isinstance(there, list) else []
+            calls.append(("update_task", {"task_id": task["id"], **fields, "tags": list(dict.fromkeys(kept + tags))}))
+        missing = [said.NO_TASK.sub(said.THERE_IS_NONE, result) for result in results if isinstance(result, str)]
+        updated = (yield from self._each(calls)) if calls else ""
+        return "\n".join(filter(None, [updated, *missing]))
 
-    def _on(self, text: str, act: Act, among: list[Task] | None = None, *, sure: object = True) -> Plan:
-        """Act on the tasks that a text means: by number, by "it" and the like, or by title."""
-        text = said.OFF_LIST.sub("", text).strip()
+    def _pages(self, filters: Fields) -> Generator[list[Call], list[Result], tuple[list[Task], bool]]:
+        """List the tasks of the first pages, and whether there are more."""
+        (page,) = yield [("list_tasks", filters)]
+        tasks = _tasks(page)
+        for _ in range(MOST_PAGES - 1):
+            cursor = page.get("next_cursor") if isinstance(page, dict) else None
+            if not cursor:
+                return tasks, False
+            (page,) = yield [("list_tasks", {**filters, "limit": 100, "cursor": str(cursor)})]
+            tasks += _tasks(page)
+        return tasks, isinstance(page, dict) and bool(page.get("next_cursor"))
+
+    def _on(self, text: str, act: Act, tool: str, among: list[Task] | None = None, *, sure: bool = True) -> Plan:
+        """Act on the tasks that a text means: by number, by "it" and the like, by title, or all of a kind.
+
+        What a text names beyond that is never ignored: then nothing is done, and the answer says so.
+        """
+        text = said.OFF_LIST.sub("", said.HARMLESS.sub("", text)).strip(" ,")
         known = among or self.named
-        ids = [task["id"] for task in known] if said.THEM.fullmatch(text) else _ids(text)
         if said.UNLESS.match(text):
             return said.UNLIKE
+        are_known = said.THEM.fullmatch(text) or (among and text.lower() in {"all", "all of them", "everything"})
+        ids = [task["id"] for task in known] if are_known else selection.numbers_in(text)
         if ids and (not among or {*ids} <= {task["id"] for task in among}):
             return (yield from act(ids))
         if nth := said.NTH_ONE.fullmatch(text):
             found = known[said.NTHS[nth[1].lower()] :][:1]
-        elif among or not _words(text) or said.IT.fullmatch(text):
-            found = known if said.IT.fullmatch(text) else _matches(text, known)
+        elif said.IT.fullmatch(text) or are_known:
+            found = known
+        elif among:
+            found, _ = selection.matching(text, among)
+        elif said.A_TASK.search(text):
+            return said.LEFT_OVER.format(_shown(text))
+        elif said.SEVERAL.match(text):
+            return (yield from self._on_all(text, act, tool))
+        elif not selection.words_of(text):
+            found = []
         else:
-            for wanted in ({"query": max(_words(text), key=len)}, {}):
-                (page,) = yield [("list_tasks", wanted)]
-                if found := _matches(text, _tasks(page)):
-                    break
-            else:
-                return f'No task of yours matches "{_title(text, capital=False)}".'
-            if not sure and len(found) == 1 and _words(found[0].get("title")) != _words(text):
-                return self._confirm("Do you mean this task?", act, found)
+            return (yield from self._on_title(text, act, tool, sure=sure))
         if len(found) == 1:
             return (yield from act([found[0]["id"]]))
         question = f"Which of these do you mean?{_lines(found)}" if found else said.WHICH
-        return self._ask(question, lambda words: self._on(words, act, found or among))
+        return self._ask(question, lambda words: self._on(words, act, tool, found or among))
+
+    def _on_title(self, text: str, act: Act, tool: str, *, sure: bool) -> Plan:
+        """Act on the one task whose title has the words; ask where it could be another."""
+        tasks: list[Task] = []
+        for filters in ({"query": max(selection.words_of(text), key=len)}, {}):
+            tasks, more = yield from self._pages(filters)
+            if more:
+                return said.TOO_MANY
+            found, same = selection.matching(text, tasks)
+            if found:
+                break
+        else:
+            found, same = selection.matching(selection.without_dates(text), tasks)[0], False
+            if not found:
+                return f'No task of yours matches "{_title(text, capital=False)}".'
+            sure = False
+        if len(found) > 1:
+            return self._ask(
+                f"Which of these do you mean?{_lines(found)}", lambda words: self._on(words, act, tool, found)
+            )
+        if selection.words_of(found[0].get("title")) != selection.words_of(text) and (
+            not sure or (tool == "delete_task" and not same)
+        ):
+            return self._confirm("Do you mean this task?", act, found, tool)
+        return (yield from act([found[0]["id"]]))
+
+    def _on_all(self, text: str, act: Act, tool: str) -> Plan:
+        """Act on all tasks of a kind, after a yes; what is completed may be deleted at once."""
+        wanted = selection.wanted(text)
+        if wanted.unclear:
+            return said.UNCLEAR.format(_shown(wanted.unclear.strip()))
+        if wanted.filters.get("due_before", "now") != "now":
+            return said.BY_DATE
+        tasks, more = yield from self._pages(wanted.filters)
+        tasks = [task for task in tasks if wanted.keeps(task)]
+        if tool == "complete_task":
+            tasks = [task for task in tasks if not task.get("completed")]
+        if not tasks:
+            return f"You have no {wanted.rendered()}."
+        if more or len(tasks) > MOST_AT_ONCE:
+            return said.TOO_MANY
+        if tool == "delete_task" and wanted == selection.Wanted(filters={"status": "completed"}):
+            return (yield from act([task["id"] for task in tasks]))
+        these = "all of these" if len(tasks) > 1 else "this"
+        return self._confirm(f"Shall I {said.VERBS[tool]} {these}?", act, tasks, tool)
 
     def act(self, match: re.Match[str], tool: str) -> Plan:
-        """Complete, delete or tell: one, several, or all of a kind; all there are only after a yes."""
-        act = partial(self._for, tool, {})
-        if not said.EVERY.fullmatch(match["t"]):
-            sure = tool != "delete_task" or said.SAYS_TASK.search(match["t"])
-            return (yield from self._on(match["t"], act, sure=sure))
-        tasks, words, _ = yield from self._wanted(match["t"])
-        tasks = [task for task in tasks if tool != "complete_task" or not task.get("completed")]
-        if not tasks or words != "tasks":
-            return (yield from act([task["id"] for task in tasks])) if tasks else f"You have no {words}."
-        these = "all of these" if len(tasks) > 1 else "this"
-        return self._confirm(f"Shall I {tool.split('_')[0]} {these}?", act, tasks)
+        """Complete, delete or show: one, several, or all of a kind."""
+        sure = tool != "delete_task" or bool(said.SAYS_TASK.search(match["t"]))
+        text = match["t"].strip()
+        if not text and len(self.named) == 1:
+            text = "it"
+        return self._on(text, partial(self._for, tool, {}), tool, sure=sure)
 
-    def add(self, match: re.Match[str], title: str) -> Plan:
-        """Add a task, or several; the title may have been asked for."""
-        found, calls = match.groupdict(default=""), list[Call]()
-        text = ", ".join(filter(None, (said.ON_LIST.sub("", title or found["t"]), *map(found.get, ("rank", "when")))))
-        for part in re.split(r",? and |[,;] *", text) if "many" in found else [text]:
-            rest, fields = _details(part)
-            if title := _title(said.LINK.sub("", rest, count=1)):
-                calls.append(("add_task", {"title": title, **fields}))
+    def add(self, match: re.Match[str], _: str) -> Plan:
+        """Add a task, or several."""
+        found = match.groupdict(default="")
+        if said.A_TASK.search(match[0]):
+            return _says(said.NOT_NEW)
+        text = said.ON_LIST.sub("", found["t"])
+        parts = _parts(text.strip(" :,-")) if "many" in found else [text]
+        more = [words for words in map(found.get, ("rank", "when")) if words]
+        return self._add([", ".join([part, *more]) for part in parts]) if parts else _says(said.WHICH_PARTS)
+
+    def _listed(self, lines: list[str], bulleted: list[bool]) -> Plan | None:
+        """Return the plan for a message in lines that lists tasks: each line is one, whatever it says."""
+        if said.MANY.fullmatch(lines[0]):
+            return self._add(lines[1:]) if len({*bulleted[1:]}) == 1 else _says(said.WHICH_PARTS)
+        if all(bulleted) and all(_rule(line)[1] == said.UNSURE for line in lines):
+            return _says(self._perhaps(lines))
+        return None
+
+    def _add(self, texts: list[str], known: Fields | None = None) -> Plan:
+        """Add tasks, unless a date or a repetition in one of them is not understood: then ask."""
+        calls, found, fields = list[Call](), list[dates.Doubt](), dict(known or {})
+        for text in texts:
+            if said.A_TASK.search(text):
+                return said.NOT_NEW
+            arguments, doubts = _new_task(text)
+            title = arguments.pop("title")
+            found += doubts
+            if title:
+                calls.append(("add_task", {"title": title, **fields, **arguments}))
             elif calls:
-                calls[-1][1].update(fields)
-        if calls:
-            return (yield from self._each(calls))
-        return self._ask("What should the task say?", partial(self.add, match))
+                calls[-1][1].update(arguments)
+            else:
+                fields |= arguments
+        if not calls:
+            return self._ask("What should the task say?", lambda words: self._add([words], fields))
+        if unsure := [doubt for doubt in found if not doubt.is_name]:
+            return self._offer(" ".join([*dict.fromkeys(map(_why, unsure)), said.INSTEAD]), calls)
+        names = [said.AS_A_NAME.format(re.sub("(?i)^(?:the|an?) ", "", doubt.words)) for doubt in found]
+        return " ".join([(yield from self._each(calls)), *names])
+
+    def _perhaps(self, texts: list[str]) -> str:
+        """Offer to add words that are no command as tasks, where they are a list or have a date."""
+        read = [_new_task(text) for text in texts]
+        is_task = len(texts) > 1 or ("due" in read[0][0] and not read[0][1])
+        if not is_task or any(not arguments["title"] for arguments, _ in read):
+            return said.UNSURE
+        if any(said.A_TASK.search(text) for text in texts):
+            return said.UNSURE
+        unsure = [_why(doubt) for _, doubts in read for doubt in doubts if not doubt.is_name]
+        return self._offer(
+            " ".join([*dict.fromkeys(unsure), said.IS_IT_A_TASK]), [("add_task", new) for new, _ in read]
+        )
 
     def clear(self, match: re.Match[str], _: str) -> Plan:
         """Take a due date, priority or description away."""
         name = said.FIELDS.get(match["field"].lower(), match["field"].lower())
-        return self._on(match["t"], partial(self._for, "update_task", {name: "none" if name == "priority" else ""}))
+        act = partial(self._for, "update_task", {name: "none" if name == "priority" else ""})
+        return self._on(match["t"], act, "update_task")
+
+    def tag(self, match: re.Match[str], _: str) -> Plan:
+        """Add tags to those that a task has."""
+        tags = [tag.lower() for tag in _tags(match["tags"])]
+        if not tags or any(tag in said.STOP for tag in tags):
+            return _says(said.WHICH_TAGS)
+        return self._on(match["t"], partial(self._tagged, tags, {}), "update_task")
+
+    def amend(self, match: re.Match[str], field: str) -> Plan:
+        """Give a task a priority or a due date: "Add high priority to task 1"."""
+        value = selection.level_of(match["v"])
+        if field == "due" and not (value := dates.whole_due(match["v"])):
+            return _says(said.NOT_A_DATE.format(_shown(match["v"])))
+        return self._on(match["t"], partial(self._for, "update_task", {field: value}), "update_task")
 
     def change(self, match: re.Match[str], _: str) -> Plan:
         """Change a task's title, due date, priority, description or tags."""
-        text, fields = _details(re.sub("^its ", "it ", match["t"]))
-        of = said.FIELD_OF.match(text := re.sub("(?i) (?:to )?be$", "", text))
-        text, value = text[of.end() :] if of else text, ""
-        if split := said.VALUE.fullmatch(text) or (None if fields else said.NUMBER_VALUE.fullmatch(text)):
-            text, value = split[1], split[2]
-        its = said.ITS_FIELD.search(text)
-        text = text[: its.start()] if its else text
-        name = (of or its or {"field": "title"})["field"].lower()
-        if value and (name == "priority" or re.fullmatch("(?i)high|medium|low|urgent|important", value)):
-            fields["priority"] = _level(value)
-        elif value and name.startswith("tag"):
-            fields["tags"] = [tag.strip("# ") for tag in re.split(",| and ", value)]
-        elif value and not (of or its or said.RENAMES.match(match[0]) or said.VERBATIM.fullmatch(value.strip())):
-            return said.WHAT
+        text = re.sub("^its ", "it ", match["t"])
+        renames = re.match("(?i)rename", match[0]) is not None
+        target, name, value = _target(text, numbered=renames)
+        if value.lower() in {"to", "as", "into", "with"}:
+            return _says(said.WHAT)
+        if value and (renames or name in {"title", "description", "tags"}):
+            return self._set(target, name or "title", value)
+        if value and name in {"", "due"} and (due := dates.whole_due(value)):
+            return self._on(said.MOVED.sub("", target), partial(self._for, "update_task", {"due": due}), "update_task")
+        return self._change(text, may_rename=said.RENAMES.match(match[0]) is not None)
+
+    def _change(self, text: str, *, may_rename: bool) -> Plan:
+        """Change what stands at the end of a text, several fields in any order among it."""
+        text, fields = _details(text)
+        text = said.MOVED.sub("", re.sub("(?i) (?:to )?be$", "", text))
+        target, name, value = _target(text, numbered=not fields)
+        dated = dates.doubts(value or ("" if fields else target))
+        if value and (name == "priority" or said.LEVEL.fullmatch(value)):
+            fields["priority"] = selection.level_of(value)
+        elif said.VERBATIM.fullmatch(value.strip()):
+            fields["title"] = _title(value)
+        elif value and may_rename and name in {"", "title"}:
+            if dated and dated[0].words == value.strip():
+                return _says(said.NOT_A_DATE.format(_shown(value)))
+            if dated or "due" in fields:
+                return _says(said.DATE_OR_TITLE.format(_shown(dated[0].words if dated else fields["due"])))
+            if not fields:
+                return self._set(target, "title", value)
+            fields["title"] = _title(value)
         elif value:
-            fields[said.FIELDS.get(name, name)] = _title(value)
-        return (yield from self._on(text, partial(self._for, "update_task", fields))) if fields else said.WHAT
+            return _says(said.NOT_A_DATE.format(_shown(value)) if name == "due" or dated else said.WHAT)
+        if not fields:
+            return _says(said.NOT_A_DATE.format(_shown(dated[-1].words)) if dated else said.WHAT)
+        tags = fields.pop("tags", [])
+        act = partial(self._tagged, tags, fields) if tags else partial(self._for, "update_task", fields)
+        return self._on(target, act, "update_task")
+
+    def _set(self, target: str, name: str, value: str) -> Plan:
+        """Set a field whose value stands in the user's own words up to the end: a title, a description or tags."""
+        if name == "tags":
+            return self._on(target, partial(self._for, "update_task", {"tags": _tags(value)}), "update_task")
+        is_sure = selection.numbers_in(target) or said.IT.fullmatch(target) or said.VERBATIM.fullmatch(value.strip())
+        if not is_sure and re.search(r"(?i) (?:to|as|into) ", value):
+            return _says(said.WHICH_TITLE)
+        return self._on(target, partial(self._for, "update_task", {name: _title(value)}), "update_task")
 
     def show(self, match: re.Match[str], _: str) -> Plan:
-        """List or count tasks."""
-        self.named, words, more = yield from self._wanted(match[0])
+        """List or count tasks, or show some by their numbers."""
+        if ids := selection.numbers_in(said.SHOW_THEM.sub("", match[0], count=1)):
+            return (yield from self._for("get_task", {}, ids))
+        wanted = selection.wanted(match[0], is_question=True)
+        if wanted.unclear:
+            return said.UNCLEAR.format(_shown(wanted.unclear.strip()))
+        if wanted.level or wanted.words:
+            tasks, more = yield from self._pages(wanted.filters)
+        else:
+            (page,) = yield [("list_tasks", wanted.filters)]
+            tasks, more = _tasks(page), isinstance(page, dict) and bool(page.get("next_cursor"))
+        self.named, words = [task for task in tasks if wanted.keeps(task)], _shown(wanted.rendered())
         if not self.named:
-            return said.NO_TASKS if words == "tasks" else f"You have no {words}."
+            return said.NO_TASKS if wanted.is_all else f"You have no {words}."
+        if re.search(r"(?i)\bfirst\b", match[0]):
+            self.named.sort(key=_urgency)
         lines = "" if re.match("(?i)how many|count", match[0]) else _lines(self.named)
-        total = f"You have {'at least ' * more}{len(self.named)} {words.replace('tasks', 'task', len(self.named) == 1)}"
+        words = words if len(self.named) != 1 else words.replace("tasks", "task", 1)
+        total = f"You have {'at least ' * more}{len(self.named)} {words}"
         return f"{total}:{lines}" + "\n\nThere are more; ask for fewer at a time." * more if lines else f"{total}."
+
+
+def _says(sentence: str) -> Plan:
+    """Return the plan that only says a sentence."""
+    yield from ()
+    return sentence
+
+
+def _target(text: str, *, numbered: bool) -> tuple[str, str, str]:
+    """Return what a change is made to, the field that it names and the value: "task 1", "title" and "Buy tea"."""
+    of = said.FIELD_OF.match(text)
+    rest = text[of.end() :] if of else text
+    split = said.VALUE.fullmatch(rest) or (said.NUMBER_VALUE.fullmatch(rest) if numbered else None)
+    target, value = (split[1], split[2]) if split else (rest, "")
+    its = None if of else said.ITS_FIELD.search(target)
+    return target[: its.start()] if its else target, _field_of(of or its), value
+
+
+def _field_of(found: re.Match[str] | None) -> str:
+    """Return the field that the words name, or nothing."""
+    name = found["field"].lower() if found else ""
+    return "tags" if name.startswith("tag") else said.FIELDS.get(name, name)
+
+
+def _urgency(task: Task) -> tuple[bool, str, int]:
+    ranks = ["high", "medium", "low"]
+    rank = task.get("priority")
+    return not task.get("due"), str(task.get("due") or ""), ranks.index(rank) if rank in ranks else len(ranks)
 
 
 def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call]:

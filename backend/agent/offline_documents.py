@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from backend.agent import offline_patterns as said
+from backend.agent import offline_selection as selection
 from backend.agent.offline_quotes import content_of, quoted, quotes
 from backend.runs.citations import Passage, passages_in
 
@@ -37,6 +38,7 @@ OPENED = "I quote only the beginning. Ask me what you want to know, or look at t
 NO_SUMMARY = "I can't summarize: I am the offline rules model. But I can quote how it begins."
 NO_DELETE = "I can't delete documents. The page can, and so can DELETE /api/documents with the document's number."
 UPLOAD = "I can't take files here. Upload them on the page, or with POST /api/documents."
+HAS_THEM = "Its {} on your list already"
 NO_ACTIONS = 'I found no tasks in it. I look for lines such as "TODO: …" and for lists under a heading such as "To do".'
 ASK_WHICH = 'Which document do you mean? Say its number, for example "open document 3".'
 MORE_HELP = """
@@ -52,6 +54,15 @@ def _re(pattern: str) -> re.Pattern[str]:
 _DOCUMENTS = r"(?:documents|files|pdfs|uploads)"
 _ONE = (r"(?!.*\b(?:tasks?|to-?dos?)$|.*\btasks? )(?P<d>(?:(?:the|my|this|that) )?(?:document\b.{0,120}"
         r"|(?:file|pdf)(?: (?:number )?#?\d+)?)|\S.{0,120}\.(?:pdf|docx|pptx|xlsx|csv|html?|md|txt))")
+_FILE = (r"(?P<d>(?:(?:the|my|this|that) )?(?:document\b.{0,120}?|(?:file|pdf)(?: (?:number )?#?\d+)?)"
+         r"|\S.{0,120}?\.(?:pdf|docx|pptx|xlsx|csv|html?|md|txt))")
+_MAKE = r"(?:add|create|make|extract|get|pull|take|generate|collect|gather|identify|import|copy|write|build|draft"
+_SOME = r"(?: (?:out|all|any|every|the|some|my|an?|new|open|of))*"
+_ITEMS = r"(?:(?:task|to-?do|check) ?lists?|tasks?|to-?dos?|to-?do items|action (?:items?|points?)|actions|next steps)"
+# What the wish to extract may end with: "… and add them as tasks", "… to my list".
+_ADD_THEM = (r"(?:,? (?:and |then |and then )?(?:add|create|make|put|turn|save|write|note)\b.*"
+             r"|,? (?:as|to|into|on|onto|in) (?:my |the |new )*(?:tasks?|to-?dos?|list|task list|to-?do list"
+             r"|reminders?))?")
 RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("list_documents", "",
      rf"(?:(?:list|show|display|see|view|count)(?: me)? )?(?:all )?(?:of )?(?:my|the|our) (?:uploaded )?{_DOCUMENTS}"
@@ -62,10 +73,15 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"(?: for| about| on| containing| mentioning| with)? (?P<q>.+)"),
     ("search", "",
      rf"(?:search|look|find)(?: for)? (?P<q>.+?) (?:in|inside|within|through) (?:all )?(?:my |the )?{_DOCUMENTS}"),
+    ("make_tasks", "", rf"{_MAKE}|find|list|show|what are)(?: me)?{_SOME} {_ITEMS} (?:that are )?(?:out of|from|of"
+                       rf"|in) {_FILE}{_ADD_THEM}"),
+    ("make_tasks", "", rf"(?:what|which) {_ITEMS} (?:are|are there) in {_FILE}{_ADD_THEM}"),
+    ("make_tasks", "", rf"{_MAKE})(?: me)?{_SOME} {_ITEMS} (?:out of|from) (?P<d>\S.{{0,120}}?){_ADD_THEM}"),
     ("make_tasks", "",
-     r"(?:add|create|make|extract|get|pull|take)(?: me)?(?: all| the| some)*(?: new)? (?:tasks|to-?dos|action items)"
-     rf" (?:out of|from|of|in) {_ONE}"),
-    ("make_tasks", "", rf"turn {_ONE.replace('$', ' into')} into (?:tasks|to-?dos|a (?:task|to-?do) list)"),
+     rf"(?:read|open|go through|scan|process|look (?:at|through|into)|check|search"
+     rf"|take) {_FILE},? (?:and )?(?:then )?{_MAKE}|list|put)"
+     rf"\b.*\b(?:{_ITEMS}|list|them|it).*"),
+    ("make_tasks", "", r"turn (?P<d>\S.{0,120}?) into (?:tasks|to-?dos|an? (?:task|to-?do) list)"),
     ("open", NO_SUMMARY,
      rf"(?:summari[sz]e|sum up|(?:give me |write )?an? (?:short |brief )?(?:summary|overview) (?:of|about)) {_ONE}"),
     ("say", NO_DELETE,
@@ -79,7 +95,7 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
 ))
 _ASKS = _re(r"(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|should|may|must|has"
             r"|have|had|will|would|in (?:what|which)|tell me|explain|describe|according to|give me|list|name)\b.*")
-_OF_DOCUMENTS = _re(r".*\b(?:documents?|pdfs?|files?|according to)\b")
+_OF_DOCUMENTS = _re(r".*\b(?:documents?|pdfs?|files?|according to|\w+\.(?:pdf|docx|pptx|xlsx|csv|html?|md|txt))\b")
 _OF_TASKS = _re(r".*\b(?:tasks?|to-?dos?|remind(?:er)?s?|my list|docutalk|you|your)\b")
 _NO_NAME = _re(r"\b(?<!\.)(?:the|my|this|that|document|file|pdf|called|named)\b(?!\.)")
 # fmt: on
@@ -126,7 +142,8 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
         return detail in (said.UNSURE, said.BEYOND, said.QUESTION)
     if name == "show" or detail == said.NO_ORDER:
         # "What is pending?" is about tasks; of "What is the next step after a leak?" the rules know but a word.
-        return bool(_OF_DOCUMENTS.match(words)) or (not said.SAYS_TASK.search(words) and bool(content_of(words)))
+        is_more = bool(selection.wanted(words, is_question=True).words)
+        return bool(_OF_DOCUMENTS.match(words)) or (not said.SAYS_TASK.search(words) and is_more)
     return name == "add" and is_question and bool(re.match(r"(?i)(?:have|has|must|should|need|ought)\b", words))
 
 
@@ -193,8 +210,9 @@ class Librarian:
         if isinstance(result, str):
             return result
         if not (tasks := _rows(result, "tasks")):
-            return NO_ACTIONS
-        self.follow = lambda words: self._made(number) if said.YES.fullmatch(words) else None
+            made = result.get("made_before")
+            return (yield from self._had(number, made)) if isinstance(made, int) and made > 0 else NO_ACTIONS
+        self.follow = lambda words: self._made(number) if said.YES["add_task"].fullmatch(words) else None
         these = f"these {len(tasks)} tasks" if len(tasks) > 1 else "this task"
         return f'Shall I add {these}? Say "yes" to go on.' + "".join(map(_task, tasks))
 
@@ -204,6 +222,16 @@ class Librarian:
             return result
         tasks = _rows(result, "tasks")
         return f"Added {len(tasks)} task{'s' * (len(tasks) != 1)}:" + "".join(map(_task, tasks))
+
+    def _had(self, document_id: int, count: int) -> Plan:
+        """Say that a document's tasks are on the list, and their numbers where all of them are found."""
+        (result,) = yield [("list_tasks", {"status": "all"})]
+        rows = _rows(result, "tasks") if isinstance(result, dict) else []
+        numbers = [
+            str(row["id"]) for row in rows if row.get("document_id") == document_id and isinstance(row.get("id"), int)
+        ]
+        sentence = HAS_THEM.format(f"{count} tasks are" if count != 1 else "one task is")
+        return f"{sentence}: {', '.join(numbers)}." if len(numbers) == count else f"{sentence}."
 
     def _number(self, text: str) -> Generator[list[Call], list[Result], int | str]:
         """Return the number of the document that a text means, or the question which one that is."""
@@ -244,5 +272,6 @@ def _listed(document: dict[str, Any]) -> str:
 
 def _task(task: dict[str, Any]) -> str:
     number = f"Task {task['task_id']}: " if isinstance(task.get("task_id"), int) else ""
+    due = f", due {_clean(task['due_understood'])}" if task.get("due_understood") else ""
     page = f" (page {task['page_number']})" if isinstance(task.get("page_number"), int) else ""
-    return f'\n- {number}"{_clean(task.get("title"))}"{page}'
+    return f'\n- {number}"{_clean(task.get("title"))}"{due}{page}'

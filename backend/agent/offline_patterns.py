@@ -34,18 +34,81 @@ UNSURE = (
 )
 TOO_MUCH = "That is too much at once for the offline rules model. Please say it in several messages."
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
-NO_UNDO = "I can't undo a change or reopen a completed task. I can add it again if you tell me its title."
+NO_UNDO = (
+    "I can't undo a change or reopen a completed task by message yet, so I changed nothing. To reopen a task, clear "
+    'its checkbox under "Completed" in the task list of the page; a program can use PATCH /api/tasks/{id}. A deleted '
+    "task I can add again if you say its title."
+)
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
 PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
 WISH = 'I only keep tasks. Say "Add a task to …" to note that, or say which task you mean, as in "Complete task 2".'
 QUESTION = "I can't answer such questions and changed nothing. Ask for example \"What's pending?\""
+BY_DATE = (
+    'I can\'t choose the tasks to change by their date, so I changed nothing. Ask for example "What is due tomorrow?", '
+    "then name them by number."
+)
+LEFT_OVER = (
+    'I understood only part of "{}", so I changed nothing. Please name the tasks alone, as in "Complete task 3".'
+)
+UNCLEAR = (
+    'I did not understand "{}" there, so I did nothing. Ask for example "Show my pending tasks tagged work" or "What '
+    'is due this week?"'
+)
+NOT_A_DATE = (
+    'I did not understand "{}" as a date, so I changed nothing. Say it another way, as in "Move task 2 to December 15 '
+    'at 5pm".'
+)
+DATE_OR_TITLE = (
+    'I am not sure whether "{}" is a date or part of the title, so I changed nothing. Say "Rename task 1 to …" for a '
+    'title, or "Move task 1 to …" for a date.'
+)
+WHICH_TITLE = "I am not sure where the new title begins, so I changed nothing. Please put it in quotes."
+WHICH_TAGS = (
+    'I did not understand these tags, so I changed nothing. Say for example "Add tags home and work to task 2".'
+)
+NOT_NEW = (
+    'I added nothing, because that names a task that you have, or a field of one. Say for example "Move task 2 to '
+    'Friday", "Add tag home to task 2" or "Make task 2 urgent", or put the title of a new task in quotes.'
+)
+NO_THEM = (
+    'I added nothing, because I need the words of the task. Say for example "Add a task to call Ida" or "Create tasks '
+    'from document 2".'
+)
+DOUBTFUL = 'I did not understand "{}" as a date.'
+PERHAPS_DUE = 'I am not sure whether "{}" is the due date.'
+REPEATED = 'I understood "{}" as a repetition, and tasks do not repeat yet.'
+INSTEAD = (
+    'I added nothing yet. Say it another way, as in "Add a task to pay rent on December 15 at 5pm", or say "yes" to '
+    "add exactly {}:"
+)
+AS_A_NAME = 'I took "{}" as part of the title, not as a date.'
+WHICH_PARTS = (
+    "I am not sure where one task ends and the next begins, so I added nothing. Please put each task on a line of its "
+    "own."
+)
+IS_IT_A_TASK = 'I did not understand that as a command. Say "yes" to add {}:'
+TOO_MANY = (
+    "Those are too many tasks to change or look through at once, so I changed nothing. Please name them by number."
+)
 NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
-LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER}
+LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
 # No such change is made when another clause of the message is lost.
-CHANGES = {"delete_task", "complete_task", "change", "clear"}
+CHANGES = {"delete_task", "complete_task", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
 WHICH = "Which task do you mean? Say its number or a word from its title."
+# Sentences of our own tools that are written for models; what is left of them is for people.
+FOR_MODELS = (
+    (r" Call [a-z]+_[a-z_]+\b[^.]*\.", ""),
+    (r" Tell the user, and try again in a moment\.", " Try again in a moment."),
+    (r" Tell the user [^.]*\.", ""),
+    (r" [a-z]+_[a-z_]+ takes: [^.]*\.", ""),
+    (r"\b(title|description|due): String should have", r"The \1 should have"),
+    (
+        r"a document was read in this turn, and only the user may ask for changes, not a document\.",
+        "a document was read for this message. Please say what to change in a message of its own.",
+    ),
+)
 ASKED = {"tag": "tagged", "query": "matching"}
 MAY_NOT_READ = "This access may not read tasks."
 MAY_NOT_CHANGE = "This access may read tasks but not change them, so I changed nothing."
@@ -54,6 +117,7 @@ NO_TASKS = 'You have no tasks yet. Say "Add a task to …", with what you want t
 # fmt: off
 DONE = {"add_task": "Added", "update_task": "Updated", "complete_task": "Completed", "delete_task": "Deleted",
         "get_task": "This is"}
+VERBS = {"update_task": "change", "complete_task": "complete", "delete_task": "delete", "get_task": "show"}
 
 # Dates, priorities and the fields of a task.
 _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
@@ -93,15 +157,32 @@ _THIS_TASK = (rf"(?:(?:(?:the|my|all|off|of|for|{_FIELD}) )*(?:{_TASK}|completed
               r"|#[0-9]|[0-9]+(?= as\b| to\b|,| and\b|$)|(?:that|this)(?: one| task| as\b|$))"
               r"|the .{1,60} (?:task|one)\b|[\U000f0020-\U000f007e])")
 _UNLESS = (r"\b(?:if|unless|except|excluding|but|other than|not|never|almost|nearly|half|when(?:ever)?|once(?!$)"
-           r"|until|while|as soon as|provided|(?<!the )(?<!due )(?<!my )(?<!tasks )(?:after|before))\b")
-_NO_VERB = (rf"(?:(?:add|create|remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
+           r"|until|while|as soon as|provided|besides|apart from|aside from|minus|without|leave|leaving|keep|keeping"
+           r"|rather than|(?<!the )(?<!due )(?<!my )(?<!tasks )(?:after|before))\b")
+_NO_VERB = (r"(?:(?:add|create)\b(?! (?:me )?(?:all (?:of )?)?(?:them|these|those|it|this|that|everything|each)\b"
+            r"(?! task))"
+            rf"|(?:remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
             rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
 _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
 _WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
          r"|help me(?: to)?|i (?:need|have) to|i must)")
-_POLITE = (r"(?:(?:please|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|docutalk|well|actually|go ahead and"
+_POLITE = (r"(?:(?:please|pls|plz|kindly|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|docutalk|well"
+           r"|actually|oops|whoops|wait|sorry|hmm|oh|ah|go ahead and"
            rf"|{_WISH})[,!:]* +)+(?=\S)")
 _QUESTION = r"(?:should|have|must|need|ought|did|do|does|may|shall|will|would|why) (?:i|you|we|he|she|they|it|the)\b"
+_ITEMS = r"(?:tasks?|to-?dos?|action (?:items?|points?)|actions|next steps)"
+_THEM = r"(?:all (?:of )?)?(?:them|these|those|it|this|that|everything|each(?: one)?)(?: all)?(?![\w'])(?! task)"
+# A task that is there, by its number. "A task 3 days from now" is none.
+_A_TASK = (r"(?:\btasks? (?:number |no\.? |nr\.? )?#?[0-9]{1,9}\b(?! ?(?:%|am\b|pm\b|:[0-9]|/|minutes?|hours?|days?"
+           r"|weeks?|months?|years?))"
+           r"|\b(?:to|on|for|of|from) (?:#[0-9]+|(?:the )?tasks? (?:one|two|three|four|five|six|seven|eight|nine"
+           r"|ten)\b)"
+           r"|\b(?:number [0-9]+ task|[0-9]+(?:st|nd|rd|th) task)\b)")
+_TAG = r"#?[^\W\d][\w-]*"
+_TAG_WORDS = r"[#\w-]+(?:(?:,? and |, ?| & | )[#\w-]+){0,5}"
+_SOME_TASK = r"(?:tasks? .+|#[0-9].*|(?:it|that|this|them|both|these|those)\b.*|the .+|my .+|all .+|every .+)"
+_UNDONE = (r"(?:not (?:yet )?(?:\w+ )?(?:done|completed?|finished)|(?:un|in)-?(?:done|finished|completed?)|pending|open"
+           r"|active|to-?do|outstanding|(?:in )?progress)")
 _HEAD = (rf"(?:{_COMMAND}|{_VERB}\b|what|which|how|show|list|who|help|hi\b|hello|i (?:need|have|finished)\b|don't"
          r"|tell me)")
 # Begins where a run of separators begins: tried at each of them, a long run would take quadratic time.
@@ -114,7 +195,7 @@ def _re(pattern: str) -> re.Pattern[str]:
 
 # Characters and quotes.
 BLANK = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\U000f0000-\U0010ffff\s]+")
-NEW_LINE = re.compile(r"\s*\n[\s*•-]*")
+BULLET = re.compile(r"\s*(?:[-*\u2022\u2013+]|\d{1,2}[.)]|\[[ x]?\])\s+")
 STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u201e", "''\"\"\"")
 QUOTES = re.compile(r"\"[^\"]{1,500}\"|(?<!\w)'(?:[^']|(?<=\w)'(?=\w)){1,500}'(?!\w)")
 HIDE = {code: code + 0xF0000 for code in range(0x20, 0x7F)}
@@ -125,45 +206,88 @@ VERBATIM = re.compile(r"([\U000f0022\U000f0027])([^ -~]*)\1")
 CUT = _re(rf"([.!?;]+ +|,? +(?:and|then|also|but|plus|&)(?: then| also)? +|, *)(?=(?:{_POLITE})?{_HEAD})")
 POLITE, COMMAND, NO_VERB, DONT = _re(_POLITE), _re(_COMMAND), _re(_NO_VERB), _re(r"(?:don't|do not|never)\b")
 TAILS = (
-    _re(rf"{_START}(?:(?:with )?(?:tagged|tags?)(?: as| with)?:? |(?=#))(?P<tags>#?[^\W\d][\w-]*)$"),
+    _re(rf"{_START}(?:with )?(?:the )?(?:tagged|tags?)(?: as| with)?:? "
+        rf"(?P<tags>{_TAG}(?:(?:,| and|, and) {_TAG}){{0,9}})$"),
+    _re(rf"{_START}(?P<tags>#[^\W\d][\w-]*)$"),
     _re(rf"{_START}(?:(?:with|at|as|to|is|it's|of) )?(?:an? )?(?P<priority>{_RANK})[\s).!]*$"),
-    _re(rf"{_START}{_LEAD}?(?<!every )(?<!each )(?<!last )(?P<due>{_WHEN})[\s).!]*$"),
 )
-LEADING = _re(rf"[\s,]*{_LEAD}?{_WHEN}(?: *[,:;]|(?= (?:to|called|named|that)\b)|$)")
 LINK = _re(r"[\s:,;-]*(?:(?:to|for|called|named|titled|that says|saying|about|that)(?![\w'])[\s:]*)?")
-ON_LIST = _re(rf"(?:^|\s+)(?:to|on|onto|in) (?:my|the) (?:[\w-]+ ){{0,2}}(?:list|{_TASK})(?=\s*(?:$|[:,]))")
+ON_LIST = _re(r"(?:(?:,| and)(?: then)? (?:add|put) (?:it|this|that))?(?:^|\s+)(?:to|on|onto|in) (?:my|the) "
+              rf"(?:[\w-]+ ){{0,2}}(?:list|{_TASK})(?=\s*(?:$|[:,]))")
 OFF_LIST = _re(rf" (?:from|off|on|in) (?:my|the) (?:[\w-]+ ){{0,2}}(?:list|{_TASK})$")
+COURTESY = _re(r"(?:(?:(?<!\bsay)(?<!\bsaying)[\s,;]+(?:please|pls|plz|kindly)"
+               r"|[,;]\s*(?:thanks|thank you|thx|will you|would you))[\s.!?]*)+$")
+HARMLESS = _re(r"(?:[\s,]+(?:for me|if you (?:can|could|would)|now|right now|right away|too|as well|already|also"
+               r"|for good))+[\s.!?]*$")
+MOVED = _re(r" (?:back|forward|forwards|out|ahead|over|again)$")
 VALUE = _re(r"(.+?)(?: (?:to be|to|as|into|with) |\s*(?:->|:|=)\s*)(.+)")
+LEVEL = _re(r"high|medium|low|normal|urgent|important|none")
 NUMBER_VALUE = _re(r"((?:task )?#?[0-9]+),? (.+)")
 FIELD_OF = _re(rf"(?:the )?(?P<field>{_FIELD}) (?:of|for|on|in|to) ")
 ITS_FIELD = _re(rf"(?:'s)? (?:the )?(?P<field>{_FIELD})\s*$")
-IT = _re(r"(?:its?|them|those|these|both|(?:that|this)(?: one| task)?"
-         r"|the (?:(?:last|latest|previous|same|new) )?(?:one|task))?")
-THEM = _re(r"(?:(?:all|both)(?: of)? )?(?:them|those|these|both|all|the two)(?: tasks| ones)?")
+IT = _re(r"(?:its?|(?:that|this)(?: one| task)?|the (?:(?:last|latest|previous|same|new) )?(?:one|task))")
+THEM = _re(r"(?:(?:all|both)(?: of)? )?(?:them|those|these|both|the two)(?: tasks| ones)?(?: all| both)?")
 NTH_ONE = _re(r"(?:the )?(1st|2nd|3rd|4th|first|second|third|fourth|last)(?: one| task)?")
-EVERY = _re(r"\s*(?=.*\b(?:all|every|everything|each|tasks|to-?dos|items|ones|list)\b|(?:the |my )?"
-            rf"(?:{_DONE}|overdue)$)(?:(?:all|every|everything|each|of|the|my|whole|entire|that are|which are|{_DONE}"
-            rf"|pending|open|overdue|urgent|(?:high|medium|low)[- ]priority|{_TASK}|items?|ones?|list)(?: |$))+"
-            rf"(?:{_LEAD}?{_WHEN}|#[^\W\d][\w-]*|(?:tagged|about|containing) .{{1,60}})?")
-TASK_NUMBER = _re(rf"(?:(?:the|my) )?task (?:number )?([0-9]{{1,18}})(?![\w.'-])(?!.*(?: and |\b{_FIELD}\b))")
+SEVERAL = _re(r".*\b(?:all|every|everything|each|any|anything|tasks|to-?dos|reminders|items|ones|list)\b"
+              rf"|(?:the |my )?(?:{_DONE}|overdue)$")
+A_TASK = _re(_A_TASK)
 EARLIER = _re(r".*\b(?:its?|them|those|these|that|this|both|last|first|second|third)\b")
 UNLESS = _re(rf".*{_UNLESS}")
 RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
 NO_TASK = _re(r"task ([0-9]+) does not exist\b.*")
-LATE = _re("^(?:overdue|late)$")
-YES = _re(r"(?:(?:yes|yep|yeah|y|sure|confirm|do it|go ahead|ok|okay|please|delete|complete|all|them|it|of)"
-          r"(?:[\s,.!]+|$))+")
-FILTERS = {
-    "pending": _re(rf"\b({_OPEN})\b"),
-    "completed": _re(rf"\b({_DONE}|finish)\b"),
-    "due_before": _re(rf"\b(overdue|late|{_WHEN})"),
-    "tag": _re(r"(?:#|\btag(?:ged)? (?:as |with )?)([^\W\d][\w-]*)"),
-    "query": _re(r"(?:\b(?:about|containing|matching|named|called|with the word)|^search(?: for)?|^find|^look for) "
-                 r"(?!.* (?:about|containing|matching|named|called) )(.+)"),
-    "rank": _re(r"\b(urgent|important|(?:high|medium|low|top)[- ]priority)"),
-}
-STOP = {"a", "an", "the", "my", "to", "of", "for", "and", "or", "about", "called", "named", "task", "tasks", "todo",
-        "one", "with", "that", "this", "is", "in", "on", "at"}
+MANY = _re(rf"(?:{_POLITE})?(?:add|create|make|new|here are|put)(?: me)?(?: these| the following| some| my| all(?: of)?"
+           r"| \w+)??(?: new)? (?:tasks|to-?dos|things|reminders|items)\b"
+           r"(?: (?:to|on|onto) (?:my|the) (?:[\w-]+ ){0,2}(?:list|tasks))?(?: for me)?(?: please)? *[:.]?")
+# One wish: "Extract the action items from X and add them as tasks".
+EXTRACTS = _re(rf"(?:{_POLITE})?(?:extract|pull|find|get|take|list|show|read|open|go through|scan|look|search|check"
+               r"|collect|gather|identify|process|analy[sz]e|summari[sz]e)\b")
+AS_TASKS = _re(rf"(?:{_POLITE})?(?:(?:add|put|save|turn|make|create|write|note)\b(?: down)?(?: me)? {_THEM}.*"
+               rf"|(?:create|make|add)(?: the| some| new| all)* {_ITEMS}(?: (?:from|of|for|out of) (?:it|me"
+               rf"|{_THEM}))?)")
+_AGREED = (r"(?:yes|yep|yeah|yup|y|sure|confirm|confirmed|do it|do so|go ahead|ok|okay|please|correct|right|exactly"
+           r"|all|both|it|of|them|these|those|this|that|tasks?)")
+YES = {tool: _re(rf"(?:(?:{_AGREED}|{verbs})(?:[\s,.!]+|$))+") for tool, verbs in (
+    ("add_task", r"add|create|(?:as|to) (?:my |the )?(?:new )?(?:tasks?|list|task list)"),
+    # Not "cancel" and "clear", which may take the wish back.
+    ("delete_task", "delete|remove|erase|trash"),
+    ("complete_task", _COMPLETE),
+    ("update_task", "change|update|move|set"),
+)}
+SHOW_THEM = _re(r"(?:show|list|find|view|see|get|open|display|read|give|look for|search)(?: me| for)? ")
+# What a question or a selection asks for. What remains of it when these and FILLER are taken out is looked for.
+QUERY = _re(r"\b(?:with(?= .+ in (?:the|its|their) (?:title|name|description))|with the words?|about|containing"
+            r"|matching"
+            r"|mentioning|including|named|called|that (?:have|has|contains?|mentions?|says?"
+            r"|includes?))(?: the words?)? (?!.* (?:about|containing|matching|named|called) )"
+            r"(?P<query>.+?)(?: in (?:it|them|(?:its|their|the) (?:title|name|description)s?))?[\s.!?]*$")
+TAGGED = _re(r"(?:#|\b(?:with |have |has )?(?:the )?tag(?:s|ged)? (?:as |with )?#?)(?P<tag>[^\W\d][\w-]*)")
+OF_RANK = _re(r"\b(?:urgent|important|critical|(?:with |of |at )?(?:an? )?(?:high|highest|top|medium|normal|low|lowest"
+              r"|no)[- ]priority|priority(?: is|:)? (?:high|medium|low|none))\b")
+OVERDUE = _re(r"\b(?:overdue|late)\b")
+TO_DO = _re(rf"\b(?:{_OPEN}|(?:have|need|got|want|left) to (?:still )?(?:do|finish|complete|get done|work on"
+            rf"|accomplish)"
+            r"|(?:should|must|can|do) i (?:still )?(?:do|finish|complete|work(?: on)?|start(?: with)?|tackle)"
+            r"|to finish|to complete)\b")
+WAS_DONE = _re(rf"\b(?:{_DONE}|finish|ticked off|checked off)\b")
+CONDITION = _re(r"\b(?:or|except|without|but|not|between|since|besides|than|unless|if)\b")
+SAYS_WHEN = _re(r"(?:today|tomorrow|tonight|yesterday|mon|tues|wednes|thurs|fri|satur|sun)(?:day)?(?:'s)?"
+                r"|(?:early|late)|(?:morning|afternoon|evening|night|noon|week|weekend|month)(?:ly|'s)?|next|this|last"
+                r"|daily|\d+(?::\d\d)?(?:am|pm)")
+FILLER = frozenset(re.findall(r"\S+", """
+    a all also an and any are each entire every everything from have i in is item items just list lists me mine my
+    of off on one ones our own please reminder reminders task tasks that the there these those to-do to-dos todo
+    todos which whole"""))
+# Words of a question beyond these, which say nothing about the tasks.
+ASKING = frozenset(re.findall(r"\S+", """
+    again agenda am anything as at be been before by can check coming could count currently did display do does
+    doing due else find first for get give got had happening has hello hey hi how i'd i'll i'm i've it let look
+    many might more most much must need next now ok okay out overview planned plate print read right s say schedule
+    scheduled search see should show so some still summary tell thank thanks that's them then there's they thing
+    things this to today's up us view want was we what what's whats when where who will with would yet you your"""))
+NUMBERED = {"task", "tasks", "todo", "todos", "to-do", "to-dos", "reminder", "reminders", "item", "items", "number",
+            "numbers", "no", "no.", "nr", "nr.", "id", "ids"}
+STOP = {"a", "an", "both", "the", "my", "to", "of", "for", "and", "or", "about", "called", "named", "task", "tasks",
+        "todo", "one", "with", "that", "this", "is", "in", "on", "at"}
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 FIELDS = {"name": "title", "note": "description", "notes": "description", "date": "due", "due date": "due",
           "deadline": "due"}
@@ -184,11 +308,46 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
      rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"),
     ("say", WHO, r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
-    ("say", NO_UNDO, r"(?:undo|revert|restore|reopen|re-open|unmark|uncheck|bring back)\b.*"
-     r"|(?:mark|set) .+ (?:as|to) (?:not .+|pending|incomplete|undone|open)"),
+    ("say", NO_UNDO,
+     r"(?:undo|revert|restore|un-?delete|re-?open|re-?activate|recover|bring back|roll ?back|take (?:it|that|this) back"
+     r"|un-?(?:complete|mark|check|tick|cross|finish|do))\b.*"
+     rf"|(?!rename|.*\b(?:title|name)\b){_CHANGE} .+ (?:(?:back )?(?:as|to|into|be) )?(?:be )?{_UNDONE}(?: again)?"
+     r"|(?:i|we)(?:'ve| have| had| did)?(?:n't| not| never)(?: yet| actually| really)? (?:finish|complete|do"
+     r"|done)\w*\b.*"
+     r"|(?:task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
+     rf"{_DONE}(?: yet| after all)?"
+     r"|(?:put|take|move|bring|get|return|send) .+ back(?: (?:to|on|onto|in|into) (?:my|the)\b.*)?"
+     r"|(?:open|start|activate) .+ again|(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"),
     ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
      r"(?:add|attach|write) (?:an? |the )?(?P<t>(?:note|description) (?:to|for|on) .+)"),
+    ("say", WISH,
+     r"(?:i|we)(?:'ve|'ll|'m| will| am)? (?:(?:still|really|just|also) )*(?:need|have|got|must|should|ought|want|plan"
+     rf"|going|hope)(?: to)? {_COMPLETE} {_THIS_TASK}.*"),
+    ("tag", "",
+     rf"(?!.*\b{_TASK} (?:to|for|called|named)\b)(?:add|put|attach)(?: an?| the| another)? (?P<tags>{_TAG_WORDS})"
+     r" (?:tags?|labels?) (?:to|on|onto) (?P<t>.+)"),
+    ("tag", "",
+     rf"(?:add|put|attach)(?: an?| the)? (?:tags?|labels?):? (?P<tags>{_TAG_WORDS}) (?:to|on|onto|for) (?P<t>.+)"),
+    ("tag", "", rf"(?:add|put|attach) (?P<tags>#{_TAG_WORDS}) (?:to|on|onto) (?P<t>.+)"),
+    ("tag", "", rf"(?:tag|label) (?P<t>.+?)(?: with| as|:|(?= #)) (?:the tags? )?(?P<tags>{_TAG_WORDS})"),
+    ("amend", "priority",
+     r"(?:add|put|set|attach)(?: an?| the)? (?P<v>(?:high|highest|top|medium|normal|low|lowest|no|urgent)[- ]priority"
+     rf"|urgent|priority:? (?:of )?(?:high|medium|normal|low|none)) (?:to|on|for) (?P<t>{_SOME_TASK})"),
+    ("amend", "due",
+     r"(?:add|put|set|attach)(?: an?| the)? (?:due date|deadline|date)(?: of| on| for| at| by|:)? (?P<v>.{1,60}?) "
+     r"(?:to|for|on) (?P<t>task (?:number )?[0-9]+|#[0-9]+|it|that one|the .+ task)"),
+    ("amend", "due",
+     r"(?:add|put|set|attach)(?: an?| the)? (?:due date|deadline|date) (?:to|on|for|of) "
+     r"(?P<t>task (?:number )?[0-9]+|#[0-9]+|it|that one|the .+? task)(?: of| for| on| at| by| to|:|,)* (?P<v>.+)"),
+    ("say", NOT_NEW,
+     r"(?:add|put|attach)(?: an?| the| some| another| more)? (?:(?:high|medium|low|top|normal|urgent)[- ]priority"
+     r"|priority"
+     r"|due date|deadline|tags?|labels?)\b(?! (?:new )?(?:tasks?|to-?dos?|reminders?|items?)\b).*"),
+    ("change", "", r"(?:schedule|put|plan) (?P<t>(?:task (?:number )?[0-9]+|#[0-9]+)\b.+)"),
+    ("say", NO_THEM,
+     r"(?:add|create|make|extract|get|find)(?: me)?(?: all| the| some| any| my)* (?:action (?:items?|points?))"
+     rf"|(?:add|create|make|put|save|note|turn)(?: down)?(?: me)? {_THEM}(?: (?:as|to|into|in|on|onto) .*)?"),
     ("add", "",
      r"(?:add|create|make|new)(?: me)?(?: these| the following| some| my| \w+)??(?: new)? "
      r"(?P<many>tasks|to-?dos|things|reminders)\b(?P<t>.*)"),
@@ -199,9 +358,10 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      rf"{_NEW}(?:{_RANK} )?(?:task|to-?do|reminder|note to self)(?P<t>(?: *:| to | called ).+)"),
     ("add", "",
      rf"(?:{_LEAD}?{_WHEN},? )?(?:remind me|(?:don't|do not) (?:let me )?forget|remember"
-     rf"|(?!{_QUESTION})(?:i )?(?:need|have|must|ought|should|gotta)(?! (?:to )?(?:{_COMMAND}|help|a hand))(?: to)?"
+     rf"|(?!{_QUESTION})(?:i )?(?:need|have(?= (?:got )?(?:to|an?)\b)(?: got)?|(?:must|ought|should)(?! (?:to )?have\b)"
+     rf"|gotta)(?! (?:to )?(?:{_COMMAND}|help|a hand))(?: to)?"
      r"(?: (?:remember|not forget))?)(?P<t>(?: .+)?)"),
-    ("add", "", r"(?:add|create(?=$)|put|schedule|jot down|write down)(?P<t>(?:[: ].+)?)"),
+    ("add", "", r"(?:add|create(?=$)|put|schedule|jot down|write down)(?: this(?=:))?(?P<t>(?:[: ].+)?)"),
     ("say", WISH, rf"(?=.*\b{_WISH}\b){_POLITE}(?:cancel|clear|get rid of|remove|{_COMPLETE})\b"
      rf"(?! {_THIS_TASK}| (?:the|my) list\b| .* (?:from|off) (?:the|my) ).*"),
     ("clear", "",
@@ -227,22 +387,24 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|(?:show |give )?(?:me )?(?:the )?details? (?:of|for|on|about)|have i (?:finished|completed|done)"
      r"|what(?:'s| is)(?: the (?:status|priority|due date|deadline|description) (?:of|for))?"
      r"|(?:show|give|get|tell)(?: me)?|view|open|see|read) "
-     rf"(?P<t>(?:task )?#?[0-9]+|the (?!{_OPEN}|{_DONE}).+ task|task \S+|it|that one)"
+     rf"(?P<t>(?:task )?#?[0-9]+|the (?!{_OPEN}|{_DONE}).+ task|task (?!list\b)\S+|it|that one)"
      rf"(?: about)?(?: (?:due|{_DONE}|pending))?"),
     ("change", "", rf"{_CHANGE}(?: back)? (?P<t>.+)"),
     ("change", "",
      r"(?P<t>(?:task |#|it\b|the ).+? (?:is|should be|has) (?:due|high|low|medium|urgent).*)"),
     ("say", NO_ORDER,
      rf"(?:(?!.*\b(?:about|containing|matching|named|called)\b){_ASK}.*\b(?:due|{_TASK}|{_DONE}|{_OPEN})\b.*?"
-     r"\b(?:(?<!day )after|since|between|sort(?:ed)?|ordered|order by|without|(?:with|have|has) no|except|but not"
+     r"\b(?:(?<!day )after|since|between|by (?:priority|date|due date|name|title|tag)|sort(?:ed)?|ordered"
+     r"|order by|without|(?:with|have|has) no|except|but not"
      rf"|not (?:due|tagged|urgent|high|low))\b|(?:sort|order) .*\b{_TASK}\b).*"),
     ("show", "",
      rf"{_ASK}.*\b(?:{_TASK}|to-?do list|my list|the list|agenda|on my plate)\b.*"),
     ("say", BEYOND, r".*\b(?:weather|poem|joke|story|song|code|python|translate|capital of|recipe|news|documents?|pdf"
      r"|files?|email)\b.*"),
     ("show", "",
-     rf"(?:find|search|look for) .+|{_ASK}.*\b(?:{_DONE}|finish|{_OPEN}|everything|list|today|tomorrow)\b.*"
-     r"|what should i do.*|what do i (?:need|have) to do.*"
+     rf"(?:find|search|look for) .+"
+     rf"|{_ASK}.*\b(?:{_DONE}|finish|{_OPEN}|everything|list|today|tomorrow|urgent|important)\b.*"
+     r"|what (?:do|have|should|must|am) i\b.*|what(?:'s| is) (?:on|planned|scheduled|coming|happening|there)\b.*"
      rf"|(?:(?:my|all|the|current|{_OPEN}|{_DONE}|urgent|(?:high|medium|low)[- ]priority) ?)*"
      r"(?:tasks|list|to-?dos|to-?do list|pending|completed|overdue|everything)(?: .*)?"),
     ("say", QUESTION, rf"{_QUESTION}.*"),

@@ -1,0 +1,193 @@
+"""Which tasks a person's words mean: by number, by the words of a title, or all of a kind.
+
+Nothing is left over: words that are neither understood nor looked for in the tasks make a selection unclear.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.agent import offline_dates as dates
+from backend.agent import offline_patterns as said
+
+Task = dict[str, Any]
+
+MOST_NUMBERS = 50
+"""Tasks that a range such as "3-7" may name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The tasks that words such as "all high priority work tasks due tomorrow" ask for."""
+
+    filters: dict[str, str]
+    """Arguments of list_tasks."""
+    level: str = ""
+    words: list[str] = field(default_factory=list)
+    """Words that the title, the description or the tags must have."""
+    unclear: str = ""
+    """Words that look like a date or a condition and are not understood."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether all tasks are asked for."""
+        return self.filters == {"status": "all"} and not self.level and not self.words
+
+    def rendered(self) -> str:
+        """Return the selection in words, such as "completed tasks tagged "home""."""
+        due = self.filters.get("due_before", "")
+        parts = ["overdue" if due == "now" else self.filters["status"].replace("all", "")]
+        parts += [
+            f"{self.level}-priority" if self.level else "",
+            "tasks",
+            f"due by {due}" if due not in {"", "now"} else "",
+        ]
+        parts += [f'{words} "{self.filters[name]}"' for name, words in said.ASKED.items() if name in self.filters]
+        parts += ["with " + ", ".join(f'"{word}"' for word in self.words)] if self.words else []
+        return " ".join(filter(None, parts))
+
+    def keeps(self, task: Task) -> bool:
+        """Return whether a listed task has the priority and the words, which list_tasks cannot ask for."""
+        of_task = [*words_of(task.get("title")), *words_of(task.get("description")), *map(str, task.get("tags") or [])]
+        return self.level in ("", task.get("priority")) and all(_among(of_task, word) for word in self.words)
+
+
+def wanted(text: str, *, is_question: bool = False) -> Wanted:
+    """Read a selection or a question: what remains of it when all that is known is taken out must be in the tasks."""
+    rest, filters, level, unclear = f" {text.strip()} ", {"status": "all"}, "", ""
+    if found := said.QUERY.search(rest):
+        filters["query"] = found["query"].translate(said.SHOW).strip(" \"'")
+        unclear = found["query"] if re.search(r"(?i)\bor\b", found["query"]) else ""
+        rest = rest[: found.start()]
+    if found := said.TAGGED.search(rest):
+        filters["tag"] = found["tag"].lower()
+        rest = _without(rest, found)
+    rest, due, undated = _without_date(rest)
+    unclear = unclear or undated
+    if found := said.OF_RANK.search(rest):
+        level = level_of(found[0])
+        rest = _without(rest, found)
+    to_do, done = said.TO_DO.search(rest), said.WAS_DONE.search(said.TO_DO.sub(" ", rest))
+    if found := said.OVERDUE.search(rest):
+        due = due or "now"
+    rest = said.WAS_DONE.sub(" ", said.TO_DO.sub(" ", said.OVERDUE.sub(" ", rest)))
+    if due and (to_do or not done):
+        filters |= {"status": "pending", "due_before": due}
+    elif due:
+        unclear = unclear or due
+    elif bool(to_do) != bool(done):
+        filters["status"] = "pending" if to_do else "completed"
+    known = said.FILLER | said.ASKING if is_question else said.FILLER
+    words = [word for word in re.findall(r"[\w'-]+", rest.translate(said.SHOW).lower()) if word not in known]
+    if condition := said.CONDITION.search(rest):
+        unclear = unclear or condition[0]
+    return Wanted(filters=filters, level=level, words=words, unclear=unclear)
+
+
+def level_of(words: str) -> str:
+    """Return the priority that words such as "urgent" or "low priority" name."""
+    found = re.search(r"\b(?:medium|normal|low|lowest|no|none)\b", words.lower())
+    return {"normal": "medium", "no": "none", "lowest": "low"}.get(found[0], found[0]) if found else "high"
+
+
+def numbers_in(text: str) -> list[int]:
+    """Return the numbers of tasks when a text names nothing else: "tasks 3-5 and #7"; else none.
+
+    "Two tasks" names no number, and neither does "2 tasks".
+    """
+    plain = re.sub(r"#\s?(?=\d)", "task ", re.sub(r"[,&()+]", " ", text.lower()))
+    plain = re.sub(r"(\d)\s*(?:[-\u2013\u2014]|\bthrough\b|\bthru\b)\s*(?:task )?(\d)", r"\1..\2", plain)
+    if re.search(r"\btasks\b", plain):
+        plain = re.sub(r"(?:\bfrom )?\b(\d+) to (\d+)\b", r"\1..\2", plain)
+    numbers: list[int] = []
+    is_named = False
+    for word in plain.split():
+        if span := re.fullmatch(r"([0-9]{1,9})\.\.([0-9]{1,9})", word):
+            first, last = int(span[1]), int(span[2])
+            if not first < last < first + MOST_NUMBERS:
+                return []
+            numbers += range(first, last + 1)
+        elif re.fullmatch(r"[0-9]{1,18}", word):
+            numbers.append(int(word))
+        elif word in said.NUMBERS and is_named:
+            numbers.append(said.NUMBERS[word])
+        elif word in said.NUMBERED:
+            if numbers and not is_named:
+                return []  # "2 tasks" counts them.
+            is_named = True
+        elif word not in {"the", "my", "and", "both", "also", "with"}:
+            return []
+    return list(dict.fromkeys(numbers))
+
+
+def words_of(text: object) -> list[str]:
+    """Return the words of a text that say which task it is, in lower case."""
+    return [word for word in re.findall(r"\w+", str(text or "").translate(said.SHOW).lower()) if word not in said.STOP]
+
+
+def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
+    """Return the tasks of that title, else those whose titles have all its words, and whether these are the same words.
+
+    Only the ending of a word may differ: "groceries" is "grocery", and "planet" is not "plan".
+    """
+    words = words_of(text)
+    titles = [(task, words_of(task.get("title"))) for task in tasks]
+    exact = [task for task, title in titles if title == words]
+    same = exact or [task for task, title in titles if all(word in title for word in words)]
+    if same or not words:
+        return (same, True) if words else ([], True)
+    return [task for task, title in titles if all(_among(title, word) for word in words)], False
+
+
+def without_dates(text: str) -> str:
+    """Return a text without words that tell when a task is, as in "my morning meetings"."""
+    return " ".join(word for word in text.split() if not said.SAYS_WHEN.fullmatch(word.strip(",.;:'\"")))
+
+
+def _among(words: Iterable[str], word: str) -> bool:
+    bases = _bases(word)
+    return any(bases & _bases(each) for each in words)
+
+
+def _bases(word: str) -> set[str]:
+    """Return the words that this one may be a form of: itself, and what it is without an ending."""
+    found = {word, word.removesuffix("'s")}
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "news")):
+        found |= {word[:-1]}
+        if word.endswith("ies"):
+            found |= {f"{word[:-3]}y"}
+        elif word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            found |= {word[:-2]}
+    for ending in ("ing", "ed"):
+        stem = word.removesuffix(ending)
+        if stem == word or not re.search("[aeiouy]", stem) or len(stem) < 3:
+            continue
+        if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", stem):
+            # One short vowel and one consonant would have doubled it: "caring" is "care", not "car".
+            found |= {f"{stem}e"}
+        elif re.search(r"([^aeiouy])\1$", stem):
+            found |= {stem, stem[:-1]}
+        else:
+            found |= {stem, f"{stem}e"} | ({f"{stem[:-1]}y"} if stem.endswith("i") else set())
+    return found
+
+
+def _without(text: str, found: re.Match[str]) -> str:
+    return f"{text[: found.start()]} {text[found.end() :]}"
+
+
+def _without_date(text: str) -> tuple[str, str, str]:
+    """Return the text without its date, the date, and what looks like one and is not understood."""
+    # "Every task" repeats nothing.
+    spans = [
+        doubt
+        for doubt in dates.doubts(text, says_due=False)
+        if not doubt.is_name and doubt.words.lower() not in {"every", "each"}
+    ]
+    if not spans:
+        return text, "", ""
+    first = spans[0]
+    if len(spans) > 1 or first.repeats or not first.due:
+        return text[: first.start], "", first.words
+    return f"{text[: first.start]} {text[first.end :]}", first.due, ""

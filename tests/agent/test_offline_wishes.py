@@ -1,0 +1,618 @@
+"""The right task and no other: what a message writes, and what becomes of the tasks."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+
+from backend.agent import offline
+from backend.agent.offline_dates import cut_due, cut_leading_due, doubts
+from backend.agent.offline_patterns import RULES
+from backend.agent.offline_selection import matching, numbers_in, wanted
+from backend.operations.perform import TaintedTurn
+from tests.agent.offline_sentences import Call, _add, _complete, _delete, _list
+from tests.agent.offline_wishes import FIELD, TITLES, VARIANTS, Wish
+from tests.agent.talk import say
+from tests.agent.test_offline import WRITES, TaskList, ask
+from tests.agent.test_offline_documents import DOCUMENT_TOOLS, TASK_TOOLS, Library, library
+
+
+class Talk:
+    """A conversation by the rules alone, without the SDK's loop."""
+
+    def __init__(self, tasks: TaskList) -> None:
+        self.tasks = tasks
+        self.tools = TASK_TOOLS + DOCUMENT_TOOLS if isinstance(tasks, Library) else TASK_TOOLS
+        self.items: list[dict[str, Any]] = []
+
+    def say(self, words: str) -> tuple[list[Call], str]:
+        """Return the calls that a message led to, in their order, and the answer."""
+        self.items.append({"role": "user", "content": words})
+        made: list[Call] = []
+        while not isinstance(answer := ask(self.items, *self.tools), str):
+            for name, arguments in answer:
+                call_id = f"call-{len(self.items)}"
+                call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
+                output = self.tasks.call(name, arguments)
+                self.items += [call, {"type": "function_call_output", "call_id": call_id, "output": output}]
+            made += answer
+            assert len(made) < 1_000
+        self.items.append({"role": "assistant", "content": answer})
+        return made, answer
+
+
+def writes(calls: list[Call]) -> list[Call]:
+    """Return the calls that change something."""
+    return [call for call in calls if call[0] in WRITES]
+
+
+@pytest.mark.spec("OFFLINE-16")
+@pytest.mark.parametrize("wish", FIELD + VARIANTS, ids=lambda wish: wish.said)
+def test_a_message_makes_the_writes_of_its_row_and_no_others(wish: Wish) -> None:
+    tasks, expected = TaskList(*TITLES), TaskList(*TITLES)
+    for name, arguments in wish.writes:
+        expected.call(name, deepcopy(arguments))
+
+    calls, answer = Talk(tasks).say(wish.said)
+
+    assert writes(calls) == wish.writes
+    assert tasks.tasks == expected.tasks
+    assert wish.answer in answer
+
+
+@pytest.mark.spec("OFFLINE-16")
+@pytest.mark.parametrize(
+    ("said", "title", "is_meant"),
+    [
+        ("the grocery task", "Buy groceries", True),
+        ("groceries", "Buy grocery", True),
+        ("the planning task", "Plan the party", True),
+        ("paying the bill", "Pay bills", True),
+        ("the baked cake", "Bake a cake", True),
+        ("the planet task", "Plan the party", False),
+        ("the plan task", "Water the planet", False),
+        ("the carpet task", "Wash car", False),
+        ("the caring task", "Wash car", False),
+        ("the business task", "Take the bus", False),
+        ("the news task", "Buy new shoes", False),
+        ("the needle task", "Need a break", False),
+        ("the ärzte task", "Zum Ärzte gehen", True),
+    ],
+)
+def test_only_the_ending_of_a_word_may_differ(said: str, title: str, is_meant: bool) -> None:
+    found, _ = matching(said, [{"id": 1, "title": title}])
+
+    assert bool(found) == is_meant
+
+
+@pytest.mark.spec("OFFLINE-16")
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        ("task 3", [3]),
+        ("tasks 3-5", [3, 4, 5]),
+        ("tasks 3 to 5 and 7", [3, 4, 5, 7]),
+        ("#1, #2 & 4", [1, 2, 4]),
+        ("tasks two and three", [2, 3]),
+        ("number 5", [5]),
+        ("two tasks", []),
+        ("2 tasks", []),
+        ("task 3 tomorrow", []),
+        ("task 3 or 4", []),
+        ("task 3.5", []),
+        ("tasks 5-3", []),
+        ("tasks 1-1000000", []),
+        ("the first two", []),
+    ],
+)
+def test_numbers_name_tasks_only_where_nothing_else_is_said(said: str, numbers: list[int]) -> None:
+    assert numbers_in(said) == numbers
+
+
+@pytest.mark.spec("OFFLINE-16")
+def test_a_title_that_only_ends_otherwise_is_deleted_after_a_yes() -> None:
+    tasks = TaskList(*TITLES)
+    talk = Talk(tasks)
+
+    assert writes(talk.say("Delete the parties task")[0]) == []
+    assert writes(talk.say("yes")[0]) == [_delete(1)]
+    assert 1 not in tasks.tasks
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize(
+    ("said", "change"),
+    [
+        ("Set all tasks to high priority", {"priority": "high"}),
+        ("Move all tasks to Friday", {"due": "Friday"}),
+        ("Make every task urgent", {"priority": "high"}),
+        ("Remove the due date from all tasks", {"due": ""}),
+        ("Tag everything with home", {"tags": ["home"]}),
+    ],
+)
+def test_all_means_all_after_a_yes(said: str, change: dict[str, Any]) -> None:
+    tasks = TaskList(*(f"Errand {number}" for number in range(1, 61)))
+    talk = Talk(tasks)
+
+    asked, question = talk.say(said)
+    made, _ = talk.say("yes")
+
+    assert writes(asked) == []
+    assert question.count("\n- Task ") == 60
+    assert len(writes(made)) == 60
+    assert all({name: task[name] for name in change} == change for task in tasks.tasks.values())
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize("said", ["Delete all tasks", "Complete everything", "Set all tasks to high priority"])
+@pytest.mark.parametrize("count", [101, 600])
+def test_more_than_a_hundred_are_refused_and_not_some_of_them_changed(said: str, count: int) -> None:
+    tasks = TaskList(*(f"Errand {number}" for number in range(count)))
+    before = deepcopy(tasks.tasks)
+    talk = Talk(tasks)
+
+    assert "too many tasks" in talk.say(said)[1]
+    assert writes(talk.say("yes")[0]) == []
+    assert tasks.tasks == before
+
+
+@pytest.mark.spec("OFFLINE-17")
+def test_a_kind_of_tasks_is_named_before_it_is_changed() -> None:
+    tasks = TaskList("Write report", "Call client", "Buy milk")
+    tasks.update_task(1, tags=["work"])
+    talk = Talk(tasks)
+
+    _, question = talk.say("Complete all work tasks")
+    made, _ = talk.say("yes")
+
+    assert question == 'Shall I complete this? Say "yes" to go on.\n- Task 1: "Write report", #work'
+    assert writes(made) == [_complete(1)]
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize(
+    "reply", ["cancel", "clear", "no", "add them", "complete them", "only the first", "yes but not 2"]
+)
+def test_only_a_yes_to_the_question_is_a_yes(reply: str) -> None:
+    tasks = TaskList("Call Ida", "Pay Bo")
+    talk = Talk(tasks)
+    talk.say("Delete all tasks")
+
+    talk.say(reply)
+
+    assert set(tasks.tasks) == {1, 2}
+
+
+@pytest.mark.spec("OFFLINE-18")
+@pytest.mark.parametrize(
+    ("text", "rest", "due"),
+    [
+        ("pay rent by Friday", "pay rent", "Friday"),
+        ("pay rent, due next Friday at 5pm", "pay rent", "next Friday at 5pm"),
+        ("drop by on Friday", "drop by", "Friday"),
+        ("book a table for 2 on Friday", "book a table for 2", "Friday"),
+        ("call Bo at 5", "call Bo", "at 5"),
+        ("call Bo at the end of January", "call Bo", "the end of January"),
+        ("tomorrow", "", "tomorrow"),
+    ],
+)
+def test_the_longest_date_at_the_end_is_cut(text: str, rest: str, due: str) -> None:
+    assert cut_due(text) == (rest, due)
+    assert doubts(rest) == []
+
+
+@pytest.mark.spec("OFFLINE-18")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pay a week from Sunday",
+        "pay the day after Friday",
+        "pay tomorrow or Friday",
+        "pay at five tomorrow",
+        "pay 5 tomorrow",
+        "pay not before Friday",
+        "pay Friday week",
+        "pay on Black Friday",
+        "pay every Friday",
+        "pay early next week",
+    ],
+)
+def test_a_date_that_other_words_change_is_not_cut_but_doubted(text: str) -> None:
+    assert cut_due(text) is None
+    [doubt] = doubts(text)
+    assert text.endswith(doubt.words)
+
+
+@pytest.mark.spec("OFFLINE-18")
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Sit in the sun",
+        "March in place",
+        "Join the march",
+        "Upgrade to Python 3.12",
+        "Buy 3 tickets",
+        "Study for 2 hours",
+        "Plan movie night",
+        "Read chapter 5",
+        "Email everyone",
+        "Buy day cream",
+        "Ask whether I may leave",
+        "Pay overdue fines",
+    ],
+)
+def test_an_innocent_title_raises_no_doubt(title: str) -> None:
+    assert cut_due(title) is None
+    assert cut_leading_due(title) is None
+    assert doubts(title) == []
+
+
+@pytest.mark.spec("OFFLINE-18")
+@pytest.mark.parametrize(
+    ("said", "added"),
+    [
+        ("Add a task to pay a week from Sunday", _add("Pay a week from Sunday")),
+        ("Add a task to call Ida tomorrow about the rent", _add("Call Ida about the rent", due="tomorrow")),
+        ("Add a task to call Ida by Christmas, urgent", _add("Call Ida by Christmas", priority="high")),
+    ],
+)
+def test_what_is_doubtful_is_added_after_a_yes_as_it_was_shown(said: str, added: Call) -> None:
+    talk = Talk(TaskList())
+
+    assert writes(talk.say(said)[0]) == []
+    assert writes(talk.say("yes")[0]) == [added]
+    assert writes(talk.say("yes")[0]) == []
+
+
+@pytest.mark.spec("OFFLINE-18")
+def test_a_day_in_a_name_is_part_of_the_title_and_the_answer_says_so() -> None:
+    calls, answer = Talk(TaskList()).say("Add a task to prepare the Monday meeting by Friday")
+
+    assert calls == [_add("Prepare the Monday meeting", due="Friday")]
+    assert answer.endswith('I took "Monday" as part of the title, not as a date.')
+
+
+@pytest.mark.spec("OFFLINE-18")
+def test_the_date_outlives_the_question_for_the_title() -> None:
+    talk = Talk(TaskList())
+    talk.say("Add a task for tomorrow")
+
+    assert talk.say("call Ida")[0] == [_add("Call Ida", due="tomorrow")]
+
+
+@pytest.mark.spec("OFFLINE-19")
+@pytest.mark.parametrize(
+    ("said", "added"),
+    [
+        ("Remind me every Monday at 9 to water plants", _add("Water plants", due="Monday at 9")),
+        ("Add a task to take pills daily at 8am", _add("Take pills", due="8am")),
+        ("Add a task to call Ida on Fridays", _add("Call Ida", due="Friday")),
+        ("Add a task to file taxes by April 15 every year", _add("File taxes", due="April 15")),
+        ("Add a task to call Ida every other Friday", _add("Call Ida every other Friday")),
+        ("Add a weekly grocery task", _add("A weekly grocery task")),
+    ],
+)
+def test_a_repetition_is_reported_and_its_one_date_is_offered(said: str, added: Call) -> None:
+    talk = Talk(TaskList())
+    calls, answer = talk.say(said)
+
+    assert calls == []
+    assert "tasks do not repeat yet" in answer
+    assert talk.say("yes")[0] == [added]
+
+
+@pytest.mark.spec("OFFLINE-20")
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Buy the Friday paper",
+        "Call Ida every Monday",
+        "a week from Sunday",
+        "Add tag x to task 3",
+        "by Christmas, urgent",
+    ],
+)
+@pytest.mark.parametrize("form", ['Add a task "{}"', "Add a task '{}'", "Remind me to “{}”", 'Add "{}"'])
+def test_a_quoted_title_is_taken_as_it_stands(title: str, form: str) -> None:
+    assert Talk(TaskList()).say(form.format(title))[0] == [_add(title)]
+
+
+@pytest.mark.spec("OFFLINE-21")
+def test_a_tag_that_is_added_leaves_the_others() -> None:
+    tasks = TaskList("Call Ida")
+    tasks.update_task(1, tags=["home"])
+
+    Talk(tasks).say("Add work and urgent tags to task 1")
+    Talk(tasks).say("Update task 1 with tag phone")
+
+    assert tasks.tasks[1]["tags"] == ["home", "work", "urgent", "phone"]
+
+
+@pytest.mark.spec("OFFLINE-22")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "undo",
+        "Oops, undo that",
+        "Please reopen task 3",
+        "Un-complete task 3",
+        "I didn't finish task 3 yet",
+        "Change task 3 to not done",
+        "Change task 3's status to open",
+        "Put task 3 back on my list",
+        "Mark Buy milk as incomplete again",
+        "That was a mistake",
+        "I have not done task 3",
+        "bring back the milk task",
+    ],
+)
+def test_taking_back_is_answered_with_where_it_can_be_done(said: str) -> None:
+    tasks = TaskList(*TITLES)
+    tasks.complete_task(3)
+    before = deepcopy(tasks.tasks)
+
+    calls, answer = Talk(tasks).say(said)
+
+    assert calls == []
+    assert "clear its checkbox" in answer
+    assert "PATCH /api/tasks/{id}" in answer
+    assert tasks.tasks == before
+
+
+@pytest.mark.spec("OFFLINE-23")
+@pytest.mark.parametrize(
+    ("said", "titles"),
+    [
+        ("Add these tasks:\n- delete task files\n- show slides\n- buy fish and chips",
+         ["Delete task files", "Show slides", "Buy fish and chips"]),
+        ("Add tasks: milk, bread and eggs", ["Milk", "Bread", "Eggs"]),
+        ("Add tasks: call Ida, mac and cheese, and pay Bo", ["Call Ida", "Mac and cheese", "Pay Bo"]),
+        ("Add tasks: call Ida on December 1, 2027, pay Bo", ["Call Ida", "Pay Bo"]),
+        ("Add tasks: buy mac and cheese and pay rent", []),
+        ("Add tasks: call Ida, buy mac and cheese", []),
+    ],
+)  # fmt: skip
+def test_a_line_is_a_task_and_an_unclear_list_is_not_cut(said: str, titles: list[str]) -> None:
+    tasks = TaskList()
+
+    Talk(tasks).say(said)
+
+    assert [task["title"] for task in tasks.tasks.values()] == titles
+
+
+@pytest.mark.spec("OFFLINE-24")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Extract action items from notes.md and add them as tasks",
+        "Please extract the action items from notes.md, then add them to my list.",
+        "Find the to-dos in notes.md and put them on my list",
+        "Pull the action items out of document 2 and create tasks from them",
+        "Read notes.md and create tasks for me",
+        "Turn the notes into tasks",
+        "create tasks from notes",
+        "add tasks from the notes",
+        "Add the action items from notes.md to my task list",
+        "Make tasks out of notes.md please",
+        "Make a to-do list from notes.md",
+        "Create a task list out of document 2",
+        "Which tasks are in document 2?",
+        "Import the tasks from notes.md",
+    ],
+)
+def test_to_extract_and_to_add_is_one_wish(said: str) -> None:
+    shelf = library()
+    talk = Talk(shelf)
+    before = len(shelf.tasks)
+
+    asked, answer = talk.say(said)
+    made = [call for call in asked if call[0] != "list_documents"]
+
+    assert made == [("create_tasks_from_document", {"document_id": 2, "dry_run": True})]
+    assert answer.startswith("Shall I add these 2 tasks?")
+    assert len(shelf.tasks) == before
+    assert talk.say("add them")[0] == [("create_tasks_from_document", {"document_id": 2, "dry_run": False})]
+    assert len(shelf.tasks) == before + 2
+
+
+@pytest.mark.spec("OFFLINE-24")
+@pytest.mark.parametrize(
+    "said",
+    ["create tasks from handbook", "add tasks from the minutes", "Create a task from the letter", "add them as tasks"],
+)
+def test_where_the_document_is_not_clear_nothing_is_added(said: str) -> None:
+    shelf = library()
+    before = deepcopy(shelf.tasks)
+
+    _, answer = Talk(shelf).say(said)
+
+    assert shelf.tasks == before
+    assert "document" in answer
+
+
+@pytest.mark.spec("OFFLINE-24")
+def test_tasks_that_were_made_before_are_named_with_their_dates() -> None:
+    class Made(Library):
+        def create_tasks_from_document(self, document_id: int, dry_run: bool) -> dict[str, Any]:
+            del dry_run
+            rows = [{"title": "Pay", "due_understood": "Friday, December 4, 2026", "page_number": 5}] * self.new
+            return {"document_id": document_id, "filename": "notes.md", "tasks": rows, "made_before": 2, "left_out": 0}
+
+        new = 1
+
+    shelf = Made(TaskList("Call Anna", "Buy milk", "Pay the plumber"))
+    for number in (1, 3):
+        shelf.update_task(number, document_id=2)
+
+    assert Talk(shelf).say("Create tasks from document 2")[1].endswith('"Pay", due Friday, December 4, 2026 (page 5)')
+    shelf.new = 0
+    assert Talk(shelf).say("Create tasks from document 2")[1] == "Its 2 tasks are on your list already: 1, 3."
+
+
+@pytest.mark.spec("OFFLINE-26")
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        ("Task 3 does not exist. Call list_tasks to see the user's tasks.", "There is no task 3."),
+        (
+            str(TaintedTurn()),
+            "Nothing was changed: a document was read for this message. Please say what to change in a message of its",
+        ),
+        (
+            "title: String should have at most 200 characters. update_task takes: task_id, title, description.",
+            "The title should have at most 200 characters.",
+        ),
+        ("Document 9 does not exist. Call list_documents to see the user's documents.", "Document 9 does not exist."),
+        (
+            "It is being indexed: 1 of 2. Tell the user, and try again in a moment.",
+            "It is being indexed: 1 of 2. Try again",
+        ),
+    ],
+)
+def test_a_sentence_for_models_does_not_reach_a_person(error: str, answer: str) -> None:
+    class Failing(TaskList):
+        def update_task(self, task_id: int, **fields: Any) -> Any:
+            return error if fields else super().update_task(task_id)
+
+    told = Talk(Failing("Call Ida")).say("Make task 3 urgent")[1]
+
+    assert told.startswith(answer)
+    assert not [words for words in ("list_tasks", "Tell the user", "takes:") if words in told]
+
+
+@pytest.mark.spec("OFFLINE-27")
+@pytest.mark.parametrize(
+    ("said", "added"),
+    [
+        ("Buy milk tomorrow", [_add("Buy milk", due="tomorrow")]),
+        ("dentist tomorrow at 3", [_add("Dentist", due="tomorrow at 3")]),
+        ("- call Bo\n- pay tax\n- buy fish and chips", [_add("Call Bo"), _add("Pay tax"), _add("Buy fish and chips")]),
+        ("Finish the thing with task 3 by Friday", []),
+        ("What is that on Friday?", []),
+    ],
+)
+def test_words_with_a_date_and_lists_are_offered_as_tasks(said: str, added: list[Call]) -> None:
+    talk = Talk(TaskList("Call Ida"))
+
+    assert writes(talk.say(said)[0]) == []
+    assert writes(talk.say("yes")[0]) == added
+
+
+@pytest.mark.spec("OFFLINE-28")
+@pytest.mark.parametrize(
+    ("said", "filters", "level", "words"),
+    [
+        ("Show high priority work tasks", {"status": "all"}, "high", ["work"]),
+        ("Show home tasks", {"status": "all"}, "", ["home"]),
+        ("List tasks that have client in them", {"status": "all", "query": "client"}, "", []),
+        ("How many high priority work tasks do I have?", {"status": "all"}, "high", ["work"]),
+        ("Find all tasks with client", {"status": "all"}, "", ["client"]),
+        ("What is due on December 8?", {"status": "pending", "due_before": "December 8"}, "", []),
+        ("What do I have on Tuesday?", {"status": "pending", "due_before": "Tuesday"}, "", []),
+        ("What's on my plate tomorrow?", {"status": "pending", "due_before": "tomorrow"}, "", []),
+        ("What should I work on today?", {"status": "pending", "due_before": "today"}, "", []),
+        ("What do I have to finish by Thursday?", {"status": "pending", "due_before": "Thursday"}, "", []),
+        ("What should I do first?", {"status": "pending"}, "", []),
+        ("show completed and pending tasks", {"status": "all"}, "", []),
+        ("list my open urgent tasks tagged #home", {"status": "pending", "tag": "home"}, "high", []),
+    ],
+)
+def test_a_question_is_understood_to_its_last_word(
+    said: str, filters: dict[str, str], level: str, words: list[str]
+) -> None:
+    read = wanted(said.strip("?"), is_question=True)
+
+    assert (read.filters, read.level, read.words, read.unclear) == (filters, level, words, "")
+
+
+@pytest.mark.spec("OFFLINE-28")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "What is due on December 8?",
+        "What do I have on Tuesday?",
+        "What's on my plate tomorrow?",
+        "What should I work on today?",
+        "What do I have to finish by Thursday?",
+        "What should I do first?",
+    ],
+)
+def test_a_question_about_tasks_does_not_go_to_the_documents(said: str) -> None:
+    assert {name for name, _ in Talk(library()).say(said)[0]} == {"list_tasks"}
+
+
+@pytest.mark.spec("OFFLINE-28")
+def test_a_list_has_only_the_tasks_that_have_every_word() -> None:
+    tasks = TaskList(*(f"Errand {number}" for number in range(60)), "Write report", "Call the client")
+    tasks.update_task(61, tags=["work"], priority="high")
+    tasks.update_task(62, priority="high")
+    tasks.update_task(1, tags=["work"])
+
+    calls, answer = Talk(tasks).say("Show high priority work tasks")
+
+    assert answer == 'You have 1 high-priority task with "work":\n- Task 61: "Write report", high priority, #work'
+    assert calls == [_list("all"), ("list_tasks", {"status": "all", "limit": 100, "cursor": "50"})]
+    assert Talk(tasks).say("Show purple tasks")[1] == 'You have no tasks with "purple".'
+    assert "a week from Sunday" in Talk(tasks).say("Show tasks due a week from Sunday")[1]
+
+
+@pytest.mark.spec("OFFLINE-10")
+def test_every_row_of_the_table_names_a_plan_or_has_its_sentence() -> None:
+    for plan, detail, pattern in RULES:
+        assert detail.endswith((".", "?", '"')) if plan == "say" else callable(getattr(offline._Mind, plan))
+        assert pattern.fullmatch("") is None
+
+
+IN_THE_DATABASE = [
+    ("Delete the planet task", {}),
+    ("Set all tasks to high priority", {}),
+    ("Move all tasks to Friday", {}),
+    ("Delete all but 2", {}),
+    ("Mark 1 and 2 done and delete 3", {"completed": 1, "deleted": 1}),
+    ("Add a task to pay a week from Sunday", {}),
+    ("Add a task to call Ida tomorrow or Friday", {}),
+    ("Add a task to call the bank on Sat at 5pm", {"added": "Call the bank"}),
+    ("Remind me every Monday at 9 to water plants", {}),
+    ("Reopen task 1", {}),
+    ("Put task 3 back on my list", {}),
+    ("Add a reminder to task 1 for Friday", {}),
+    ("Add work and urgent tags to task 2", {"tags": ["home", "work", "urgent"]}),
+    ("Rename task 2 to Plan for Friday", {"title": "Plan for Friday"}),
+    ("create tasks from handbook", {}),
+]  # fmt: skip
+
+
+@pytest.mark.spec("OFFLINE-16")
+@pytest.mark.parametrize(("said", "change"), IN_THE_DATABASE, ids=[said for said, _ in IN_THE_DATABASE])
+def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str, change: dict[str, Any]) -> None:
+    for body in ({"title": "Plan the party"}, {"title": "Wash car", "tags": ["home"]}, {"title": "Buy milk"}):
+        guest.post("/api/tasks", json=body).raise_for_status()
+    guest.patch("/api/tasks/1", json={"completed": True}).raise_for_status()
+    before = {task["id"]: task for task in guest.get("/api/tasks").json()["tasks"]}
+
+    say(guest, said).raise_for_status()
+
+    after = {task["id"]: task for task in guest.get("/api/tasks").json()["tasks"]}
+    if change.get("deleted"):
+        del before[3]
+        assert after.pop(2)["completed"]
+        del before[2]
+    elif added := change.get("added"):
+        assert after.pop(4)["title"] == added
+    elif change:
+        task = after.pop(2)
+        assert {name: task[name] for name in change} == change
+        assert task["due"] == before.pop(2)["due"]
+    assert after == before
+
+
+@pytest.mark.spec("TASK-30")
+def test_a_time_alone_in_a_message_keeps_the_day(guest: httpx.Client) -> None:
+    guest.post("/api/tasks", json={"title": "Meet Bo", "due": "2031-03-04 15:00"}).raise_for_status()
+
+    reply = say(guest, "Move task 1 to 2 PM").raise_for_status().json()
+
+    assert "March 4, 2031 at 2:00 PM" in reply["response"]
+    assert guest.get("/api/tasks/1").json()["due"] == "2031-03-04T14:00:00+01:00"
