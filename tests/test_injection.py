@@ -273,16 +273,22 @@ def test_a_failed_runs_answer_carries_its_citations(
 
 
 @pytest.mark.spec("OFFLINE-13")
+@pytest.mark.parametrize(
+    "words", ["Create tasks from document {}", "Extract action items from document {} and add them as tasks"]
+)
 def test_the_offline_model_makes_tasks_of_a_document_after_a_yes(
-    guest: httpx.Client, authenticator: Authenticator, database: Database
+    guest: httpx.Client, authenticator: Authenticator, database: Database, words: str
 ) -> None:
     caller = authenticator.caller(guest.headers["Authorization"].removeprefix("Bearer "))
     document = file(database, caller, "TODO: call Bob\n\nTODO: pay the rent")
 
-    asked = say(guest, f"Create tasks from document {document.id}").raise_for_status().json()
+    asked = say(guest, words.format(document.id)).raise_for_status().json()
+    assert [call["name"] for call in asked["tool_calls"]] == ["create_tasks_from_document"]
     assert titles(guest) == []
     assert 'Say "yes"' in asked["response"]
     done = say(guest, "yes", asked["conversation_id"]).raise_for_status().json()
 
     assert len(titles(guest)) == 2
     assert "Added 2 tasks" in done["response"]
+    again = say(guest, words.format(document.id)).raise_for_status().json()
+    assert again["response"] == "Its 2 tasks are on your list already: 1, 2."

@@ -149,14 +149,16 @@ _STARTS = re.compile(r"in|within|this|next|coming|the|an?|end|today|tomorrow|ton
                      rf"|eod|half|{_NUMBER}|(?:{_DAY}|{_MONTH}|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|march|mar|may)")
 # What an understood date may not follow: "after Friday" is not Friday.
 _CHANGES_IT = _re(
-    r"(?:after|from|of|or|and|between|since|than|not|past|early|earlier|late|later|mid|middle|sometime|some ?day"
+    r"(?:after|before|until|till|within|about|from|of|or|and|between|through|thru|since|than|not|never|no|except|only"
+    r"|almost|ago|past|now|early|earlier|late|later|mid|middle|end|start|starting|beginning|sometime|some ?day"
     r"|any ?time"
-    rf"|first|last|second|third|fourth|next|this|every|each|other|{_UNIT}|half|quarter|plus|minus|starting|beginning"
-    r"|through|thru|except|almost|thing|only|never|no|eve|[-\u2013+&/])[,:]?")
+    r"|first|last|second|third|fourth|next|this|every|each|other|couple|few|half|quarter|eve|plus|minus"
+    rf"|{_UNIT}|{_PART}|{_AMBIGUOUS}|[-\u2013+&/])")
 _A_NUMBER = re.compile(rf"(?:\d{{1,4}}|{_NUMBER})", re.IGNORECASE)
 # Words that the parser understands and that, alone, seldom mean a date; the leads with which they do.
 _NEEDS_LEAD = tuple((_re(alone), _re(leads)) for alone, leads in (
-    (r"(?:the )?(?:week|month|year|day|days|weeks)|now|.*\b(?:yesterday|ago)\b.*", r"(?!)"),
+    (r"(?:the )?(?:week|month|year|day|days|weeks)|now|.*\b(?:yesterday|ago)\b.*|.+ (?:until|till)\b.*"
+     r"|.* (?:by|on|before|around|at)", r"(?!)"),
     (rf"(?:the |an? ){_AMBIGUOUS}", r"(?!)"),
     (rf"{_MONTH}|march|mar|may", r"(?:by|until|til|till|before|due|deadline|.* (?:by|of|on|is))"),
     (r"(?:mon|wed|sat|sun)\.?|(?:the )?(?:noon|midday|midnight)|\d{1,2}/\d{1,2}|\d{1,2}(?:st|nd|rd|th)", r".+"),
@@ -269,7 +271,9 @@ def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
     if not tokens:
         return False
     last, run = _plain(tokens[-1][0]), _run_start(tokens)
-    if _CHANGES_IT.fullmatch(last) or _ANY_NAME.search(f"{last} {due}"):
+    if any(_CHANGES_IT.fullmatch(_plain(token[0])) for token in [*tokens[run:], tokens[-1]]):
+        return True
+    if _ANY_NAME.search(f"{last} {due}"):
         return True
     before_it = _plain(tokens[-2][0]) if len(tokens) > 1 else ""
     if _A_NUMBER.fullmatch(last) and not has_lead and before_it != "for":

@@ -213,7 +213,7 @@ TAILS = (
 )
 LINK = _re(r"[\s:,;-]*(?:(?:to|for|called|named|titled|that says|saying|about|that)(?![\w'])[\s:]*)?")
 ON_LIST = _re(r"(?:(?:,| and)(?: then)? (?:add|put) (?:it|this|that))?(?:^|\s+)(?:to|on|onto|in) (?:my|the) "
-              rf"(?:[\w-]+ ){{0,2}}(?:list|{_TASK})(?=\s*(?:$|[:,]))")
+              r"(?:[\w-]+ ){0,2}(?:list|tasks|to-?dos?|reminders)(?=\s*(?:$|[:,]))")
 OFF_LIST = _re(rf" (?:from|off|on|in) (?:my|the) (?:[\w-]+ ){{0,2}}(?:list|{_TASK})$")
 COURTESY = _re(r"(?:(?:(?<!\bsay)(?<!\bsaying)[\s,;]+(?:please|pls|plz|kindly)"
                r"|[,;]\s*(?:thanks|thank you|thx|will you|would you))[\s.!?]*)+$")
@@ -317,6 +317,7 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|(?:task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
      rf"{_DONE}(?: yet| after all)?"
      r"|(?:put|take|move|bring|get|return|send) .+ back(?: (?:to|on|onto|in|into) (?:my|the)\b.*)?"
+     r"|(?:re-?)?add (?:the .+|it|that|this|them) (?:back|again)(?: (?:to|on|onto) (?:my|the)\b.*)?"
      r"|(?:open|start|activate) .+ again|(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"),
     ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
@@ -343,7 +344,11 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("say", NOT_NEW,
      r"(?:add|put|attach)(?: an?| the| some| another| more)? (?:(?:high|medium|low|top|normal|urgent)[- ]priority"
      r"|priority"
-     r"|due date|deadline|tags?|labels?)\b(?! (?:new )?(?:tasks?|to-?dos?|reminders?|items?)\b).*"),
+     r"|due date|deadline|tags?|labels?|sub-?tasks?|urgent(?= (?:to|for|on) ))\b"
+     r"(?! (?:new )?(?:tasks?|to-?dos?|reminders?|items?)\b).*"
+     r"|(?:add|write) (?:an? |the |some )?(?:notes?|descriptions?|comments?|titles?|names?)"
+     rf"|(?!.*\b{_TASK} (?:to|that|called|named)\b|.*\blist\b)(?:add|put|attach) .+ (?:to|on|onto|for)"
+     r" (?:the|my|that|this) .{1,60} task"),
     ("change", "", r"(?:schedule|put|plan) (?P<t>(?:task (?:number )?[0-9]+|#[0-9]+)\b.+)"),
     ("say", NO_THEM,
      r"(?:add|create|make|extract|get|find)(?: me)?(?: all| the| some| any| my)* (?:action (?:items?|points?))"

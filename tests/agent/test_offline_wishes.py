@@ -476,10 +476,10 @@ def test_a_sentence_for_models_does_not_reach_a_person(error: str, answer: str) 
         def update_task(self, task_id: int, **fields: Any) -> Any:
             return error if fields else super().update_task(task_id)
 
-    told = Talk(Failing("Call Ida")).say("Make task 3 urgent")[1]
+    heard = Talk(Failing("Call Ida")).say("Make task 3 urgent")[1]
 
-    assert told.startswith(answer)
-    assert not [words for words in ("list_tasks", "Tell the user", "takes:") if words in told]
+    assert heard.startswith(answer)
+    assert not [words for words in ("list_tasks", "Tell the user", "takes:") if words in heard]
 
 
 @pytest.mark.spec("OFFLINE-27")
@@ -606,6 +606,25 @@ def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str
         assert {name: task[name] for name in change} == change
         assert task["due"] == before.pop(2)["due"]
     assert after == before
+
+
+@pytest.mark.spec("OFFLINE-26")
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (f"Add a task to read {'x' * 300}", "The title should have at most 200 characters."),
+        ("Make task 7 urgent", 'There is no task 7. Say "show my tasks" to see them.'),
+        ("Move task 1 to February 30", '"February 30" as a date'),
+    ],
+)
+def test_an_error_of_the_service_is_in_words_for_people(guest: httpx.Client, words: str, answer: str) -> None:
+    guest.post("/api/tasks", json={"title": "Meet Bo"}).raise_for_status()
+
+    reply = say(guest, words).raise_for_status().json()["response"]
+
+    assert answer in reply
+    assert "takes:" not in reply
+    assert "list_tasks" not in reply
 
 
 @pytest.mark.spec("TASK-30")
