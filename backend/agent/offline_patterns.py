@@ -283,7 +283,7 @@ ASKING = frozenset(re.findall(r"\S+", """
     doing due else find first for get give got had happening has hello hey hi how i'd i'll i'm i've it let look
     many might more most much must need next now ok okay out overview planned plate print read right s say schedule
     scheduled search see should show so some still summary tell thank thanks that's them then there's they thing
-    things this to today's up us view want was we what what's whats when where who will with would yet you your"""))
+    things this to up us view want was we what what's whats when where who will with would yet you your"""))
 NUMBERED = {"task", "tasks", "todo", "todos", "to-do", "to-dos", "reminder", "reminders", "item", "items", "number",
             "numbers", "no", "no.", "nr", "nr.", "id", "ids"}
 STOP = {"a", "an", "both", "the", "my", "to", "of", "for", "and", "or", "about", "called", "named", "task", "tasks",

@@ -38,18 +38,18 @@ class Wanted:
         """Return the selection in words, such as "completed tasks tagged "home""."""
         due = self.filters.get("due_before", "")
         parts = ["overdue" if due == "now" else self.filters["status"].replace("all", "")]
-        parts += [
-            f"{self.level}-priority" if self.level else "",
-            "tasks",
-            f"due by {due}" if due not in {"", "now"} else "",
-        ]
+        parts += [f"{self.level}-priority" if self.level else "", "tasks"]
+        if due not in {"", "now"}:
+            parts.append(f"due {due}" if re.match("(?i)(?:in|within|at) ", due) else f"due by {due}")
         parts += [f'{words} "{self.filters[name]}"' for name, words in said.ASKED.items() if name in self.filters]
         parts += ["with " + ", ".join(f'"{word}"' for word in self.words)] if self.words else []
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
         """Return whether a listed task has the priority and the words, which list_tasks cannot ask for."""
-        of_task = [*words_of(task.get("title")), *words_of(task.get("description")), *map(str, task.get("tags") or [])]
+        tags = task.get("tags")
+        of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
+        of_task += map(str, tags) if isinstance(tags, list) else []
         return self.level in ("", task.get("priority")) and all(_among(of_task, word) for word in self.words)
 
 
@@ -177,14 +177,17 @@ def _without(text: str, found: re.Match[str]) -> str:
     return f"{text[: found.start()]} {text[found.end() :]}"
 
 
+def _is_date(doubt: dates.Doubt, text: str) -> bool:
+    """Return whether a selection means a date: not by "every task" or "the Friday report", but by "my Friday tasks"."""
+    if doubt.words.lower() in {"every", "each"}:
+        return False
+    return not doubt.is_name or re.match(r"(?i) (?:tasks|to-?dos|items|list)\b", text[doubt.end :]) is not None
+
+
 def _without_date(text: str) -> tuple[str, str, str]:
     """Return the text without its date, the date, and what looks like one and is not understood."""
-    # "Every task" repeats nothing.
-    spans = [
-        doubt
-        for doubt in dates.doubts(text, says_due=False)
-        if not doubt.is_name and doubt.words.lower() not in {"every", "each"}
-    ]
+    text = re.sub(r"(?i)\b((?:to|mon|tues|wednes|thurs|fri|satur|sun)day|tomorrow|tonight)'s\b", r"\1", text)
+    spans = [doubt for doubt in dates.doubts(text, says_due=False) if _is_date(doubt, text)]
     if not spans:
         return text, "", ""
     first = spans[0]

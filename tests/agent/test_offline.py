@@ -440,7 +440,18 @@ JSON = st.recursive(
 @pytest.mark.spec("OFFLINE-9")
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from(["show my tasks", "delete the milk task", "show task 1", "delete all tasks"]), JSON, st.booleans()
+    st.sampled_from(
+        [
+            "show my tasks",
+            "delete the milk task",
+            "show task 1",
+            "delete all tasks",
+            "show work tasks",
+            "tag task 1 as x",
+        ]
+    ),
+    JSON,
+    st.booleans(),
 )
 def test_whatever_a_tool_returns_there_is_an_answer(words: str, output: Any, dumped: bool) -> None:
     items: list[Any] = [{"role": "user", "content": words}]

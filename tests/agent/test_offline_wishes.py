@@ -516,6 +516,9 @@ def test_words_with_a_date_and_lists_are_offered_as_tasks(said: str, added: list
         ("What do I have to finish by Thursday?", {"status": "pending", "due_before": "Thursday"}, "", []),
         ("What should I do first?", {"status": "pending"}, "", []),
         ("show completed and pending tasks", {"status": "all"}, "", []),
+        ("Show today's tasks", {"status": "pending", "due_before": "today"}, "", []),
+        ("Show my Friday tasks", {"status": "pending", "due_before": "Friday"}, "", []),
+        ("Show the Friday report tasks", {"status": "all"}, "", ["friday", "report"]),
         ("list my open urgent tasks tagged #home", {"status": "pending", "tag": "home"}, "high", []),
     ],
 )
@@ -556,6 +559,8 @@ def test_a_list_has_only_the_tasks_that_have_every_word() -> None:
     assert calls == [_list("all"), ("list_tasks", {"status": "all", "limit": 100, "cursor": "50"})]
     assert Talk(tasks).say("Show purple tasks")[1] == 'You have no tasks with "purple".'
     assert "a week from Sunday" in Talk(tasks).say("Show tasks due a week from Sunday")[1]
+    assert "this week" in Talk(tasks).say("What have I completed this week?")[1]
+    assert '"or"' in Talk(tasks).say("Show tasks tagged home or work")[1]
 
 
 @pytest.mark.spec("OFFLINE-10")
