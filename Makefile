@@ -26,8 +26,10 @@ test-all: environment ## Run what `make test` leaves out: slow, Chromium, Node, 
 	@sh scripts/test_all.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)"
 
 test-long: environment ## Run the endurance tests, and every fast test on the other databases: over half an hour.
-	$(PYTHON) -m pytest -m long
-	@sh scripts/test_databases.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)"
+	@failed=; \
+	$(PYTHON) -m pytest -m long || failed=yes; \
+	sh scripts/test_databases.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)" || failed=yes; \
+	[ -z "$$failed" ]
 
 check: environment ## Check formatting, lint and types.
 	$(PYTHON) -m ruff format --check .

@@ -165,25 +165,31 @@ def _guests(settings: Settings, model: str) -> Finding:
         return Finding("guests", "no new ones are taken")
     turns, is_unlimited = settings.guest_model_turns_per_day, False
     if model == OFFLINE_NAME or settings.guests == "offline":
-        answers = "all answers by the offline model"
+        answers = "all answers from the offline model"
     elif turns:
         requests = turns * settings.max_steps
         answers = (
-            f"together at most {turns:,} answers a day by {model}, in at most {requests:,} requests if none has to be "
-            "repeated; then the offline model"
+            f"together at most {turns:,} answers a day from {model}, in at most {requests:,} requests if none has to "
+            "be repeated; then the offline model"
         )
     else:
         is_unlimited = settings.public_url is not None or settings.listens_publicly
-        answers = f"any number of answers a day by {model}; set GUEST_MODEL_TURNS_PER_DAY to what you are ready to pay"
+        answers = (
+            f"any number of answers a day from {model}; set GUEST_MODEL_TURNS_PER_DAY to what you are ready to pay"
+        )
     per_hour, rules = settings.guests_per_hour, keeping_rules(settings)
     arrivals = f"at most {per_hour:,}" if per_hour else "any number of"
     together, each = (
         f"at most {in_words(most)}" if most else "any amount"
         for most in (rules.most_bytes_of_guests, rules.most_of(is_guest=True))
     )
+    # A provider's name has a slash; what it embeds is paid for like answers, and only bounded by what may be stored.
+    embedded = settings.embedding_model or ""
+    also = f"; what they upload and search is also sent to {embedded}" if "/" in embedded else ""
     return Finding(
         "guests",
-        f"{answers}; {arrivals} new guests an hour from one address; {together} of documents together, {each} each",
+        f"{answers}; {arrivals} new guests an hour from one address; {together} of documents together, {each} each"
+        f"{also}",
         is_bad=is_unlimited,
     )
 

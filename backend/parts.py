@@ -250,14 +250,15 @@ def go_down_on_signal(parts: Parts) -> Iterator[None]:
         nonlocal stopping
         if not stopping:
             stopping = True
+            # From here, and not from the loop, which may be what hangs.
+            overdue = threading.Timer(LAST_SECONDS, give_up)
+            overdue.daemon = True
+            overdue.start()
             loop.call_soon_threadsafe(go_down, number, frame)
 
     def go_down(number: int, frame: FrameType | None) -> None:
         parts.go_down()
         handler = before[signal.Signals(number)]
-        overdue = threading.Timer(LAST_SECONDS, give_up)
-        overdue.daemon = True
-        overdue.start()
         if callable(handler):
             loop.call_later(UNREADY_SECONDS, handler, number, frame)
 

@@ -26,19 +26,25 @@ fi
 
 # A cache for this run only: it names what failed here and nothing else.
 cache=$(mktemp -d)
-trap 'rm -rf "$cache"' EXIT
+flaky=
+finish() {
+    rm -rf "$cache"
+    [ -z "$flaky" ] || printf 'Flaky, since they failed and then passed alone:\n%s\n' "$flaky"
+    [ -z "$flaky" ] || [ "${GITHUB_ACTIONS:-}" != true ] || echo "::warning::Some tests are flaky; the log ends with their names."
+}
+trap finish EXIT
 
 # These tests start processes and browsers, so a busy machine can fail one that is sound. What failed runs once more,
 # one test at a time. What fails again is broken; what passes is listed as flaky.
-flaky=
 status=0
 "$python" -m pytest -n "$workers" -o cache_dir="$cache" -m "$marks" || status=$?
 case $status in
 0 | 5) ;; # pytest exits with 5 when no test carries the marks.
 1)
-    flaky=$(sed -n 's/^  "\(.*\)": true,*$/  \1/p' "$cache/v/cache/lastfailed")
+    failed=$(sed -n 's/^  "\(.*\)": true,*$/  \1/p' "$cache/v/cache/lastfailed")
     echo "Running the failed tests once more, one at a time:"
     "$python" -m pytest -o cache_dir="$cache" --last-failed --last-failed-no-failures none -x -m "$marks"
+    flaky=$failed
     ;;
 *) exit "$status" ;;
 esac
@@ -46,4 +52,3 @@ esac
 sh "$(dirname "$0")/test_databases.sh" "$python" "$workers" "database and $fast"
 
 [ -z "$missing" ] || echo "Not found: $missing. The tests that need it did not run."
-[ -z "$flaky" ] || printf 'Flaky, since they failed and then passed alone:\n%s\n' "$flaky"

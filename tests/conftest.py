@@ -38,6 +38,7 @@ POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))
 LOGIN = os.environ.get("TEST_LOGIN", "superuser")
 LONGEST_START = 120
 """Seconds until a service is ready at the latest: a provider's library is 15 of CPU alone, on cores that all share."""
+OWN_DIRECTORY = pytest.StashKey[str]()
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
 
 
@@ -49,8 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     as another user under root, loses its files.
     """
     if config.option.basetemp is None:
-        config.option.basetemp = tempfile.mkdtemp(prefix="docutalk-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
+        config.option.basetemp = config.stash[OWN_DIRECTORY] = tempfile.mkdtemp(prefix="docutalk-tests-")
     for name in list(os.environ):
         if name not in KEPT and not name.startswith(("TEST_", "PYTEST", "PYTHON", "COV_", "XDG_")):
             del os.environ[name]
@@ -62,6 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
         connect(self, address)
 
     socket.socket.connect = only_here  # type: ignore[method-assign,assignment]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remove this run's files unless something failed, whose logs are among them."""
+    if exitstatus == pytest.ExitCode.OK and (made := session.config.stash.get(OWN_DIRECTORY, None)):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

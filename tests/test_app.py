@@ -69,6 +69,35 @@ def test_a_conversation_goes_on_after_a_restart_and_on_a_second_process(embedded
     assert postmaster_of(embedded) is None
 
 
+HANGS = """
+import asyncio, os, signal, threading, time
+
+from backend import parts
+
+
+class Nothing:
+    def go_down(self):
+        pass
+
+
+async def hang():
+    with parts.go_down_on_signal(Nothing()):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        time.sleep(60)
+
+
+parts.LAST_SECONDS = 0.2
+asyncio.run(hang())
+"""
+
+
+@pytest.mark.spec("PROC-3")
+def test_a_process_whose_event_loop_hangs_ends_itself() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGS], timeout=50, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, "stop_overdue" in ended.stdout) == (1, True), ended.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.spec("PROC-3")
 @pytest.mark.parametrize("signals", [1, 2], ids=["once", "twice"])
@@ -115,7 +144,7 @@ def test_uvicorn_serves_the_factory(tmp_path: Path, database_url: str, port: int
         service.wait_ready()
         with signed_in_guest(service.url) as guest:
             assert guest.post("/api/chat", json={"message": "hello"}).json()["status"] == "completed"
-        service.stop()
+        assert service.stop() != 1, "It took too long, and ended itself."
 
     assert "Traceback" not in service.err
 

@@ -82,18 +82,28 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "at most 500 answers a day by openai/any, in at most 6,000 requests if none has to be repeated; then the"),
-        ({"guest_model_turns_per_day": 3, "max_steps": 2}, "at most 3 answers a day by openai/any, in at most 6 requ"),
+        (
+            {},
+            "at most 500 answers a day from openai/any, in at most 6,000 requests if none has to be repeated; then the",
+        ),
+        (
+            {"guest_model_turns_per_day": 3, "max_steps": 2},
+            "at most 3 answers a day from openai/any, in at most 6 requ",
+        ),
         (
             {},
             "; at most 100 new guests an hour from one address; at most 256 MiB of documents together, at most 32 MiB",
         ),
         ({"guests_per_hour": 0}, "; any number of new guests an hour from one address;"),
         ({"max_bytes_of_guests": 0}, "any amount of documents together, at most 32 MiB each"),
-        ({"guests": "offline"}, "all answers by the offline model; at most 100"),
-        ({"model": "offline", "guest_model_turns_per_day": 0}, "all answers by the offline model; at most 100"),
+        ({"guests": "offline"}, "all answers from the offline model; at most 100"),
+        ({"model": "offline", "guest_model_turns_per_day": 0}, "all answers from the offline model; at most 100"),
         ({"guests": "off"}, "no new ones are taken"),
-        ({"guest_model_turns_per_day": 0}, "any number of answers a day by openai/any; set GUEST_MODEL_TURNS_PER_DAY"),
+        ({"embedding_model": "openai/small"}, "32 MiB each; what they upload and search is also sent to openai/small"),
+        (
+            {"guest_model_turns_per_day": 0},
+            "any number of answers a day from openai/any; set GUEST_MODEL_TURNS_PER_DAY",
+        ),
     ],
 )
 def test_the_most_that_guests_can_use_is_said(

@@ -57,6 +57,6 @@ class GuestBudget:
         answers = "answer" if self._turns_per_day == 1 else "answers"
         tomorrow = scope.now.date() + timedelta(days=1)
         return ModelNotice(
-            detail=f"All guests together have used today's {self._turns_per_day:,} {answers} by {model}.",
+            detail=f"Guests have together used today's {self._turns_per_day:,} {answers} from {model}.",
             until=datetime.combine(tomorrow, time(), UTC),
         )

@@ -143,7 +143,8 @@ async def _whole_answer(events: AsyncIterator[Event], turn: Turn, seconds: float
 def _ended(reply: dict[str, Any]) -> Response:
     error = reply.get("error")
     if error is None or error["status"] < 400:
-        return JSONResponse({name: reply.get(name) for name in ChatReply.model_fields})
+        seen = {"model_notice": None} | reply
+        return JSONResponse({name: seen[name] for name in ChatReply.model_fields})
     retry_after = error.get("retry_after")
     return problem(
         error["status"],

@@ -256,7 +256,7 @@ def test_guests_read_that_the_budget_is_spent_with_each_answer_and_before_the_fi
     notice = of_bo["model_notice"]
     assert "model_notice" not in before
     assert (by_model["model"], by_model["model_notice"]) == ("openai/any", None)
-    assert notice["detail"] == "All guests together have used today's 1 answer by openai/any."
+    assert notice["detail"] == "Guests have together used today's 1 answer from openai/any."
     until = datetime.fromisoformat(notice["until"])
     assert until - datetime.now(UTC) <= timedelta(days=1)
     assert (until.hour, until.minute, until.utcoffset()) == (0, 0, timedelta())

@@ -54,7 +54,8 @@ def processes(make_settings: Callable[..., Settings], database_url: str) -> Iter
             model="openai/any",
             openai_base_url=model.url,
             openai_api_key=KEY,
-            lease_seconds=2,
+            # What is wished is found at each renewal too, and the next one is far away.
+            lease_seconds=300,
         )
         urls = [stack.enter_context(serving(settings)) for _ in range(2)]
         for url in urls:

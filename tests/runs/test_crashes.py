@@ -422,8 +422,8 @@ def test_a_process_that_slept_alone_goes_on_with_its_own_runs(
     assert [event for event in alone.events if event.get("level") in ("error", "critical")] == []
 
 
-def told_to_go_down(process: Process) -> tuple[int, float, list[int]]:
-    """Stop a process in order; return its exit status, the seconds it took, and what /ready said meanwhile."""
+def stopped_in_order(process: Process) -> tuple[int, list[int]]:
+    """Stop a process in order; return its exit status, and what /ready said meanwhile."""
     statuses: list[int] = []
     ended = threading.Event()
 
@@ -462,7 +462,7 @@ def test_a_stop_in_mid_answer_hands_the_runs_over_and_takes_seconds(
         ]
         for reader in before:
             wait_until(partial(speaks, reader), seconds=20)
-        status, ready = told_to_go_down(first)
+        status, ready = stopped_in_order(first)
         cut_off = [reader.ended() for reader in before]
         stopped = time.time()
         if not others:

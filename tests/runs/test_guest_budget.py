@@ -134,7 +134,7 @@ def test_each_day_has_its_own_turns(database_url: str, alice: Caller) -> None:
 
     assert [turn.model for turn in (*today, tomorrow)] == [PAID, FREE, PAID]
     assert today[1].model_notice == {
-        "detail": f"All guests together have used today's 1 answer by {PAID}.",
+        "detail": f"Guests have together used today's 1 answer from {PAID}.",
         "until": "2026-12-01T00:00:00Z",
     }
     assert (today[0].model_notice, tomorrow.model_notice) == (None, None)
@@ -225,7 +225,7 @@ def test_every_event_that_names_the_model_says_why_it_is_the_offline_one(
 
     assert not [event for event in first if "model_notice" in event.data]
     [(day,)] = query(superuser_url, "select (day + 1)::text from guest_model_turns")
-    notice = {"detail": f"All guests together have used today's 1 answer by {PAID}.", "until": f"{day}T00:00:00Z"}
+    notice = {"detail": f"Guests have together used today's 1 answer from {PAID}.", "until": f"{day}T00:00:00Z"}
     named = [event for event in (*second, *purged) if event.kind in ("run", "done")]
     assert [event.kind for event in named] == ["run", "done", "done"]
     assert [(event.data["model"], event.data["model_notice"]) for event in named] == [(FREE, notice)] * 3

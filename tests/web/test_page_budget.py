@@ -44,9 +44,7 @@ def test_the_page_says_that_the_budget_is_spent_until_the_model_answers_again(
 ) -> None:
     tomorrow = datetime.combine(datetime.now(UTC).date() + timedelta(days=1), time(), UTC)
     at = f"{tomorrow.astimezone(ZoneInfo(zone)):%I:%M %p}".lstrip("0")
-    sentence = (
-        f"All guests together have used today's 1 answer by openai/scripted. Until {at} the offline model answers."
-    )
+    sentence = f"Guests have together used today's 1 answer from openai/scripted. Until {at} the offline model answers."
     with scripted_model([says("Hello.")]) as model:
         settings = make_settings(**asking(model), database_url=own.url, guest_model_turns_per_day=1)
         with serving(settings) as url:
