@@ -23,7 +23,7 @@ from openai.types import responses as wire
 from backend.agent import offline_dates as dates
 from backend.agent import offline_patterns as said
 from backend.agent import offline_selection as selection
-from backend.agent.offline_documents import Call, Librarian, Plan, Result, Rule, ruled
+from backend.agent.offline_documents import Call, Librarian, Plan, Question, Result, Rule, ruled
 from backend.mcp_server.server import QUOTED
 
 Fields = dict[str, Any]
@@ -81,11 +81,17 @@ def _turns(items: list[Any]) -> list[Turn]:
 
 def _rule(clause: str) -> Rule:
     """Return the plan of the first row that fits, what it acts with, and the match."""
-    for words in (clause, said.POLITE.sub("", clause, count=1)):
+    for words in (clause, said.POLITE.sub("", clause, count=1), _with_date_last(clause)):
         for plan, detail, pattern in said.RULES:
             if match := pattern.fullmatch(words):
                 return plan, detail, match
     return "say", said.UNSURE, None
+
+
+def _with_date_last(clause: str) -> str:
+    """Return "tomorrow remind me to call Ida" as "remind me to call Ida tomorrow"."""
+    cut = dates.cut_leading_due(clause)
+    return " ".join(cut) if cut else clause
 
 
 def _hidden(line: str) -> str:
@@ -97,11 +103,19 @@ def _hidden(line: str) -> str:
 def _clauses(text: str) -> list[str]:
     """Cut a message where a new command starts, but neither inside a new task's title nor after "don't".
 
-    "Extract the action items from a file and add them as tasks" is one wish.
+    "Extract the action items from a file and add them as tasks" is one wish. A date stays with what it is the date of:
+    in "Tomorrow, remind me to call Ida" and in "Add a task to buy tea and remind me tomorrow".
     """
     first, *rest = said.CUT.split(text)
     clauses = [first]
     for cut, piece in zip(rest[::2], rest[1::2], strict=True):
+        if cut.strip() == "," and clauses[-1].strip() and dates.is_made_of_dates(clauses[-1]):
+            clauses[-1] += cut + piece
+            continue
+        reminds = said.REMINDS.fullmatch(piece.rstrip(" .!?"))
+        if reminds and dates.is_made_of_dates(_details(reminds["when"])[0]) and _rule(clauses[-1])[0] != "show":
+            clauses[-1] += f" {reminds['when'].strip()}" if _has_date(reminds["when"]) else cut + piece
+            continue
         command = said.NO_VERB if ": " in clauses[-1] else said.COMMAND
         title = not command.match(piece) and _rule(clauses[-1])[0] == "add"
         one_wish = said.EXTRACTS.match(clauses[-1]) and said.AS_TASKS.fullmatch(piece.rstrip(" .!?"))
@@ -135,7 +149,7 @@ def _details(text: str) -> tuple[str, Fields]:
     fields: Fields = {}
     while True:
         if match := next((match for tail in said.TAILS if (match := tail.search(text))), None):
-            text, name = text[: match.start()], str(match.lastgroup)
+            text, name = text[: match.start()].rstrip(" ,;-\u2013\u2014"), str(match.lastgroup)
             if name == "tags":
                 fields["tags"] = [*_tags(match[name]), *fields.get("tags", [])]
             else:
@@ -151,6 +165,11 @@ def _details(text: str) -> tuple[str, Fields]:
 
 def _tags(words: str) -> list[str]:
     return [word.strip("#") for word in re.split(r"[\s,&]+|\band\b", words) if word.strip("#")]
+
+
+def _has_date(text: str) -> bool:
+    rest, fields = _details(text)
+    return "due" in fields or bool(dates.doubts(rest))
 
 
 def _new_task(text: str) -> tuple[Fields, list[dates.Doubt]]:
@@ -210,7 +229,7 @@ class _Mind(Librarian):
 
     def __init__(self, there: set[str]) -> None:
         self.there, self.named = there, list[Task]()
-        self.follow: Callable[[str], Plan | None] | None = None
+        self.open_question: Question | None = None
 
     def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
         """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
@@ -219,8 +238,10 @@ class _Mind(Librarian):
         written = [line for line in turn[0].splitlines() if line.strip()]
         lines = [line for line in map(_hidden, written) if line]
         words = "; ".join(lines)
-        follow, self.follow = self.follow, None
-        if follow and (plan := follow(words.strip(" .!?"))):
+        question, self.open_question = self.open_question, None
+        reply = words.strip(" .!?")
+        doubts_it = words.endswith("?") and said.NO_ANSWER.fullmatch(reply) is not None
+        if question and not doubts_it and (plan := question.answered(said.COURTESY.sub("", reply))):
             return self._run(plan, turn, tools)
         if len(lines) > 1 and (plan := self._listed(lines, [bool(said.BULLET.match(line)) for line in written])):
             return self._run(plan, turn, tools)
@@ -228,6 +249,12 @@ class _Mind(Librarian):
         clauses = _clauses(words)
         if len(clauses) > said.MOST_CLAUSES:
             return said.TOO_MUCH
+        if question and said.NO.fullmatch(reply):
+            return said.NOTHING_CHANGED
+        agreed = question and self._agreed(question, words, clauses)
+        if question and not agreed and said.NO_ANSWER.fullmatch(reply):
+            self.open_question = question
+            return f"{said.NOT_SURE} {question.words}"
         rules = ruled(words, clauses, [_rule(clause) for clause in clauses], self.there)
         plans = {detail or name for _, (name, detail, _) in rules}
         if plans & said.LOST and plans & said.CHANGES:
@@ -237,7 +264,10 @@ class _Mind(Librarian):
                 break
             if (name, detail) == ("say", said.UNSURE) and len(rules) == 1 and "?" not in words:
                 return self._perhaps([clause])
-            outcome = detail if name == "say" else self._run(getattr(self, name)(match, detail), turn, tools)
+            plan = agreed if agreed and clause == clauses[0] else None
+            if plan is None and name != "say":
+                plan = getattr(self, name)(match, detail)
+            outcome = self._run(plan, turn, tools) if plan else detail
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
@@ -252,10 +282,18 @@ class _Mind(Librarian):
     def recall(self, turn: Turn) -> None:
         """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
         if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
-            self.follow = None
+            self.open_question = None
             found = [(key, task) for key, result in turn[1].items() for task in _tasks(result)]
             writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
+
+    def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
+        """Return what the yes leads to in "yes, and also delete task 3"; None where it is not clear."""
+        first, *more = clauses
+        goes_on = said.AND_THEN.match(words.lstrip()[len(first) :]) is not None
+        is_wish = bool(more) and all(_rule(clause)[0] != "say" for clause in more)
+        is_clear = said.AGREES.match(first) is not None and goes_on and is_wish and not said.UNLESS.match(words)
+        return question.answered(first) if is_clear else None
 
     def _run(self, plan: Plan, turn: Turn, tools: set[str] | None) -> str | list[Call]:
         try:
@@ -274,19 +312,21 @@ class _Mind(Librarian):
 
     def _ask(self, question: str, answered: Callable[[str], Plan]) -> str:
         """Leave a question open; a next message that no row fits is its answer."""
-        self.follow = lambda words: answered(words) if _rule(words)[1] == said.UNSURE else None
-        return question
+        return self._leave(question, lambda words: answered(words) if _rule(words)[1] == said.UNSURE else None)
 
     def _confirm(self, question: str, act: Act, tasks: list[Task], tool: str) -> str:
         self.named, ids = tasks, [task["id"] for task in tasks]
-        self.follow = lambda words: act(ids) if said.YES[tool].fullmatch(words) else None
-        return f'{question} Say "yes" to go on.{_lines(tasks)}'
+        yes = said.YES[tool, len(ids) == 1]
+        return self._leave(
+            f'{question} Say "yes" to go on.{_lines(tasks)}', lambda words: act(ids) if yes.fullmatch(words) else None
+        )
 
     def _offer(self, question: str, calls: list[Call]) -> str:
         """Ask whether to add tasks; the question has a place for "this task"."""
-        self.follow = lambda words: self._each(calls) if said.YES["add_task"].fullmatch(words) else None
+        yes = said.YES["add_task", len(calls) == 1]
         these = "this task" if len(calls) == 1 else f"these {len(calls)} tasks"
-        return question.replace("{}", these) + "".join(f"\n- {_described(arguments)}" for _, arguments in calls)
+        shown = question.replace("{}", these) + "".join(f"\n- {_described(arguments)}" for _, arguments in calls)
+        return self._leave(shown, lambda words: self._each(calls) if yes.fullmatch(words) else None)
 
     def _each(self, calls: list[Call]) -> Plan:
         tool, results = calls[0][0], (yield calls)
@@ -330,6 +370,8 @@ class _Mind(Librarian):
         What a text names beyond that is never ignored: then nothing is done, and the answer says so.
         """
         text = said.OFF_LIST.sub("", said.HARMLESS.sub("", text)).strip(" ,")
+        if among:
+            text = said.BEGINS_WITH_YES.sub("", text)
         known = among or self.named
         if said.UNLESS.match(text):
             return said.UNLIKE
@@ -338,7 +380,8 @@ class _Mind(Librarian):
         if ids and (not among or {*ids} <= {task["id"] for task in among}):
             return (yield from act(ids))
         if nth := said.NTH_ONE.fullmatch(text):
-            found = known[said.NTHS[nth[1].lower()] :][:1]
+            # Of one task that was named, "the first" says nothing: another one may be meant.
+            found = known[said.NTHS[nth[1].lower()] :][:1] if len(known) > 1 else []
         elif said.IT.fullmatch(text) or are_known:
             found = known
         elif among:
@@ -416,8 +459,8 @@ class _Mind(Librarian):
             return _says(said.NOT_NEW)
         text = said.ON_LIST.sub("", found["t"])
         parts = _parts(text.strip(" :,-")) if "many" in found else [text]
-        more = [words for words in map(found.get, ("rank", "when")) if words]
-        return self._add([", ".join([part, *more]) for part in parts]) if parts else _says(said.WHICH_PARTS)
+        rank = f", {found['rank']}" if found.get("rank") else ""
+        return self._add([part + rank for part in parts]) if parts else _says(said.WHICH_PARTS)
 
     def _listed(self, lines: list[str], bulleted: list[bool]) -> Plan | None:
         """Return the plan for a message in lines that lists tasks: each line is one, whatever it says."""

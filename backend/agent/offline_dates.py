@@ -69,11 +69,18 @@ _LOOKS = _re(r"|".join((
     rf"\d(?:st|nd|rd|th)?\.?(?: of)? {_AMBIGUOUS}\b", rf"(?<!\bthe )(?<!\ba )(?<!\bmy )(?<!^)\b{_AMBIGUOUS}{_END}",
     r"\b(?:mon|tues?|wed|thu(?:rs?)?|fri|sat|sun)\.?[/&-](?:mon|tues?|wed|thu(?:rs?)?|fri|sat|sun)\b",
     rf"\b{_MONTH}\b(?!')", rf"\b{_HOLIDAY}\b",
-    r"\b(?:fortnights?|week-?ends?|week-?days?)\b",
+    r"\b(?:fortnights?|week-?ends?|week-?days?|mid-?(?:week|month|year))\b",
+    r"\b(?:year|quarter|month|week|day)(?:'?s)?[ -]end\b", r"\bthis eve\b",
+    rf"\b(?:within|inside|during) (?:the|this|an?) {_UNIT}\b", r"\bin the week\b",
     r"(?<![\w./-])\d{1,4}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d)\b(?![.\w])", r"(?<![\w./])\d{1,2}/\d{1,2}(?![\w/])",
     r"(?<![\w.])\d{1,2}\.(?:\d{1,2}\.| ?\d{1,2}\. ?\d{2,4})(?!\w)",
     r"\b(?:on|by|until|till|before|due|after|from|for)(?: the)? \d{1,2}[.-]\d{1,2}\b",
     rf"(?<![\w-])\d{{1,2}}-\d{{1,2}}{_END}",
+    # A day or a time with a point, not a version: "24.12", "5.30".
+    "".join(rf"(?<!\b{word} )" for word in ("python", "version", "release", "chapter", "section", "part", "page", "to",
+                                            "figure", "step", "item", "of", "java", "ubuntu", "ios", "android"))
+    + rf"(?<![\w./$\u20ac\u00a3-])\d{{1,2}}\.(?:0?[1-9]|[1-5]\d|00){_END}",
+    rf"(?<![\w.:])\d{{1,2}}(?:[:.]\d\d)? ?p{_END}", r"(?:\bat|@) ?\d{1,2}(?:[:.]\d\d)? ?[ap]\b",
     r"\b\d{4}-\d\d?(?:-\d\d?)?(?:t[\d:+z]*)?\b",
     r"\b\d{1,2}(?:st|nd|rd|th)\b", rf"\b(?:the|on|by) {_ORDINAL}(?: of\b|{_END})",
     r"\b(?:in|by|until|till|before|since|of|during) (?:19|20|21)\d\d\b",
@@ -129,11 +136,12 @@ _WORD = _re("|".join((
     rf"{_PART}s?|noon|midday|midnight|lunch-?time|lunch|dinner|breakfast|cob|eob|eod|eow|eom|eoq|eoy|dawn|dusk",
     rf"\d{{1,4}}(?:st|nd|rd|th)?|'\d\d|{_NUMBER}|{_ORDINAL}|half|quarter|couple|few|several|q[1-4]",
     r"\d{1,2}(?:[:.h]\d\d)?(?:[ap]\.?m)?h?|\d{1,2}-?ish|@ ?\d{1,2}(?::\d\d)?(?:[ap]\.?m)?|[ap]\.?m|o'?clock",
+    r"\d{1,2}[ap]|mid-?(?:week|month|year)|(?:year|quarter|month|week|day)(?:'?s)?-end|(?:year|month|week)'?s",
     r"utc|gmt|[ecmp][sd]?t|cet|cest",
     r"\d{1,4}[./-]\d{1,2}(?:[./-]\d{1,4})?|\d{4}-\d\d?-\d\d?t[\d:.+z-]*",
     rf"{_UNIT}|weekdays?|\+?\d{{1,3}}(?:d|w|wks?|h|hrs?|m|mins?)|hours?|hence|ago|sleeps|time",
-    r"in|on|at|by|for|until|til|till|before|after|from|of|the|a|an|and|or|within|around|about|during|over|past|to|since"
-    r"|between|through|thru|than|not|no|later?|latest|earlier|early|mid|end|start|beginning|middle|close|business|thing"
+    r"in|on|at|by|for|until|til|till|before|prior|after|from|of|the|a|an|and|or|within|around|about|during|over|past"
+    r"|to|since|between|through|thru|than|not|no|later?|latest|earlier|early|mid|end|start|beginning|middle|close|business|thing"
     r"|due|date|deadline|is|it's|with|has|next|this|last|coming|following|other|same|first|any|another|more|now|@"
     r"|[-\u2013&+]",
     r"every|each|once|twice|times|per|everyday|daily|weekly|monthly|yearly|annually|hourly|nightly|fortnightly"
@@ -142,14 +150,18 @@ _WORD = _re("|".join((
 )))
 _LEAD = _re(
     r"(?<![\w'])(?:(?:(?:(?:it's|is|with|has|should be) )?(?:an? |the )?(?:due date|due|deadline)"
-    r"(?: of| on| by| at| is| to|:)?|by|on|for|to|until|til|till|before|at|around|over|not? later than) )$")
-_GOES_ON = _re(r"\s*$|\s*[,:;]|\s+(?:to|called|named|that|about)\b")
+    r"(?: of| on| by| at| is| to| before|:)?|by|on|for|to|until|til|till|before|at|around|over|not? later than"
+    r"|at the latest(?: on| by)?) )$")
+_EDGES = " ,;:.!?()-\u2013\u2014"
+_DASH = _re(r"(?<!\S)(?P<before>\S+)(?P<dash>\s+[-\u2013\u2014]\s*)$")
+_TIME = _re(rf"\d ?[ap]\.?m\b|\d:\d\d|\bat \d|o'?clock|\b(?:noon|midday|midnight|{_PART})\b")
+_GOES_ON = _re(r"\s*$|\s*[,:;]|\s+[-\u2013\u2014]\s|\s+(?:to|called|named|that|about|remind|remember|don't|do not|i)\b")
 _LEADS = _re(r"[\s,(]*(?:(?:due(?: on| by| at)?|by|on|for|until|till|before|at) )?")
 _STARTS = re.compile(r"in|within|this|next|coming|the|an?|end|today|tomorrow|tonight|noon|midday|midnight|[^\W_]*\d.*"
                      rf"|eod|half|{_NUMBER}|(?:{_DAY}|{_MONTH}|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|march|mar|may)")
 # What an understood date may not follow: "after Friday" is not Friday.
 _CHANGES_IT = _re(
-    r"(?:after|before|until|till|within|about|from|of|or|and|between|through|thru|since|than|not|never|no|except|only"
+    r"(?:after|before|prior|until|till|within|about|from|of|or|and|between|through|thru|since|than|not|never|no|except|only"
     r"|almost|ago|past|now|early|earlier|late|later|mid|middle|end|start|starting|beginning|sometime|some ?day"
     r"|any ?time"
     r"|first|last|second|third|fourth|next|this|every|each|other|couple|few|half|quarter|eve|plus|minus"
@@ -171,11 +183,21 @@ _NOUN_AFTER = _re(r" (?!(?:at|on|by|in|or|and|to|for|of|with|without|about|from|
                   r"|again)\b)"
                   r"(?!\d)[^\W\d_]{3,}")
 _NAMED = _re(rf"\b(?:the|my|our|his|her|their|your|an?) (?:(?:{_DAY}|{_MONTH}|today|tomorrow)\b|{_HOLIDAY}\b)"
-             rf"|\b(?:{_DAY}|today|tomorrow|tonight)'s"
+             rf"|\b(?:{_DAY}|today|tomorrow|tonight|yesterday|(?:this|next|last) {_UNIT})'s"
              rf"|(?<!\bon )(?<!\bby )(?<!\bat )(?<!\bfor )(?<!\bover )(?<!\btill )"
              rf"(?<!\buntil )(?<!\bbefore )(?<!\bafter )(?<!\bthis )(?<!\bnext )(?<!\bsince )(?<!\baround )(?<!\bof )"
              rf"(?<!\bthe )(?<!\bin ){_HOLIDAY}\b")
-_ANY_NAME = _re(rf"{_HOLIDAY}|(?:good|black|ash|cyber|palm|whit|freaky) {_DAY}")
+# Names that need no noun after them: "Mr. March", "the invoice from March".
+_WHOLE_NAME = _re(rf"\b(?:mr|mrs|ms|miss|dr|prof)\.? (?:{_DAY}|{_MONTH}|{_AMBIGUOUS})\b"
+                  r"|\b(?:invoice|bill|receipt|report|statement|letter|e?-?mail|minutes|notes?|photos?|pictures?|message"
+                  r"|order|payslip|numbers|figures|results|expenses|taxes)s? (?:from|of) (?:last )?"
+                  rf"(?:{_DAY}|{_MONTH}|{_AMBIGUOUS})(?: \d{{4}})?{_END}")
+# "The weekly report", "check daily deals"; but "a weekly report" and "stretch daily" may well repeat.
+_PERIODIC = (r"(?:dai|night|hour|week|month|quarter|year|fortnight|bi-?week|bi-?month)ly|annual")
+_PERIODIC_NAME = _re(r"(?:\b(?:the|my|our|his|her|their|your|this|next|last) "
+                     rf"|^\s*(?:to )?[^\W\d]+ (?<!\ba )(?<!\ban ))(?:{_PERIODIC})")
+_ANY_NAME = _re(rf"{_HOLIDAY}|(?:mr|mrs|ms|miss|dr|prof) {_DAY}|(?:good|black|ash|cyber|palm|whit|freaky) {_DAY}")
+_TASK_NUMBERS = _re(r"tasks? #?\d{1,9}(?:(?:,? and |, ?| & | \+ | to |-| - )(?:task )?#?\d{1,9}){0,20}")
 _ONCE = _re(rf"\b(?:every|each)\b(?: (?:single|and every))?(?: {_UNIT}\b)?|\b(?:dai|week|month|year)ly\b|\bannually\b")
 # fmt: on
 
@@ -190,7 +212,7 @@ def cut_due(text: str) -> tuple[str, str] | None:
     tokens = list(re.finditer(r"\S+", text))
     run = [token for token in tokens[_run_start(tokens) :] if token.start() >= len(text.rstrip()) - LONGEST]
     for token in run[-MOST_WORDS:]:
-        due = text[token.start() :].strip(" ,;:.!?()")
+        due = text[token.start() :].strip(_EDGES)
         before = text[: token.start()]
         if not _STARTS.fullmatch(_plain(token[0])) and not (_plain(token[0]) == "at" and _bare_hour(due)):
             continue
@@ -198,7 +220,11 @@ def cut_due(text: str) -> tuple[str, str] | None:
         if not _is_due(due, lead[0].strip() if lead else ""):
             continue
         rest = before[: lead.start()] if lead else before
-        return None if _changes_it(rest, due, has_lead=lead is not None) else (rest.rstrip(" ,;(:-"), due)
+        if _is_earlier(due, lead[0].strip() if lead else ""):
+            return None
+        if (dash := _DASH.search(rest)) and not _WORD.fullmatch(_plain(dash["before"])):
+            rest = rest[: dash.start("dash")]
+        return None if _changes_it(rest, due, has_lead=lead is not None) else (rest.rstrip(" ,;(:-\u2013\u2014"), due)
     return None
 
 
@@ -211,9 +237,9 @@ def cut_leading_due(text: str) -> tuple[str, str] | None:
     length = next((place for place, token in enumerate(tokens) if not _WORD.fullmatch(_plain(token[0]))), len(tokens))
     for token in reversed(tokens[: min(length, MOST_WORDS)]):
         words, after = rest[: token.end()].rstrip(" ,;:"), rest[token.end() :]
-        due = f"at {words}" if lead.endswith("at") and words[:1].isdigit() else words
-        if (token[0][-1] in ",;:" or _GOES_ON.match(after)) and _is_due(due, lead):
-            return after.lstrip(" ,;:"), due
+        due = f"at {words}" if lead.lower().endswith("at") and words[:1].isdigit() else words
+        if (token[0][-1] in ",;:" or _GOES_ON.match(after)) and _is_due(due, lead) and not _is_earlier(due, lead):
+            return after.lstrip(" ,;:-\u2013\u2014"), due
     return None
 
 
@@ -223,13 +249,13 @@ def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
     tokens = list(re.finditer(r"\S+", text))
     for start, end, repeats in islice(_merged(text, says_due=says_due), MOST_DOUBTS):
         begins, ends = _widened(tokens, start, end)
-        is_name, comes_again = _is_name(text, start, end), repeats
+        is_name, comes_again = _is_name(text, start, end, repeats=repeats), repeats
         if found and begins < found[-1].end:
             one = found.pop()
             begins, is_name, comes_again = one.start, False, repeats or one.repeats
         words = text[begins:ends].strip(" ,;:.!?()")
         due = _single(words) if comes_again else whole_due(words)
-        found.append(Doubt(begins, ends, words, comes_again, due, is_name and not comes_again))
+        found.append(Doubt(begins, ends, words, comes_again, due, is_name))
     return found
 
 
@@ -247,6 +273,16 @@ def _single(words: str) -> str:
     if _REPEATS.search(once) or not (_LOOKS.search(once) or re.search(r"\d", once)):
         return ""
     return whole_due(once)
+
+
+def is_made_of_dates(text: str) -> bool:
+    """Return whether a text has no other words than dates have."""
+    return _run_start(list(re.finditer(r"\S+", text))) == 0
+
+
+def _is_earlier(due: str, lead: str) -> bool:
+    """Return whether "before" asks for a day before the one that is named; before a time means by then."""
+    return re.search(r"(?i)\bbefore\b", f"{lead} {due}") is not None and not _TIME.search(due)
 
 
 def _is_due(words: str, lead: str) -> bool:
@@ -268,7 +304,7 @@ def _understands(words: str) -> bool:
 def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
     """Return whether the words before a date change it: "a week from" Sunday, "tomorrow or" Friday."""
     tokens = list(re.finditer(r"\S+", rest))
-    if not tokens:
+    if not tokens or _TASK_NUMBERS.fullmatch(rest.strip()):
         return False
     last, run = _plain(tokens[-1][0]), _run_start(tokens)
     if any(_CHANGES_IT.fullmatch(_plain(token[0])) for token in [*tokens[run:], tokens[-1]]):
@@ -317,7 +353,9 @@ def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, in
         high += 1
     while low < first and _plain(tokens[low][0]) in {"to", "and", "or", "is", "of", "with", "about", "not"}:
         low += 1
-    while low < first and _plain(tokens[low][0]) in {"a", "an"} and _REPEATS.fullmatch(_plain(tokens[low + 1][0])):
+    while (
+        low < first and _plain(tokens[low][0]) in {"a", "an", "the"} and _REPEATS.fullmatch(_plain(tokens[low + 1][0]))
+    ):
         low += 1
     while high > last and _plain(tokens[high][0]) in {
         "to",
@@ -335,9 +373,11 @@ def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, in
     return tokens[low].start(), tokens[high].end()
 
 
-def _is_name(text: str, start: int, end: int) -> bool:
+def _is_name(text: str, start: int, end: int, *, repeats: bool) -> bool:
     """Return whether a span names something: "the Monday meeting", "tomorrow's talk", "buy Christmas presents"."""
-    for named in _NAMED.finditer(text):
+    if any(named.start() <= start and end <= named.end() for named in _WHOLE_NAME.finditer(text)):
+        return True
+    for named in (_PERIODIC_NAME if repeats else _NAMED).finditer(text):
         if named.start() <= start and end <= named.end() + 2 and (after := _NOUN_AFTER.match(text, named.end())):
             return not _WORD.fullmatch(after[0].strip())
     return False

@@ -6,7 +6,7 @@ document, a file's name or a heading says is only ever quoted.
 
 import re
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 from backend.agent import offline_patterns as said
 from backend.agent import offline_selection as selection
@@ -18,6 +18,15 @@ Call = tuple[str, dict[str, Any]]
 Plan = Generator[list[Call], list[Result], str]
 Rule = tuple[str, str, Any]
 """The plan, what it acts with, and what it is given."""
+
+
+class Question(NamedTuple):
+    """A question that was left open."""
+
+    words: str
+    answered: Callable[[str], Plan | None]
+    """Returns what the next message leads to, where it is an answer."""
+
 
 STRONG = 0.23
 """The score of the best passage, from 0 to 1, from which on it is taken for an answer."""
@@ -150,8 +159,13 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
 class Librarian:
     """The plans over documents."""
 
-    follow: Callable[[str], Plan | None] | None
-    """What the next message is tried as first: the answer to a question that was left open."""
+    open_question: Question | None
+    """What the next message may answer."""
+
+    def _leave(self, words: str, answered: Callable[[str], Plan | None]) -> str:
+        """Leave a question open, and return its words."""
+        self.open_question = Question(words, answered)
+        return words
 
     def look_up(self, question: str, otherwise: str) -> Plan:
         """Answer a question by quoting what was found, or say that nothing was; without documents, say `otherwise`."""
@@ -212,9 +226,12 @@ class Librarian:
         if not (tasks := _rows(result, "tasks")):
             made = result.get("made_before")
             return (yield from self._had(number, made)) if isinstance(made, int) and made > 0 else NO_ACTIONS
-        self.follow = lambda words: self._made(number) if said.YES["add_task"].fullmatch(words) else None
         these = f"these {len(tasks)} tasks" if len(tasks) > 1 else "this task"
-        return f'Shall I add {these}? Say "yes" to go on.' + "".join(map(_task, tasks))
+        yes = said.YES["add_task", len(tasks) == 1]
+        return self._leave(
+            f'Shall I add {these}? Say "yes" to go on.' + "".join(map(_task, tasks)),
+            lambda words: self._made(number) if yes.fullmatch(words) else None,
+        )
 
     def _made(self, number: int) -> Plan:
         (result,) = yield [("create_tasks_from_document", {"document_id": number, "dry_run": False})]

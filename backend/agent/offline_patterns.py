@@ -36,8 +36,8 @@ TOO_MUCH = "That is too much at once for the offline rules model. Please say it 
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
 NO_UNDO = (
     "I can't undo a change or reopen a completed task by message yet, so I changed nothing. To reopen a task, clear "
-    'its checkbox under "Completed" in the task list of the page; a program can use PATCH /api/tasks/{id}. A deleted '
-    "task I can add again if you say its title."
+    'its checkbox under "Completed" in the task list of the page. A deleted task I can add again if you say its '
+    "title."
 )
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
 PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
@@ -47,9 +47,7 @@ BY_DATE = (
     'I can\'t choose the tasks to change by their date, so I changed nothing. Ask for example "What is due tomorrow?", '
     "then name them by number."
 )
-LEFT_OVER = (
-    'I understood only part of "{}", so I changed nothing. Please name the tasks alone, as in "Complete task 3".'
-)
+LEFT_OVER = 'I understood only part of "{}", so I changed nothing. Please name only the tasks, as in "Complete task 3".'
 UNCLEAR = (
     'I did not understand "{}" there, so I did nothing. Ask for example "Show my pending tasks tagged work" or "What '
     'is due this week?"'
@@ -96,6 +94,8 @@ LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_N
 CHANGES = {"delete_task", "complete_task", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
+NOTHING_CHANGED = "All right. I changed nothing."
+NOT_SURE = "I am not sure how you mean that, so I changed nothing yet."
 WHICH = "Which task do you mean? Say its number or a word from its title."
 # Sentences of our own tools that are written for models; what is left of them is for people.
 FOR_MODELS = (
@@ -120,22 +120,8 @@ DONE = {"add_task": "Added", "update_task": "Updated", "complete_task": "Complet
 VERBS = {"update_task": "change", "complete_task": "complete", "delete_task": "delete", "get_task": "show"}
 
 # Dates, priorities and the fields of a task.
-_DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTH = (r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
           r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)")
-_NTH = r"[0-9]{1,2}(?:st|nd|rd|th)?"
-_SPAN = r"(?:[0-9]{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten) (?:minute|hour|day|week|month|year)s?"
-_DATE = (rf"(?:(?:the )?day after tomorrow|tonight|(?:today|tomorrow|(?:(?:this|next|coming) )?{_DAY})"
-         r"(?: (?:morning|afternoon|evening|night))?|(?:(?:the )?end of )?(?:this|next) (?:week|weekend|month|year)"
-         rf"|(?:the )?end of the (?:day|week|month|year)|in {_SPAN}|{_SPAN} from now"
-         rf"|(?:{_DAY},? )?(?:{_MONTH} {_NTH}|(?:the )?{_NTH}(?: of)? {_MONTH})(?:,? [0-9]{{4}})?"
-         r"|the [0-9]{1,2}(?:st|nd|rd|th)|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[t ][0-9]{2}:[0-9]{2})?"
-         r"|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4})")
-_TIME = r"(?:[0-9]{1,2}(?::[0-9]{2})? ?(?:am|pm|a\.m\.|p\.m\.|o'clock)|[0-9]{1,2}:[0-9]{2}|noon|midnight)"
-_WHEN = (rf"(?P<when>{_DATE}(?:,? (?:at |by |around )?{_TIME}| at [0-9]{{1,2}})?|{_TIME}(?:,? (?:on )?{_DATE})?)"
-         r"(?![\w'])")
-_LEAD = (r"(?:(?:(?:(?:it's|is|with|has|should be) )?(?:an? |the )?(?:due date|due|deadline)"
-         r"(?: of| on| by| at| is| to|:)?|by|on|for|to|until|till|before|at) )")
 _RANK = (r"(?P<rank>(?:high|highest|top|medium|normal|low|lowest|no)[- ]priority|priority:? (?:high|medium|low|none)"
          r"|urgent(?:ly)?|critical|asap|(?<=[,;(] )important|(?<=(?:a|i|')s )important)")
 _FIELD = r"(?:title|name|due date|deadline|date|priority|description|notes?|tags?)"
@@ -195,7 +181,7 @@ def _re(pattern: str) -> re.Pattern[str]:
 
 # Characters and quotes.
 BLANK = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\U000f0000-\U0010ffff\s]+")
-BULLET = re.compile(r"\s*(?:[-*\u2022\u2013+]|\d{1,2}[.)]|\[[ x]?\])\s+")
+BULLET = re.compile(rf"(?i)\A\s*(?:[-*\u2022\u2013+]|\d{{1,2}}[.)](?!\s+{_MONTH}\b)|\[[ x]?\])\s+")
 STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u201e", "''\"\"\"")
 QUOTES = re.compile(r"\"[^\"]{1,500}\"|(?<!\w)'(?:[^']|(?<=\w)'(?=\w)){1,500}'(?!\w)")
 HIDE = {code: code + 0xF0000 for code in range(0x20, 0x7F)}
@@ -209,12 +195,12 @@ TAILS = (
     _re(rf"{_START}(?:with )?(?:the )?(?:tagged|tags?)(?: as| with)?:? "
         rf"(?P<tags>{_TAG}(?:(?:,| and|, and) {_TAG}){{0,9}})$"),
     _re(rf"{_START}(?P<tags>#[^\W\d][\w-]*)$"),
-    _re(rf"{_START}(?:(?:with|at|as|to|is|it's|of) )?(?:an? )?(?P<priority>{_RANK})[\s).!]*$"),
+    _re(rf"{_START}(?:(?:with|at|as|to|is|(?:it|this|that)(?:'s| is)|of) )?(?:an? )?(?P<priority>{_RANK})[\s).!]*$"),
 )
 LINK = _re(r"[\s:,;-]*(?:(?:to|for|called|named|titled|that says|saying|about|that)(?![\w'])[\s:]*)?")
 ON_LIST = _re(r"(?:(?:,| and)(?: then)? (?:add|put) (?:it|this|that))?(?:^|\s+)(?:to|on|onto|in) (?:my|the) "
               r"(?:[\w-]+ ){0,2}(?:list|tasks|to-?dos?|reminders)(?=\s*(?:$|[:,]))")
-OFF_LIST = _re(rf" (?:from|off|on|in) (?:my|the) (?:[\w-]+ ){{0,2}}(?:list|{_TASK})$")
+OFF_LIST = _re(rf" (?:from|off|on|in) (?:my|the) (?:(?:whole|entire|full|current|to-?do|task) )*(?:list|{_TASK})$")
 COURTESY = _re(r"(?:(?:(?<!\bsay)(?<!\bsaying)[\s,;]+(?:please|pls|plz|kindly)"
                r"|[,;]\s*(?:thanks|thank you|thx|will you|would you))[\s.!?]*)+$")
 HARMLESS = _re(r"(?:[\s,]+(?:for me|if you (?:can|could|would)|now|right now|right away|too|as well|already|also"
@@ -225,7 +211,7 @@ LEVEL = _re(r"high|medium|low|normal|urgent|important|none")
 NUMBER_VALUE = _re(r"((?:task )?#?[0-9]+),? (.+)")
 FIELD_OF = _re(rf"(?:the )?(?P<field>{_FIELD}) (?:of|for|on|in|to) ")
 ITS_FIELD = _re(rf"(?:'s)? (?:the )?(?P<field>{_FIELD})\s*$")
-IT = _re(r"(?:its?|(?:that|this)(?: one| task)?|the (?:(?:last|latest|previous|same|new) )?(?:one|task))")
+IT = _re(r"(?:its?|(?:that|this)(?: one| task)?|the (?:(?:latest|previous|same|new) )?(?:one|task))")
 THEM = _re(r"(?:(?:all|both)(?: of)? )?(?:them|those|these|both|the two)(?: tasks| ones)?(?: all| both)?")
 NTH_ONE = _re(r"(?:the )?(1st|2nd|3rd|4th|first|second|third|fourth|last)(?: one| task)?")
 SEVERAL = _re(r".*\b(?:all|every|everything|each|any|anything|tasks|to-?dos|reminders|items|ones|list)\b"
@@ -236,7 +222,7 @@ UNLESS = _re(rf".*{_UNLESS}")
 RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
 NO_TASK = _re(r"task ([0-9]+) does not exist\b.*")
 MANY = _re(rf"(?:{_POLITE})?(?:add|create|make|new|here are|put)(?: me)?(?: these| the following| some| my| all(?: of)?"
-           r"| \w+)??(?: new)? (?:tasks|to-?dos|things|reminders|items)\b"
+           r"| \w+)??(?: new)? (?:tasks|to-?dos|things|reminders|items|(?:these|the following)(?=:))\b"
            r"(?: (?:to|on|onto) (?:my|the) (?:[\w-]+ ){0,2}(?:list|tasks))?(?: for me)?(?: please)? *[:.]?")
 # One wish: "Extract the action items from X and add them as tasks".
 EXTRACTS = _re(rf"(?:{_POLITE})?(?:extract|pull|find|get|take|list|show|read|open|go through|scan|look|search|check"
@@ -244,15 +230,40 @@ EXTRACTS = _re(rf"(?:{_POLITE})?(?:extract|pull|find|get|take|list|show|read|ope
 AS_TASKS = _re(rf"(?:{_POLITE})?(?:(?:add|put|save|turn|make|create|write|note)\b(?: down)?(?: me)? {_THEM}.*"
                rf"|(?:create|make|add)(?: the| some| new| all)* {_ITEMS}(?: (?:from|of|for|out of) (?:it|me"
                rf"|{_THEM}))?)")
-_AGREED = (r"(?:yes|yep|yeah|yup|y|sure|confirm|confirmed|do it|do so|go ahead|ok|okay|please|correct|right|exactly"
-           r"|all|both|it|of|them|these|those|this|that|tasks?)")
-YES = {tool: _re(rf"(?:(?:{_AGREED}|{verbs})(?:[\s,.!]+|$))+") for tool, verbs in (
-    ("add_task", r"add|create|(?:as|to) (?:my |the )?(?:new )?(?:tasks?|list|task list)"),
-    # Not "cancel" and "clear", which may take the wish back.
-    ("delete_task", "delete|remove|erase|trash"),
-    ("complete_task", _COMPLETE),
-    ("update_task", "change|update|move|set"),
-)}
+# Answers to a question of ours.
+_AGREED = (r"(?:yes|yep|yeah|yup)(?:,? (?:i (?:do|am|want(?: that| to)?)|it is|they are))?|sure(?: thing)?|of course"
+           r"|absolutely|definitely|certainly|confirm(?:ed)?|go ahead|go for it|please do|do it|do so"
+           r"|that(?:'s| is) (?:right|correct|it|fine|the one)")
+_YES_WORDS = rf"{_AGREED}|y|ok|okay|please|correct|right|exactly|thanks|thank you"
+_MANY_OF_THEM = r"(?:all(?: of)? |both(?: of)? )?(?:them|these|those)(?: all)?|all|both"
+_THESE = (r"(?:(?:all(?: of)? |both(?: of)? )?(?:them|these|those|it|this|that)(?: all| both| one| ones| tasks?)?"
+          r"|all(?: tasks)?|both|everything)")
+_NO = (r"no|nope|nah|cancel|never ?mind|stop|nothing|none(?: of (?:them|these|those))?"
+       r"|neither(?: one| of (?:them|these|those))?|no way|(?:no,? )?(?:not now|don't|do not)")
+# By the tool and whether it is about one task.
+YES = {(tool, is_one): _re(
+    rf"(?!(?:thanks|thank you)\b|please[\s,]+(?!do\b|go\b|confirm\b))(?:{_YES_WORDS})"
+    rf"(?:[\s,.!]+(?:{_YES_WORDS}|{verbs}|as|to|an?|my|new|list|all|both|of|them|these|those|it|this|that|ones?|the|tasks?"
+    r"|everything)(?=[\s,.!]|$))*"
+    rf"|(?:please )?(?:{verbs}) (?:{'it|(?:this|that) one' if is_one else _MANY_OF_THEM})"
+    r"(?: (?:as|to) (?:my |the |an? )?(?:new )?(?:tasks?|(?:task |to-?do )?list))?(?:[\s,]+please)?")
+    for tool, verbs in (
+        ("add_task", "add|create"),
+        # Not "cancel" and "clear", which may take the wish back.
+        ("delete_task", "delete|remove|erase|trash"),
+        ("complete_task", _COMPLETE),
+        ("update_task", "change|update"),
+    ) for is_one in (True, False)}
+NO = _re(rf"(?:{_NO}|(?:cancel|stop) {_THESE})(?:,? (?:thanks|thank you|please))?")
+# While a question is open, neither a yes nor a wish of its own.
+NO_ANSWER = _re(rf"(?!thank)(?:{_YES_WORDS})|(?:please )?(?:{_VERB}|add|create)(?: {_THESE})?|{_THESE}"
+                r"|(?:yes|yep|yeah|yup|go ahead|do it|please do)\b.*")
+BEGINS_WITH_YES = _re(r"\A(?:yes|yep|yeah|yup|ok|okay|sure)[\s,]+")
+AGREES = _re(r"(?:yes|yep|yeah|yup|sure|go ahead|do it|please do)\b")
+AND_THEN = _re(r"[\s,]*(?:[.!;]|(?:and|then|also|plus|&)\s)")
+# "… and remind me tomorrow" of what is added before.
+REMINDS = _re(r"remind me(?: (?:about|of) (?:it|that|this|them))?(?P<when>\b.*?)"
+              r"(?: (?:about|of) (?:it|that|this|them))?")
 SHOW_THEM = _re(r"(?:show|list|find|view|see|get|open|display|read|give|look for|search)(?: me| for)? ")
 # What a question or a selection asks for. What remains of it when these and FILLER are taken out is looked for.
 QUERY = _re(r"\b(?:with(?= .+ in (?:the|its|their) (?:title|name|description))|with the words?|about|containing"
@@ -295,10 +306,10 @@ NTHS = {"1st": 0, "first": 0, "2nd": 1, "second": 1, "3rd": 2, "third": 2, "4th"
 
 # The table. A clause meets the first row that fits it whole: the plan, what it acts with, the patterns.
 RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
-    ("say", "All right. I changed nothing.",
-     r"(?:no|nope|cancel|never ?mind|stop|nothing)(?:,? (?:thanks|thank you))?"
+    ("say", NOTHING_CHANGED,
+     rf"(?:{_NO})(?:,? (?:thanks|thank you|please))?"
      r"|(?:forget it|(?:don't|do not|never)(?! (?:let me )?forget\b)).*"),
-    ("say", "There is nothing for me to confirm.", r"(?:yes|yep|yeah|sure|go ahead|do it|confirm)(?: please)?"),
+    ("say", "There is nothing for me to confirm.", rf"(?:{_AGREED})(?:,? (?:please|thanks|thank you|i do))?"),
     ("say", HELLO,
      r"how are you|(?:hi|hello|hey|greetings|good (?:morning|afternoon|evening|day))(?: there| docutalk| again)?"),
     ("say", "You're welcome.",
@@ -354,15 +365,16 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"(?:add|create|make|extract|get|find)(?: me)?(?: all| the| some| any| my)* (?:action (?:items?|points?))"
      rf"|(?:add|create|make|put|save|note|turn)(?: down)?(?: me)? {_THEM}(?: (?:as|to|into|in|on|onto) .*)?"),
     ("add", "",
-     r"(?:add|create|make|new)(?: me)?(?: these| the following| some| my| \w+)??(?: new)? "
-     r"(?P<many>tasks|to-?dos|things|reminders)\b(?P<t>.*)"),
+     r"(?:add|create|make(?! (?:all|my)\b)|new)(?: me)?(?: these| the following| some| my| \w+)??(?: new)? "
+     r"(?P<many>tasks|to-?dos|things|reminders)\b(?! #?[0-9])(?P<t>.*)"),
+    ("add", "", r"(?:add|create)(?: me)? (?P<many>these|the following):(?P<t>.+)"),
     ("add", "",
      rf"(?:add|create|set up|write down|new(?= task)|make(?= an? | me | another ))(?: me)? {_NEW}(?:{_RANK} )?"
      r"(?:task|to-?do|reminder|item)\b(?: item)?(?: for me)?(?P<t>.*)"),
     ("add", "",
-     rf"{_NEW}(?:{_RANK} )?(?:task|to-?do|reminder|note to self)(?P<t>(?: *:| to | called ).+)"),
+     rf"{_NEW}(?:{_RANK} )?(?:task|to-?do|to do(?= *:)|reminder|note to self)(?P<t>(?: *:| to | called ).+)"),
     ("add", "",
-     rf"(?:{_LEAD}?{_WHEN},? )?(?:remind me|(?:don't|do not) (?:let me )?forget|remember"
+     r"(?:remind me|(?:don't|do not) (?:let me )?forget|remember"
      rf"|(?!{_QUESTION})(?:i )?(?:need|have(?= (?:got )?(?:to|an?)\b)(?: got)?|(?:must|ought|should)(?! (?:to )?have\b)"
      rf"|gotta)(?! (?:to )?(?:{_COMMAND}|help|a hand))(?: to)?"
      r"(?: (?:remember|not forget))?)(?P<t>(?: .+)?)"),

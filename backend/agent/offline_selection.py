@@ -71,6 +71,7 @@ def wanted(text: str, *, is_question: bool = False) -> Wanted:
     to_do, done = said.TO_DO.search(rest), said.WAS_DONE.search(said.TO_DO.sub(" ", rest))
     if found := said.OVERDUE.search(rest):
         due = due or "now"
+        unclear = unclear or (found[0] if done else "")
     rest = said.WAS_DONE.sub(" ", said.TO_DO.sub(" ", said.OVERDUE.sub(" ", rest)))
     if due and (to_do or not done):
         filters |= {"status": "pending", "due_before": due}
@@ -96,6 +97,8 @@ def numbers_in(text: str) -> list[int]:
 
     "Two tasks" names no number, and neither does "2 tasks".
     """
+    if re.search(r"\d[,.' ]\d{3}(?!\d)", text):
+        return []  # "1,000" is one number, and no task's.
     plain = re.sub(r"#\s?(?=\d)", "task ", re.sub(r"[,&()+]", " ", text.lower()))
     plain = re.sub(r"(\d)\s*(?:[-\u2013\u2014]|\bthrough\b|\bthru\b)\s*(?:task )?(\d)", r"\1..\2", plain)
     if re.search(r"\btasks\b", plain):

@@ -105,6 +105,11 @@ def test_only_the_ending_of_a_word_may_differ(said: str, title: str, is_meant: b
         ("tasks 5-3", []),
         ("tasks 1-1000000", []),
         ("the first two", []),
+        ("tasks 3 - 5", [3, 4, 5]),
+        ("tasks 1 + 2", [1, 2]),
+        ("task 1,000", []),
+        ("task 1 000", []),
+        ("tasks 1, 100", [1, 100]),
     ],
 )
 def test_numbers_name_tasks_only_where_nothing_else_is_said(said: str, numbers: list[int]) -> None:
@@ -173,8 +178,11 @@ def test_a_kind_of_tasks_is_named_before_it_is_changed() -> None:
 
 @pytest.mark.spec("OFFLINE-17")
 @pytest.mark.parametrize(
-    "reply", ["cancel", "clear", "no", "add them", "complete them", "only the first", "yes but not 2"]
-)
+    "reply",
+    ["cancel", "clear", "no", "add them", "complete them", "only the first", "yes but not 2", "cancel them", "clear it",
+     "delete", "delete it", "all", "all tasks", "them", "none", "neither", "yes, if they are done", "ok, show my tasks",
+     "yes, and don't delete 2", "yes, delete milk", "yes?", "right?"],
+)  # fmt: skip
 def test_only_a_yes_to_the_question_is_a_yes(reply: str) -> None:
     tasks = TaskList("Call Ida", "Pay Bo")
     talk = Talk(tasks)
@@ -183,6 +191,132 @@ def test_only_a_yes_to_the_question_is_a_yes(reply: str) -> None:
     talk.say(reply)
 
     assert set(tasks.tasks) == {1, 2}
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "clear",
+        "clear it",
+        "remove",
+        "delete",
+        "please delete",
+        "cancel it",
+        "all tasks",
+        "all",
+        "it",
+        "this",
+        "delete all",
+    ],
+)
+def test_a_bare_verb_or_a_bare_object_is_no_yes(reply: str) -> None:
+    tasks = TaskList(*TITLES)
+    talk = Talk(tasks)
+    assert "Do you mean this task?" in talk.say("Delete the parties task")[1]
+
+    talk.say(reply)
+
+    assert len(tasks.tasks) == len(TITLES)
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize("reply", ["change that", "move it", "change it", "set them", "both", "of them", "tasks"])
+def test_a_change_of_all_tasks_needs_a_yes_to_all(reply: str) -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Set all tasks to high priority")
+
+    assert writes(talk.say(reply)[0]) == []
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize(
+    "reply",
+    ["yes", "Yes, thanks", "yes I do", "yes, that one", "that's right", "of course", "absolutely", "sure, go ahead",
+     "ok", "please do", "do it", "delete it", "remove that one, please", "yes, delete it",
+     "yes please, delete the task"],
+)  # fmt: skip
+def test_words_of_agreement_are_a_yes(reply: str) -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Delete the parties task")
+
+    assert writes(talk.say(reply)[0]) == [_delete(1)]
+
+
+@pytest.mark.spec("OFFLINE-3")
+@pytest.mark.parametrize(
+    ("reply", "deleted"),
+    [("the first one please", [6]), ("yes, the second one", [7]), ("yes, both", [6, 7]), ("none", []), ("neither", [])],
+)
+def test_an_answer_chooses(reply: str, deleted: list[int]) -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Delete the meetings")
+
+    calls, answer = talk.say(reply)
+
+    assert writes(calls) == [_delete(number) for number in deleted]
+    assert deleted or answer == "All right. I changed nothing."
+
+
+@pytest.mark.spec("OFFLINE-17")
+@pytest.mark.parametrize(("reply", "count"), [("add", 0), ("add it", 0), ("add them to my list", 2), ("sure thing", 2)])
+def test_two_tasks_are_added_after_a_yes_to_both(reply: str, count: int) -> None:
+    talk = Talk(TaskList())
+    _, question = talk.say("- call Bo\n- pay tax")
+
+    calls, answer = talk.say(reply)
+
+    assert len(writes(calls)) == count
+    assert answer.endswith(question) == (count == 0)
+
+
+@pytest.mark.spec("OFFLINE-3")
+def test_a_yes_to_which_one_gets_the_question_again() -> None:
+    talk = Talk(TaskList(*TITLES))
+    _, question = talk.say("Delete the meetings")
+
+    assert talk.say("yes")[1].endswith(question)
+    assert writes(talk.say("the client one")[0]) == [_delete(7)]
+
+
+@pytest.mark.spec("OFFLINE-3")
+def test_a_yes_with_another_wish_does_both() -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Delete the parties task")
+
+    assert writes(talk.say("yes, and also delete the milk task")[0]) == [_delete(1), _delete(3)]
+
+
+@pytest.mark.spec("OFFLINE-3")
+def test_a_yes_that_is_not_clear_gets_the_question_again() -> None:
+    talk = Talk(TaskList(*TITLES))
+    _, question = talk.say("Delete the parties task")
+
+    assert talk.say("yes, delete the milk task")[1].endswith(question)
+    assert writes(talk.say("yes")[0]) == [_delete(1)]
+
+
+@pytest.mark.spec("OFFLINE-4")
+@pytest.mark.parametrize("said", ["delete the first task", "complete the last task", "delete the last one"])
+def test_the_first_or_last_is_one_of_several_that_were_named(said: str) -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Show task 3")
+
+    assert talk.say(said) == ([], "Which task do you mean? Say its number or a word from its title.")
+    talk.say("Show tasks 2 and 3")
+    assert [arguments for _, arguments in talk.say(said)[0]] == [{"task_id": 2 if "first" in said else 3}]
+
+
+@pytest.mark.spec("OFFLINE-16")
+@pytest.mark.parametrize(
+    "said", ["Delete all completed tasks from my work list", "Clear the completed tasks from my shopping list"]
+)
+def test_the_name_of_a_list_is_looked_for(said: str) -> None:
+    tasks = TaskList(*TITLES)
+    tasks.complete_task(3)
+
+    assert "You have no completed tasks with" in Talk(tasks).say(said)[1]
+    assert 3 in tasks.tasks
 
 
 @pytest.mark.spec("OFFLINE-18")
@@ -241,6 +375,9 @@ def test_a_date_that_other_words_change_is_not_cut_but_doubted(text: str) -> Non
         "Buy day cream",
         "Ask whether I may leave",
         "Pay overdue fines",
+        "Read chapter 3.4",
+        "Upgrade to 3.12",
+        "Buy 2.5 kg flour",
     ],
 )
 def test_an_innocent_title_raises_no_doubt(title: str) -> None:
@@ -357,7 +494,7 @@ def test_taking_back_is_answered_with_where_it_can_be_done(said: str) -> None:
 
     assert calls == []
     assert "clear its checkbox" in answer
-    assert "PATCH /api/tasks/{id}" in answer
+    assert "/api/" not in answer
     assert tasks.tasks == before
 
 
