@@ -3,7 +3,9 @@
 import { get, session } from "./api.js";
 import { byId, el } from "./dom.js";
 
-const OFFLINE = "offline-rules-1";
+export const OFFLINE = "offline-rules-1";
+
+let ending = 0;
 
 /**
  * Name the model that answers: what the server says at first, and what each answer says of itself.
@@ -21,13 +23,15 @@ export function nameModel(model, notice) {
   const sentence = notice ? inWords(notice) : "";
   // A screen reader says the same words again each time that they are set.
   if (line.textContent !== sentence) line.textContent = sentence;
+  clearTimeout(ending);
+  if (notice && sentence) ending = setTimeout(() => (line.textContent = ""), Date.parse(notice.until) - Date.now());
 }
 
 /** @param {{detail: string, until: string}} notice @returns {string} nothing once its time is over */
 function inWords({ detail, until }) {
   const end = new Date(until);
   if (end.getTime() <= Date.now()) return "";
-  return `${detail} Until ${end.toLocaleTimeString("en", { timeStyle: "short" })} the offline model answers.`;
+  return `${detail} The offline model answers until ${end.toLocaleTimeString("en", { timeStyle: "short" })}.`;
 }
 
 /** Ask the server for its model, and whether this guest gets it. @param {{onError: (error: any, retry: () => void) => void}} on */

@@ -44,7 +44,7 @@ def test_the_page_says_that_the_budget_is_spent_until_the_model_answers_again(
 ) -> None:
     tomorrow = datetime.combine(datetime.now(UTC).date() + timedelta(days=1), time(), UTC)
     at = f"{tomorrow.astimezone(ZoneInfo(zone)):%I:%M %p}".lstrip("0")
-    sentence = f"Guests have together used today's 1 answer from openai/scripted. Until {at} the offline model answers."
+    sentence = f"Guests have together used today's 1 answer from openai/scripted. The offline model answers until {at}."
     with scripted_model([says("Hello.")]) as model:
         settings = make_settings(**asking(model), database_url=own.url, guest_model_turns_per_day=1)
         with serving(settings) as url:
@@ -72,3 +72,23 @@ def test_the_page_says_that_the_budget_is_spent_until_the_model_answers_again(
             ask(page, 4)
             expect(line).to_have_text("")
             expect(page.get_by_test_id("model")).to_have_text("openai/scripted")
+
+
+@pytest.mark.spec("WEB-60")
+def test_the_line_disappears_once_the_model_answers_again(open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    page.clock.install()
+    page.evaluate(
+        """async () => {
+          const { nameModel } = await import("/static/model.js");
+          const until = new Date(Date.now() + 3_600_000).toISOString();
+          nameModel("offline-rules-1", { detail: "It is spent.", until });
+        }"""
+    )
+    line = page.get_by_test_id("model-notice")
+
+    page.clock.run_for(3_590_000)
+    expect(line).to_contain_text("It is spent. The offline model answers until")
+    page.clock.run_for(20_000)
+
+    expect(line).to_have_text("")
