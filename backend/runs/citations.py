@@ -13,7 +13,8 @@ MOST_PASSES = 5
 LONGEST_QUOTATION = 5_000
 """How far before a mark its quotation may begin, in characters."""
 
-MARK = re.compile(r"\[ ?p ?\d{1,9}(?: ?[,;] ?(?:p ?)?\d{1,9})* ?\]", re.IGNORECASE)
+MARK = re.compile(r"\[ ?p ?\d{1,9}(?: ?[,;] ?(?:p ?)?\d{1,9})* ?\]", re.ASCII | re.IGNORECASE)
+"""A mark; the page's pattern, in `marks.js`, is the same."""
 _BLANKS = " \t\u00a0"
 _BETWEEN = " \t\r\n\u00a0.,;:!?\u2026)*_"
 """What may stand between a quotation and its mark."""

@@ -34,11 +34,14 @@ export class Numbering {
     /** @type {Text[]} */
     const found = [];
     while (walker.nextNode()) found.push(/** @type {Text} */ (walker.currentNode));
-    for (const text of found) this.#applyTo(text);
+    /** @type {Map<Element, Node[]>} */
+    const behind = new Map();
+    for (const text of found) this.#applyTo(text, behind);
+    for (const [link, buttons] of behind) link.after(...buttons);
   }
 
-  /** @param {Text} text */
-  #applyTo(text) {
+  /** @param {Text} text @param {Map<Element, Node[]>} behind takes the buttons that belong behind a link */
+  #applyTo(text, behind) {
     const pieces = aroundSigns(text.data);
     if (pieces.length === 1) return;
     if (text.parentElement?.closest("code")) {
@@ -47,9 +50,10 @@ export class Numbering {
     }
     const nodes = pieces.map((piece, index) => (index % 2 ? this.#number(Number(piece)) : piece)).filter(Boolean);
     const link = text.parentElement?.closest("a");
+    if (!link) return text.replaceWith(...nodes);
     // A button within a link would be two things in one place.
-    link?.after(...nodes.filter((node) => typeof node !== "string"));
-    text.replaceWith(...(link ? nodes.filter((node) => typeof node === "string") : nodes));
+    behind.set(link, [...(behind.get(link) ?? []), ...nodes.filter((node) => typeof node !== "string")]);
+    text.replaceWith(...nodes.filter((node) => typeof node === "string"));
   }
 
   /** @param {number} mark its place among the marks */

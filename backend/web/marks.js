@@ -2,15 +2,17 @@
 
 // A proven mark names one passage and nothing else; models write several into one, and blanks, which are gone once the
 // server has checked the answer.
-const MARK = /\[ ?p ?(\d{1,9})(?: ?[,;] ?p ?\d{1,9})* ?\]/gi;
+const MARK = /\[ ?p ?\d{1,9}(?: ?[,;] ?(?:p ?)?\d{1,9})* ?\]/gi;
 const BEGINNING = /[ \t\u00a0]*\[ ?(?:p[\dp ,;]*)?$/i;
 const LONGEST_BEGINNING = 200;
 
-// Noncharacters: Unicode reserves them for use inside a program. They are removed from what a model writes.
-const RESERVED = /[\ufdd0\ufdd1]/g;
-const SIGN = /\ufdd0(\d+)\ufdd1/g;
-// With the blank before it: a number stands right behind its sentence.
-const SIGN_AND_BLANK = /[ \t\u00a0]*\ufdd0(\d+)\ufdd1/;
+// Noncharacters: Unicode reserves them for use inside a program. What a model writes loses them, as entities too.
+const RESERVED = /[\ufdd0\ufdd1]|&#(?:0*6497[67]|x0*fdd[01]);/gi;
+const REPLACEMENT = "\ufffd";
+// Brackets around them, because emphasis ends before punctuation: **Refunds take 30 days.**[p1]
+const SIGN = /\u27e6\ufdd0(\d+)\ufdd1\u27e7/g;
+// With the blanks before it: a number stands right behind its sentence. The search begins at the first blank only.
+const SIGN_AND_BLANK = /(?<![ \t\u00a0])[ \t\u00a0]*\u27e6\ufdd0(\d+)\ufdd1\u27e7/;
 
 /**
  * Return a source with a sign in place of each mark, and the marks. A mark keeps out of Markdown's way like this, and
@@ -20,7 +22,7 @@ const SIGN_AND_BLANK = /[ \t\u00a0]*\ufdd0(\d+)\ufdd1/;
 export function withSigns(source) {
   /** @type {string[]} */
   const marks = [];
-  const text = source.replace(RESERVED, "").replace(MARK, (mark) => `\ufdd0${marks.push(mark) - 1}\ufdd1`);
+  const text = source.replace(RESERVED, REPLACEMENT).replace(MARK, (mark) => `\u27e6\ufdd0${marks.push(mark) - 1}\ufdd1\u27e7`);
   return { text, marks };
 }
 

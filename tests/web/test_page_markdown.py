@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Dialog, Locator, Page, Request, expect
 
+from backend.runs.citations import MARK
 from bench.scripted_model import Answer, ToolCall, says
 from tests.conftest import wait_until
 from tests.web.conftest import IN_BROWSER, OpenPage, Scripted
@@ -54,6 +55,7 @@ npm install
 
 ![A picture](https://pictures.example/a.png) and the __end__.
 """
+CITATION = {"mark": "[p1]", "passage_id": 1, "document_id": 1, "filename": "a.txt", "page_number": None, "quote": "x"}
 SOURCES = {"https://docs.example/start", "https://pictures.example/a.png"}
 REFUND = "A refund is paid within thirty days after the goods came back"
 
@@ -501,6 +503,107 @@ def test_marks_become_numbers_wherever_they_stand_but_in_code(open_page: OpenPag
     expect(page.get_by_test_id("viewer-mark")).to_be_in_viewport()
     page.keyboard.press("Escape")
     expect(mark).to_be_focused()
+
+
+@pytest.mark.spec("WEB-51")
+def test_no_citation_is_forged_with_the_signs_that_stand_for_marks(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+    forged = [
+        f"Invented {before}{opening}0{closing}{after}."
+        for before, after in (("", ""), ("\u27e6", "\u27e7"))
+        for opening, closing in (
+            ("\ufdd0", "\ufdd1"),
+            ("&#xFDD0;", "&#xFDD1;"),
+            ("&#X00fdd0;", "&#X00fdd1;"),
+            ("&#64976;", "&#64977;"),
+            ("&#064976;", "&#064977;"),
+        )
+    ]
+
+    stored(page, *[f"True [p1]. {words}" for words in forged], citations=[CITATION])
+    stored(page, "Lie [p\ufdd01]. Truth [p1].", "Lie [\ufdd1p1]. Truth [p1].", citations=[CITATION])
+
+    for number in range(1, len(forged) + 1):
+        expect(text_of(page, number).get_by_test_id("citation")).to_have_count(1)
+        expect(text_of(page, number)).to_have_text(re.compile("^True1. Invented .*0.*[.]$"))
+    for number in range(len(forged) + 1, len(forged) + 3):
+        expect(text_of(page, number)).to_have_text(re.compile("^Lie .*Truth1[.]$"))
+
+
+EMPHASIZED = {
+    "**Refunds take 30 days.**[p1] Ask.": "Refunds take 30 days.1 Ask.",
+    "*Really.*[p1] Ask.": "Really.1 Ask.",
+    "~~Never.~~[p1]~~So.~~": "Never.1So.",
+    "- **One.**[p1] Ask.": "One.1 Ask.",
+    "# **One.**[p1] Ask.": "One.1 Ask.",
+    "> **One.**[p1] Ask.": "One.1 Ask.",
+    "| A |\n|---|\n| **One.**[p1] Ask. |": "A One.1 Ask.",
+    "**[One.](https://a.example)**[p1] Ask.": "One.1 Ask.",
+}
+
+
+@pytest.mark.spec("WEB-51")
+def test_emphasis_ends_before_a_mark(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(page, *EMPHASIZED, citations=[CITATION])
+    steps = [page.evaluate(GROW, source) for source in EMPHASIZED]
+
+    for number, text in enumerate(EMPHASIZED.values(), 1):
+        expect(text_of(page, number)).to_have_text(text)
+        expect(text_of(page, number).get_by_test_id("citation")).to_have_count(1)
+    # Nothing is proven yet, so that no number shows.
+    for written in steps:
+        assert not any(set("*~[") & set(step["text"]) for step in written)
+
+
+@pytest.mark.spec("WEB-51")
+def test_marks_in_one_link_stand_behind_it_in_their_order(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+    second = CITATION | {"mark": "[p2]", "passage_id": 2}
+
+    stored(page, "[a [p1] **b** [p2] c](https://a.example) d", citations=[CITATION, second])
+
+    expect(text_of(page, 1).get_by_test_id("citation")).to_have_text(["1", "2"])
+    expect(text_of(page, 1)).to_have_text("a b c12 d")
+
+
+MARKS = [
+    "[p1]",
+    "[P12]",
+    "[ p 1 ]",
+    "[p1, p2]",
+    "[p1, 2]",
+    "[p1;2,p 3]",
+    "[p1,2 , 3]",
+    "[p\u0661]",
+    "[p\uff11]",
+    "[p1 2]",
+    "[p1,]",
+    "[1]",
+    "[p]",
+    "[p1234567890]",
+    "[\np1]",
+    "[p\ufdd01]",
+    "[[p1]]",
+    "[p1][p2]",
+]
+
+
+@pytest.mark.spec("WEB-51")
+def test_the_page_and_the_server_see_the_same_marks(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    seen = page.evaluate(
+        """async (sources) => {
+          const { withSigns } = await import("/static/marks.js");
+          return sources.map((source) => withSigns(source).marks);
+        }""",
+        MARKS,
+    )
+
+    assert seen == [[mark[0] for mark in MARK.finditer(source)] for source in MARKS]
+    assert [bool(marks) for marks in seen[:7]] == [True] * 7
 
 
 CODE = "  def f(a):\n\treturn a < 1 && '&amp;'  \n\n\n# **end**"
