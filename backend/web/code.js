@@ -11,12 +11,14 @@ export function codeBlock(code, language) {
   const button = el("button", { type: "button", class: "copy", "data-testid": "copy" }, state, el("span", { class: "visually-hidden" }, " code"));
   const head = el("div", { class: "code-head" }, el("span", { class: "code-language" }, language), button);
   const text = el("code", {}, code);
-  const block = el("div", { class: "code", dir: "ltr", "data-testid": "code" }, head, el("pre", { class: "wide", tabindex: "0" }, text));
+  const block = el("div", { class: "code", dir: "ltr", "data-testid": "code" }, head, el("pre", { class: "wide", tabindex: "0", role: "region", "aria-label": "Code" }, text));
+  let timer = 0;
   button.addEventListener("click", async () => {
     const isCopied = await copy(text.textContent, button);
     announce(isCopied ? "Copied." : "The code could not be copied. Select it instead.");
     state.textContent = isCopied ? "Copied" : "Not copied";
-    setTimeout(() => (state.textContent = "Copy"), SHOWN_FOR);
+    clearTimeout(timer);
+    timer = setTimeout(() => (state.textContent = "Copy"), SHOWN_FOR);
   });
   return block;
 }

@@ -14,13 +14,17 @@ const ALLOWED = {
   ALLOWED_TAGS: [...TAGS, ...TABLE_TAGS],
   ALLOWED_ATTR: ["href", "start", "class"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  // DOMPurify tests every other attribute as an address.
+  ADD_URI_SAFE_ATTR: ["start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
   RETURN_DOM_FRAGMENT: /** @type {const} */ (true),
 };
 const PROTOCOLS = ["http:", "https:", "mailto:"];
 const LOWEST_HEADING = 6;
-const NAME_OF_A_HOST = /(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}/u;
+// The search begins at the start of a name only, so that it takes linear time.
+const NAMES_OF_HOSTS = /(?<![\p{L}\p{N}-]|[\p{L}\p{N}-]\.)(?:[\p{L}\p{N}-]+\.)+\p{L}[\p{L}\p{N}-]+/gu;
+const INVISIBLE = /[\p{Cf}\p{Mn}\p{DI}\u2800]/gu;
 
 const marked = new Marked({
   gfm: true,
@@ -44,10 +48,14 @@ const marked = new Marked({
       return `\n<pre><code class="${escaped(language)}">${escaped(text)}</code></pre>\n`;
     },
     link({ href, tokens }) {
-      return linked(href, this.parser.parseInline(tokens.map(withoutPicture)));
+      return linked(href, this.parser.parseInline(tokens.map(withoutLinks)));
     },
     // A picture would tell another host that the answer was read, and more by its address.
-    image: (picture) => linked(picture.href, escaped(withoutPicture(picture).text)),
+    image(picture) {
+      return linked(picture.href, this.parser.parseInline([withoutLinks(picture)]));
+    },
+    // With a line break as text, because the announcer reads the text alone.
+    br: () => "<br>\n",
     listitem(item) {
       return `<li${item.task ? ' class="todo"' : ""}>${this.parser.parse(item.tokens)}</li>\n`;
     },
@@ -60,7 +68,7 @@ const marked = new Marked({
   },
 });
 
-/** The blocks of a source, with their structure and without what stands within their lines. @param {string} source @returns {Block[]} */
+/** Return the block structure, without parsing inline content. @param {string} source @returns {Block[]} */
 export function structure(source) {
   return new Lexer(marked.defaults).blockTokens(source, []);
 }
@@ -78,7 +86,7 @@ export function rendered(all) {
   for (const link of fragment.querySelectorAll("a")) finishLink(link);
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre.textContent ?? "", pre.firstElementChild?.className ?? ""));
   for (const table of fragment.querySelectorAll("table")) {
-    const scroller = el("div", { class: "wide", tabindex: "0" });
+    const scroller = el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Table" });
     table.replaceWith(scroller);
     scroller.append(table);
   }
@@ -91,9 +99,11 @@ export function rendered(all) {
   });
 }
 
-/** A picture's words in its place. @param {any} token */
-function withoutPicture(token) {
-  return token.type === "image" ? { type: "text", raw: token.raw, text: token.text || "Picture" } : token;
+/** A token with the words of links and pictures in their place. @param {any} token @returns {any} */
+function withoutLinks(token) {
+  const tokens = token.tokens?.length ? token.tokens.map(withoutLinks) : undefined;
+  if (token.type === "image") return { type: "text", raw: token.raw, text: token.text || "Picture", tokens };
+  return token.type === "link" ? { type: "text", raw: token.raw, text: token.text, tokens } : { ...token, tokens };
 }
 
 /** @param {string} href @param {string} inside markup */
@@ -119,11 +129,22 @@ function finishLink(link) {
   link.target = "_blank";
   link.rel = "noopener noreferrer";
   link.title = address.href;
-  // Words that look like one address must not lead to another unseen.
   const real = address.hostname || address.pathname;
   const words = withoutSigns(link.textContent ?? "").trim();
-  const said = NAME_OF_A_HOST.exec(words)?.[0];
-  if (said && bare(said) !== bare(real) && words !== real) link.append(` (${real})`);
+  const seen = words.normalize("NFKC").replace(INVISIBLE, "").replaceAll("\u3002", ".");
+  const names = seen.match(NAMES_OF_HOSTS) ?? [];
+  const isHonest = words === real || (words === seen && isAddressAt(words, address.host));
+  if (!seen.trim()) link.append(real);
+  // Words that look like one address must not lead to another unseen; nor may an override in them turn its name around.
+  else if (!isHonest && names.some((name) => bare(name) !== bare(real))) {
+    link.replaceChildren(el("bdi", {}, ...link.childNodes), " (", el("bdi", {}, real), ")");
+  }
+}
+
+/** Whether words are nothing but an address at this host; its path may hold other names. @param {string} words @param {string} host */
+function isAddressAt(words, host) {
+  const [start] = words.replace(/^https?:\/\//i, "").split(/[/?#]/, 1);
+  return !/\s/.test(words) && bare(start) === bare(host);
 }
 
 /** @param {string} host */

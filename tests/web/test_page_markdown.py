@@ -140,6 +140,25 @@ def test_markdown_becomes_elements_and_a_reload_shows_the_same(open_page: OpenPa
     assert not set("#*`|~[]") & set(re.sub(r"print.*", "", answer.inner_text()))
 
 
+@pytest.mark.spec("WEB-47")
+def test_a_list_begins_at_its_own_number(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(page, "3. c\n4. d")
+
+    expect(text_of(page, 1).locator("ol")).to_have_attribute("start", "3")
+
+
+@pytest.mark.spec("WEB-47")
+def test_a_screen_reader_hears_lines_apart(open_page: OpenPage, scripted: Scripted) -> None:
+    scripted.model.follow([says("milk\neggs")])
+    page = open_page(scripted.url)
+
+    say(page, "What shall I buy?")
+
+    expect(page.get_by_test_id("announcer")).to_have_text("milk eggs")
+
+
 @pytest.mark.spec("WEB-48")
 def test_at_every_letter_of_an_answer_nothing_half_written_shows(open_page: OpenPage, scripted: Scripted) -> None:
     page = open_page(scripted.url)
@@ -280,11 +299,12 @@ def test_what_is_finished_keeps_its_elements_selection_and_focus(open_page: Open
 
 
 @pytest.mark.spec("WEB-49")
-def test_a_long_answer_is_not_read_again_for_each_word(open_page: OpenPage, scripted: Scripted) -> None:
+@pytest.mark.parametrize("line_end", ["\n"], ids=["lf"])
+def test_a_long_answer_is_not_read_again_for_each_word(open_page: OpenPage, scripted: Scripted, line_end: str) -> None:
     page = open_page(scripted.url)
 
     longest, written = page.evaluate(
-        """async () => {
+        """async (end) => {
           const { Lexer } = await import("/static/vendor/marked/marked.esm.js");
           const { Answer } = await import("/static/turn.js");
           const read = Lexer.prototype.blockTokens;
@@ -298,11 +318,12 @@ def test_a_long_answer_is_not_read_again_for_each_word(open_page: OpenPage, scri
           const answer = new Answer();
           answer.begin();
           for (let number = 100; number < 500; number += 1) {
-            answer.add(`Paragraph **${number}** goes on.\\n\\n`);
+            answer.add(`Paragraph **${number}** goes on.${end}${end}`);
             frames.splice(0).forEach((show) => show());
           }
           return [longest, answer.text.length];
-        }"""
+        }""",
+        line_end,
     )
 
     paragraph = len("Paragraph **100** goes on.\n\n")
@@ -368,16 +389,16 @@ HOSTILE = [
 ]
 TAGS = {
     *("P", "BR", "H2", "H3", "H4", "H5", "H6", "UL", "OL", "LI", "BLOCKQUOTE", "PRE", "CODE", "STRONG", "EM", "DEL"),
-    *("HR", "A", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD", "DIV", "SPAN", "BUTTON"),
+    *("HR", "A", "TABLE", "THEAD", "TBODY", "TR", "TH", "TD", "DIV", "SPAN", "BUTTON", "BDI"),
 }
-"""Of these DIV, SPAN and BUTTON are the page's own, around code and tables."""
+"""Of these DIV, SPAN, BUTTON and BDI are the page's own, around code, tables and the words of links."""
 ATTRIBUTES = {
     "A": {"href", "target", "rel", "title", "dir"},
     "OL": {"start", "dir"},
-    "DIV": {"class", "dir", "tabindex", "data-testid"},
+    "DIV": {"class", "dir", "tabindex", "role", "aria-label", "data-testid"},
     "SPAN": {"class"},
     "BUTTON": {"type", "class", "data-testid"},
-    "PRE": {"class", "tabindex", "dir"},
+    "PRE": {"class", "tabindex", "role", "aria-label", "dir"},
 }
 
 
@@ -455,6 +476,64 @@ def test_a_link_shows_where_it_leads(open_page: OpenPage, scripted: Scripted) ->
     expect(docs).to_have_attribute("target", "_blank")
     expect(docs).to_have_attribute("rel", "noopener noreferrer")
     expect(text_of(page, 5).get_by_role("link")).to_have_count(2)
+
+
+DISGUISED = [
+    "bank\u00ad.example",
+    "ba\u200bnk.exa\u2060mple",
+    "bank\u3002example",
+    "bank\uff0eexample",
+    ".bank.example",
+    "evil.example: https://bank.example/login",
+    "evil.example bank.example",
+    "evil.example@bank.example",
+    "\u202eelpmaxe.knab",
+    "\u202eevil.example/moc.knab",
+]
+HONEST = ["https://evil.example/index.html", "evil.example/a?to=bank.example", "www.evil.example", "the docs"]
+
+
+@pytest.mark.spec("WEB-50")
+def test_a_link_cannot_hide_where_it_leads(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(page, *[f"[{words}](https://evil.example/x)" for words in [*DISGUISED, *HONEST]])
+    stored(page, "https://bank.example@evil.example/")
+
+    shown = [text_of(page, number).text_content() for number in range(1, len(DISGUISED) + len(HONEST) + 2)]
+    assert shown == [
+        *[f"{words} (evil.example)" for words in DISGUISED],
+        *HONEST,
+        "https://bank.example@evil.example/ (evil.example)",
+    ]
+    # Neither an override in the label nor one around the link reaches the name.
+    expect(text_of(page, 9).locator("a bdi")).to_have_text(["\u202eelpmaxe.knab", "evil.example"])
+    expect(text_of(page, 9).locator("a")).to_have_css("unicode-bidi", "isolate")
+
+
+@pytest.mark.spec("WEB-50")
+def test_each_link_has_words_and_stands_in_no_other(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(
+        page,
+        "[](https://a.example)",
+        "[\u200b \u3164](https://a.example)",
+        "[[p1]](https://a.example)",
+        "[**![p](https://p.example)** q](https://a.example)",
+        "[a <https://b.example> c](https://a.example)",
+        "![a &amp; b < c](https://a.example)",
+        "![**a**](https://a.example)",
+    )
+
+    links = [text_of(page, number).get_by_role("link") for number in range(1, 8)]
+    assert [link.get_attribute("href") for link in links] == ["https://a.example/"] * 7
+    for link in links[:3]:
+        expect(link).to_contain_text("a.example")
+    expect(links[3]).to_have_text("p q")
+    expect(links[4]).to_contain_text("a https://b.example c")
+    expect(links[5]).to_have_text("a & b < c")
+    expect(links[6]).to_have_text("a")
 
 
 @pytest.mark.spec("WEB-51")
@@ -606,6 +685,27 @@ def test_the_page_and_the_server_see_the_same_marks(open_page: OpenPage, scripte
     assert [bool(marks) for marks in seen[:7]] == [True] * 7
 
 
+@pytest.mark.spec("WEB-52")
+def test_a_second_copy_is_confirmed_as_long_as_the_first(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url, permissions=["clipboard-read", "clipboard-write"])
+    page.clock.install()
+    stored(page, "```\ncode\n```")
+    copy = text_of(page, 1).get_by_test_id("copy")
+    announced = page.get_by_test_id("announcer")
+    copy.click()
+    expect(copy).to_have_text("Copied code")
+    page.clock.run_for(1_500)
+    copy.click()
+    page.evaluate("navigator.clipboard.readText()")
+
+    page.clock.run_for(1_000)
+
+    expect(announced).to_have_text("Copied.")
+    expect(copy).to_have_text("Copied code")
+    page.clock.run_for(1_500)
+    expect(copy).to_have_text("Copy code")
+
+
 CODE = "  def f(a):\n\treturn a < 1 && '&amp;'  \n\n\n# **end**"
 
 
@@ -655,6 +755,8 @@ def test_wide_code_and_tables_scroll_by_themselves_with_the_keyboard(open_page: 
         page.keyboard.press("ArrowRight")
         wait_until(partial(has_scrolled, scroller))
     assert text_of(page, 1).locator(".wide").count() == 2
+    expect(text_of(page, 1).get_by_role("region", name="Code")).to_have_count(1)
+    expect(text_of(page, 1).get_by_role("region", name="Table")).to_have_count(1)
 
 
 @pytest.mark.spec("WEB-53")
