@@ -4,6 +4,8 @@ import { el } from "./dom.js";
 import { blocks, rendered, structure } from "./markdown.js";
 import { completed } from "./unfinished.js";
 
+/** Longer texts are shown as plain text, so that none stops the page. */
+const LONGEST_MARKDOWN = 100_000;
 const BLANK_LINES = /^(?:[ \t]*\n)+/;
 const ENDS_BLANK = /\n[ \t]*\n[ \t]*$/;
 
@@ -25,17 +27,13 @@ export class Prose {
    * @param {object} how
    * @param {boolean} how.isMarkdown
    * @param {boolean} how.isGrowing whether more of it may come
-   * @param {boolean} how.isFresh whether blocks are to be made again that have the same source as before
+   * @param {boolean} how.isFresh whether to rebuild blocks whose source is unchanged
    * @param {(block: HTMLElement) => void} how.finish called for each block that is made, in order
    */
   show(text, { isMarkdown, isGrowing, isFresh, finish }) {
-    const source = text.replace(BLANK_LINES, "");
-    const kept = isMarkdown && !isFresh ? this.#keptOf(source) : [];
-    const rest = source.slice(lengthOf(kept));
-    const fresh = isMarkdown ? merged(blocks(isGrowing ? completed(rest, structure) : rest)) : plain(rest);
-    const next = [...kept, ...fresh];
-    const places = [...next.keys()].slice(kept.length).filter((place) => isFresh || !isSame(this.#shown[place], next[place]));
-    const made = isMarkdown ? rendered(places.map((place) => next[place])) : places.map(() => el("div", { class: "plain" }, rest));
+    const source = text.replace(/\r\n?/g, "\n").replace(BLANK_LINES, "");
+    const isShort = source.length <= LONGEST_MARKDOWN;
+    const { next, places, made } = (isMarkdown && isShort && this.#markdown(source, isGrowing, isFresh)) || this.#plain(source, isFresh);
     made.forEach((block, index) => {
       finish(block);
       this.#place(places[index], block);
@@ -43,6 +41,38 @@ export class Prose {
     for (let index = this.#shown.length; index > next.length; index -= 1) this.#removeLast();
     this.#shown = next;
     this.#finished = finishedOf(next);
+  }
+
+  /**
+   * Return the blocks to show, and which of them are made for it; nothing for a text that is nested too deeply.
+   * @param {string} source
+   * @param {boolean} isGrowing
+   * @param {boolean} isFresh
+   */
+  #markdown(source, isGrowing, isFresh) {
+    try {
+      const kept = isFresh ? [] : this.#keptOf(source);
+      const rest = source.slice(lengthOf(kept));
+      const next = [...kept, ...merged(blocks(isGrowing ? completed(rest, structure) : rest))];
+      const places = this.#changed(next, kept.length, isFresh);
+      return { next, places, made: rendered(places.map((place) => next[place])) };
+    } catch (error) {
+      // The parser calls itself for each level, until the stack is full.
+      if (error instanceof RangeError) return null;
+      throw error;
+    }
+  }
+
+  /** @param {string} source @param {boolean} isFresh */
+  #plain(source, isFresh) {
+    const next = source ? [{ type: "plain", raw: source }] : [];
+    const places = this.#changed(next, 0, isFresh);
+    return { next, places, made: places.map(() => el("div", { class: "plain" }, source)) };
+  }
+
+  /** @param {{type: string, raw: string}[]} next @param {number} from @param {boolean} isFresh */
+  #changed(next, from, isFresh) {
+    return [...next.keys()].slice(from).filter((place) => isFresh || !isSame(this.#shown[place], next[place]));
   }
 
   /** @param {string} source */
@@ -75,11 +105,6 @@ function lengthOf(blocks) {
   return blocks.reduce((sum, { raw }) => sum + raw.length, 0);
 }
 
-/** @param {string} text */
-function plain(text) {
-  return text ? [{ type: "plain", raw: text }] : [];
-}
-
 /** Blocks with the blank lines that follow them. @param {import("./markdown.js").Block[]} found */
 function merged(found) {
   /** @type {import("./markdown.js").Block[]} */
@@ -99,7 +124,7 @@ function finishedOf(all) {
   return count;
 }
 
-/** Turn a node into what a fresh one is. Every node in it that stays as it was is kept, and with it selection and focus. @param {any} node @param {any} fresh */
+/** Update a node to equal a fresh one. Unchanged nodes are kept, with their selection and focus. @param {any} node @param {any} fresh */
 function become(node, fresh) {
   if (node.isEqualNode(fresh)) return;
   if (node.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) {

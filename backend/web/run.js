@@ -31,7 +31,7 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   };
   for await (const { name, data } of followRun(open, { runId, signal, wait: (delay) => reconnecting(delay, signal) })) {
     if (signal.aborted) return;
-    if (data.model) answer.by(data.model);
+    if (data.model) answer.writtenBy(data.model);
     if (name === "run") onRun(data);
     else if (name === "text") answer.add(data.delta, data.offset);
     else if (name === "tool_call") answer.toolCall(data);

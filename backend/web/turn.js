@@ -3,11 +3,10 @@
 import { Numbering, openPressed } from "./citations.js";
 import { el, failure } from "./dom.js";
 import { withoutBeginning, withSigns } from "./marks.js";
+import { OFFLINE } from "./model.js";
 import { Prose } from "./prose.js";
 import { inWords } from "./words.js";
 
-// Its answers are plain text with the user's own words in it; those of language models are Markdown.
-const WRITES_PLAIN_TEXT = "offline-rules-1";
 const LONGEST_SHOWN = 20_000;
 const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
 
@@ -49,7 +48,7 @@ export class Answer {
       answer.toolResult({ call_id: index, ...tool });
     });
     answer.#citations = message.citations ?? [];
-    answer.by(message.model);
+    answer.writtenBy(message.model);
     answer.end("completed", message.content);
     return answer;
   }
@@ -61,9 +60,10 @@ export class Answer {
     return read.textContent;
   }
 
-  /** Note which model writes the answer. @param {string} model */
-  by(model) {
-    this.#isMarkdown = model !== WRITES_PLAIN_TEXT;
+  /** Note which model writes the answer. @param {string | null} model null where it is not known */
+  writtenBy(model) {
+    // The offline model repeats the user's own words; only language models are known to write Markdown.
+    this.#isMarkdown = model !== null && model !== OFFLINE;
   }
 
   begin() {

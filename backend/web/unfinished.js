@@ -16,8 +16,8 @@ const TOKEN = /\\[\s\S]?|`+|<[^<>\s]*>?|&[\w#]*;?|!?\[|\]|\*+|_+|~+/g;
 // Letters of scripts that set blanks between words, and digits.
 const ALPHABETIC = /[\p{Ll}\p{Lu}\p{N}]/u;
 const HALF_A_TOKEN = /^(?:\\|<[^>]*|&[^;]*)$/;
-const DESTINATION = /\(\s*(?:<[^<>\n]*>|(?:\\.|\([^\s()]*\)|[^\s()<\\])*)(?:\s+(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\((?:\\.|[^)\\])*\)))?\s*\)/y;
-const HALF_A_DESTINATION = /(?:\(\s*(?:<[^<>\n]*|[^\s<]*)(?:\s+(?:["'(].*)?)?)?$/y;
+const DESTINATION = /\(\s*(?!\s)(?:<[^<>\n]*>|(?:\\.|\([^\s()]*\)|[^\s()<\\])*)(?:\s+(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\((?:\\.|[^)\\])*\)))?\s*\)/y;
+const HALF_A_DESTINATION = /(?:\(\s*(?!\s)(?:<[^<>\n]*|[^\s<]*)(?:\s+(?:["'(].*)?)?)?$/y;
 // A destination that is no address leaves a link's words as text.
 const NOWHERE = "(#)";
 
@@ -81,7 +81,7 @@ function withLineCompleted(text, leaf) {
 }
 
 /**
- * How much of a line can be shown, and what closes it.
+ * Return how many characters to show, and the markers that close the rest.
  * @param {string} line
  * @returns {{kept: number, closers: string}}
  */
@@ -131,7 +131,9 @@ function endOfCode(line, from, length) {
 
 /** How many backticks stand at the end, from a place on. @param {string} line @param {number} from */
 function endingBackticks(line, from) {
-  return line.slice(from).length - line.slice(from).replace(/`+$/, "").length;
+  let start = line.length;
+  while (start > from && line[start - 1] === "`") start -= 1;
+  return line.length - start;
 }
 
 /** Where a link's destination ends: behind the line when it is not all there, -1 when there is none. @param {string} line @param {number} from */

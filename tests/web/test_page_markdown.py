@@ -159,6 +159,90 @@ def test_a_screen_reader_hears_lines_apart(open_page: OpenPage, scripted: Script
     expect(page.get_by_test_id("announcer")).to_have_text("milk eggs")
 
 
+DEEP = [">" * 2500 + "a", "- " * 2000 + "a", "*" * 2000 + "a" + "*" * 2000, "*a " * 1500 + "b*" * 1500]
+
+
+@pytest.mark.spec("WEB-61")
+def test_markup_that_is_nested_too_deeply_is_plain_text(open_page: OpenPage, scripted: Scripted) -> None:
+    # The model client takes a piece that comes again and again for a fault.
+    sent = [source for source in DEEP if " " not in source]
+    scripted.model.follow([says(source) for source in [*sent, "The **end**."]])
+    page = open_page(scripted.url)
+
+    for number in range(1, len(sent) + 2):
+        say(page, "Go on.")
+        expect(nth_answer(page, number)).to_have_attribute("data-state", "completed")
+
+    for _ in range(2):
+        expect(text_of(page, len(sent) + 1).locator("strong")).to_have_text("end")
+        for number, source in enumerate(sent, 1):
+            assert text_of(page, number).locator(".plain").text_content() == source
+        page.reload()
+    expect(nth_answer(page, len(sent) + 1)).to_be_visible()
+    stored(page, *DEEP, "The **end**.")
+    for number, source in enumerate(DEEP, len(sent) + 2):
+        assert text_of(page, number).locator(".plain").text_content() == source
+    expect(text_of(page, len(sent) + len(DEEP) + 2).locator("strong")).to_have_text("end")
+
+
+@pytest.mark.spec("WEB-61")
+def test_an_answer_that_nests_too_deeply_as_it_grows_becomes_plain_text(
+    open_page: OpenPage, scripted: Scripted
+) -> None:
+    page = open_page(scripted.url)
+    parts = ["A **first**.\n\n", "> b", "\n" + "> " * 2500 + "c", "\n\nAnd **more**."]
+
+    shown = page.evaluate(
+        """async (parts) => {
+          const { Answer } = await import("/static/turn.js");
+          const frames = [];
+          window.requestAnimationFrame = (show) => frames.push(show);
+          const answer = new Answer();
+          answer.begin();
+          return parts.map((part) => {
+            answer.add(part);
+            frames.splice(0).forEach((show) => show());
+            const body = answer.element.querySelector(".answer-text");
+            return [body.textContent.trim(), [...body.children].map((block) => block.className || block.tagName)];
+          });
+        }""",
+        parts,
+    )
+
+    assert [blocks for _, blocks in shown] == [["P"], ["P", "BLOCKQUOTE"], ["plain"], ["plain"]]
+    assert [text for text, _ in shown[2:]] == ["".join(parts[:3]), "".join(parts)]
+
+
+@pytest.mark.spec("WEB-61")
+def test_a_text_of_more_than_100000_characters_is_plain_text(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(page, "**a** " + "b" * 99_994, "**a** " + "b" * 99_995)
+
+    expect(text_of(page, 1).locator("strong")).to_have_text("a")
+    expect(text_of(page, 2).locator("strong")).to_have_count(0)
+    assert (text_of(page, 2).locator(".plain").text_content() or "").startswith("**a** b")
+
+
+@pytest.mark.spec("WEB-48")
+def test_blanks_without_end_in_an_address_are_held_back_at_once(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    milliseconds = page.evaluate(
+        """async (source) => {
+          const { completed } = await import("/static/unfinished.js");
+          const { structure } = await import("/static/markdown.js");
+          const start = performance.now();
+          completed(source, structure);
+          return performance.now() - start;
+        }""",
+        f"[a]({' ' * 90_000}x",
+    )
+
+    # A pattern that takes the square of the length takes ten times as long.
+    assert milliseconds < 3_000
+
+
 @pytest.mark.spec("WEB-48")
 def test_at_every_letter_of_an_answer_nothing_half_written_shows(open_page: OpenPage, scripted: Scripted) -> None:
     page = open_page(scripted.url)
@@ -299,7 +383,7 @@ def test_what_is_finished_keeps_its_elements_selection_and_focus(open_page: Open
 
 
 @pytest.mark.spec("WEB-49")
-@pytest.mark.parametrize("line_end", ["\n"], ids=["lf"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["lf", "crlf"])
 def test_a_long_answer_is_not_read_again_for_each_word(open_page: OpenPage, scripted: Scripted, line_end: str) -> None:
     page = open_page(scripted.url)
 
@@ -683,6 +767,15 @@ def test_the_page_and_the_server_see_the_same_marks(open_page: OpenPage, scripte
 
     assert seen == [[mark[0] for mark in MARK.finditer(source)] for source in MARKS]
     assert [bool(marks) for marks in seen[:7]] == [True] * 7
+
+
+@pytest.mark.spec("WEB-53")
+def test_an_answer_of_an_unknown_model_is_plain_text(open_page: OpenPage, scripted: Scripted) -> None:
+    page = open_page(scripted.url)
+
+    stored(page, "A *title*.", model=None)
+
+    expect(text_of(page, 1)).to_have_text("A *title*.")
 
 
 @pytest.mark.spec("WEB-52")
