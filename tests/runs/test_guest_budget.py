@@ -1,4 +1,4 @@
-"""The turns with the model that all guests share: taken at acceptance, whoever accepts, and never given back."""
+"""Guests share the turns with the model. A turn is taken when a process accepts a message, and never given back."""
 
 import asyncio
 import threading
