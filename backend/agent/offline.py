@@ -289,6 +289,8 @@ class _Mind(Librarian):
 
     def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
         """Return what the yes leads to in "yes, and also delete task 3"; None where it is not clear."""
+        if not clauses:
+            return None
         first, *more = clauses
         goes_on = said.AND_THEN.match(words.lstrip()[len(first) :]) is not None
         is_wish = bool(more) and all(_rule(clause)[0] != "say" for clause in more)

@@ -777,3 +777,15 @@ def test_a_time_alone_in_a_message_keeps_the_day(guest: httpx.Client) -> None:
 
     assert "March 4, 2031 at 2:00 PM" in reply["response"]
     assert guest.get("/api/tasks/1").json()["due"] == "2031-03-04T14:00:00+01:00"
+
+
+@pytest.mark.spec("OFFLINE-9")
+@pytest.mark.parametrize("reply", ["", " ", "...", "\n"])
+def test_a_reply_without_words_gets_an_answer_and_changes_nothing(reply: str) -> None:
+    talk = Talk(TaskList(*TITLES))
+    assert "yes" in talk.say("Buy milk tomorrow")[1]
+
+    calls, answer = talk.say(reply)
+
+    assert writes(calls) == []
+    assert answer
