@@ -26,7 +26,7 @@ FLOORS = (
     {"installation"},
     {"schema"},
     {"database"},
-    {"idempotency"},
+    {"idempotency", "limiter"},
     {"settings", "errors", "log", "plain_text", "blanking", "embedded_postgres"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""

@@ -1,0 +1,83 @@
+"""Bound how many work at once for one key, such as a user or an address; the others wait their turn."""
+
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+from anyio import Semaphore, fail_after
+
+from backend.errors import TooManyRequests
+
+MOST_WAITING = 32
+"""How many wait for one key's slots; what waits holds memory and a connection too."""
+RETRY_AFTER_SECONDS = 2
+
+
+class TooBusy(TooManyRequests):
+    """As many work for this key as may, and no slot came free in time."""
+
+    code = "too_busy"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, retry_after=RETRY_AFTER_SECONDS)
+
+
+class Limiter:
+    """Gives each key the same number of slots, first come, first served. All who use it run on one event loop."""
+
+    def __init__(self, at_once: int, *, sentence: str, most_waiting: int = MOST_WAITING) -> None:
+        """Set the number of slots per key.
+
+        Args:
+            at_once: How many work for one key at once.
+            sentence: What a person reads who gets no slot.
+            most_waiting: How many wait for one key's slots; further ones are refused at once.
+        """
+        self._at_once = at_once
+        self._sentence = sentence
+        self._most_waiting = most_waiting
+        self._lines: dict[Hashable, _Line] = {}
+
+    @property
+    def keys_in_use(self) -> int:
+        """How many keys somebody works or waits for."""
+        return len(self._lines)
+
+    @asynccontextmanager
+    async def slot(self, key: Hashable, *, wait: float | None = None) -> AsyncIterator[None]:
+        """Hold one of the key's slots inside the block.
+
+        Args:
+            key: Whose slot.
+            wait: Seconds to wait for a slot at most; 0 does not wait, None waits without end.
+
+        Raises:
+            TooBusy: No slot came free in time, or too many wait already.
+        """
+        line = self._lines.setdefault(key, _Line(self._at_once))
+        # Nobody waits while fewer are present than there are slots.
+        is_free = line.present < self._at_once
+        if not is_free and (wait == 0 or line.present >= self._at_once + self._most_waiting):
+            raise TooBusy(self._sentence)
+        line.present += 1
+        try:
+            try:
+                with fail_after(None if is_free else wait):
+                    await line.slots.acquire()
+            except TimeoutError:
+                raise TooBusy(self._sentence) from None
+            try:
+                yield
+            finally:
+                line.slots.release()
+        finally:
+            line.present -= 1
+            if not line.present:
+                del self._lines[key]
+
+
+class _Line:
+    """One key's slots, and how many hold one or wait for one."""
+
+    def __init__(self, at_once: int) -> None:
+        self.slots = Semaphore(at_once, fast_acquire=True)
+        self.present = 0
