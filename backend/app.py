@@ -24,7 +24,8 @@ from backend.wire.http import EveryRequest, Metrics
 from backend.wire.native import chat_routes, event_stream
 from backend.wire.own_hosts import OwnHosts
 from backend.wire.problems import install_problems
-from backend.wire.signed_in import bearer_token, client_address, sign_in
+from backend.wire.proxies import Proxies
+from backend.wire.signed_in import bearer_token, sign_in
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -33,6 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     logs.configure("DEBUG" if settings.debug else settings.log_level)
     parts = Parts(settings)
     metrics = Metrics()
+    proxies = Proxies(settings.trusted_proxies)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             parts.database,
             parts.authenticator,
             signed_in,
-            address_of=lambda request: client_address(request, settings.trusted_proxies),
+            address_of=lambda request: proxies.client_of(request.scope),
             token_of=lambda request: bearer_token(request.scope["headers"]),
             model_notice=parts.turns.model_notice,
         )

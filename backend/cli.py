@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import anyio
 import structlog
 import uvicorn
 from anyio.to_thread import run_sync
+from fastapi import FastAPI
 
 from backend import VERSION
 from backend import log as logs
@@ -32,11 +34,20 @@ from backend.parts import TOOLS, Parts, make_operations
 from backend.plain_text import storable
 from backend.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
+from backend.wire.connections import HEADER_SECONDS, Connections, protocol_with
+from backend.wire.proxies import Proxies
 
 GRACEFUL_SECONDS = 3
 """How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""
 
-
+MOST_CONNECTIONS = 4096
+"""More than one process can serve well; a connection at rest costs some 10 kB."""
+BACKLOG = 256
+"""How many connections are taken in at once, before the limit of connections is looked at."""
+OTHER_FILES = 128
+"""What else is open at once: uploads, files that are read, child processes, the models' connections."""
+UNREAD_SECONDS = 120
+"""After how long a connection ends whose client takes nothing of its answer or does not answer at all."""
 HOUSEKEEPING_SECONDS = 3600
 """How often the worker looks for what has expired; seldom, so that a serverless database can sleep."""
 
@@ -60,28 +71,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(_given: argparse.Namespace) -> int:
     """Serve the page, the API and MCP until a signal."""
     settings = Settings.load()
-    app = create_app(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
-    )
+    server = make_server(create_app(settings), settings)
     with ExitStack() as opened:
-        sockets = [opened.enter_context(_listening("PORT", settings.host, settings.port))]
+        sockets = [opened.enter_context(listening("PORT", settings.host, settings.port))]
         if settings.mcp_port is not None:
             host = settings.mcp_host or settings.host
-            sockets.append(opened.enter_context(_listening("MCP_PORT", host, settings.mcp_port)))
+            sockets.append(opened.enter_context(listening("MCP_PORT", host, settings.mcp_port)))
         print(_banner(settings, sockets[0].getsockname()[1]), file=sys.stderr, flush=True)
         for name in (signal.SIGTERM, signal.SIGINT):
             # Uvicorn raises the signal again once it has stopped; a stop that was asked for is no failure.
             signal.signal(name, server.handle_exit)
         server.run(sockets=sockets)
     return 0 if server.started else 1
+
+
+def make_server(app: FastAPI, settings: Settings, *, header_seconds: float = HEADER_SECONDS) -> uvicorn.Server:
+    """Return the server of the app, with its limits of connections."""
+    connections = Connections(
+        in_all=_room_for_connections(settings),
+        of_an_address=settings.max_connections_per_address,
+        proxies=Proxies(settings.trusted_proxies),
+        header_seconds=header_seconds,
+    )
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=protocol_with(connections),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+    )
 
 
 def serve_mcp(given: argparse.Namespace) -> int:
@@ -261,20 +285,41 @@ def _days(text: str) -> int:
     return days
 
 
-def _listening(name: str, host: str, port: int) -> socket.socket:
+def listening(name: str, host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise InvalidSettings, which names the setting, when the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends without delay only where it can see that this is TCP; else each answer waits for the client's ACK.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The connections inherit it. Without it a client that never reads keeps its connection for good.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     try:
-        listening.bind((host, port))
-        listening.listen()
+        listener.bind((host, port))
+        listener.listen()
     except OSError as error:
-        listening.close()
+        listener.close()
         raise InvalidSettings(
             f"{name}: {host}:{port} cannot be used: {error.strerror}. Stop what listens there, or set another {name}."
         ) from None
-    return listening
+    return listener
+
+
+def _room_for_connections(settings: Settings) -> int:
+    """Raise the limit of open files as far as it serves and is allowed, and return how many may be connections."""
+    others = settings.db_pool_size + settings.db_max_overflow + OTHER_FILES + BACKLOG
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + others
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        higher = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        # Some systems have a lower bound that they do not report.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
+            soft = higher
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    # Where files are very few, half of them.
+    return min(MOST_CONNECTIONS, max(soft - others, soft // 2))
 
 
 def _banner(settings: Settings, port: int) -> str:

@@ -206,7 +206,8 @@ def _reach(settings: Settings) -> Iterator[Finding]:
     if settings.public_url and not settings.trusted_proxies:
         yield Finding(
             "proxies",
-            "TRUSTED_PROXIES is unset: behind a proxy all guests share its address and so one hourly limit",
+            "TRUSTED_PROXIES is unset: behind a proxy all visitors share its address, so one limit of guests and one "
+            "of connections",
             is_bad=settings.environment == "production",
         )
 

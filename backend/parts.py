@@ -168,6 +168,7 @@ class Parts:
                     async with create_task_group() as stopping:
                         stopping.start_soon(partial(self.worker.stop, seconds=LET_RUNS_END_SECONDS))
                         stopping.start_soon(self.ingestion.stop)
+                    await self.assistant.close()
                     background.cancel_scope.cancel()
         finally:
             await run_sync(self.installation.close)

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     guest_turns_per_day: int = Field(30, ge=0)
     guests_per_hour: int = Field(100, ge=0)
     guest_days: int = Field(30, ge=1, le=3650)
+    max_connections_per_address: int = Field(100, ge=0, le=1_000_000)
     chat_wait_seconds: int = Field(60, ge=1, le=600)
     max_concurrent_runs: int = Field(16, ge=1, le=1000)
     lease_seconds: float = Field(15, ge=1, le=300)

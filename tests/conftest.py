@@ -22,10 +22,10 @@ from zoneinfo import ZoneInfo
 import httpx
 import psycopg2
 import pytest
-import uvicorn
 from sqlalchemy import make_url
 
 from backend.app import create_app
+from backend.cli import make_server
 from backend.database import Database
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.authenticator import Authenticator, GuestRules
@@ -175,6 +175,7 @@ def make_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
             "guest_turns_per_day": 0,
             "guest_model_turns_per_day": 0,
             "max_bytes_of_guests": 0,
+            "max_connections_per_address": 0,
         }
         return Settings(**(given | changes))
 
@@ -212,16 +213,13 @@ def signed_in_guest(url: str, **body: Any) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[str]:
+def serving(settings: Settings, **limits: float) -> Iterator[str]:
     """Serve the app in a thread, on a free port unless the settings name one; yields its address once it is ready."""
     listener = socket.create_server(("127.0.0.1", settings.port))
     # asyncio does this for sockets that it makes itself; without it each answer waits for the client's late ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
+    server = make_server(create_app(settings), settings, **limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -80,7 +80,7 @@ def answers(url: str) -> bool:
 
 def environment(directory: Path, **settings: Any) -> dict[str, str]:
     """Return an environment in which the command knows these settings and nothing else."""
-    unlimited = {"GUESTS_PER_HOUR": 0, "GUEST_MODEL_TURNS_PER_DAY": 0}
+    unlimited = {"GUESTS_PER_HOUR": 0, "GUEST_MODEL_TURNS_PER_DAY": 0, "MAX_CONNECTIONS_PER_ADDRESS": 0}
     given = {"DATA_DIR": directory / "data", "PYTHONPATH": ROOT, "PORT": 0} | unlimited | settings
     return {**os.environ, **{name: str(value) for name, value in given.items()}}
 

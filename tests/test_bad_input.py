@@ -248,7 +248,7 @@ def bad_tokens(service: str, superuser_url: str) -> dict[str, str | None]:
         "revoked": f"Bearer {revoked['token']}",
         "expired": f"Bearer {expired['token']}",
         "logged out": left,
-        "garbage": "Bearer \x7f;--",
+        "garbage": "Bearer ;--~",
         "long": "Bearer dts_" + "x" * 20_000,
     }
 

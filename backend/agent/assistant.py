@@ -76,6 +76,11 @@ class AgentAssistant:
         finally:
             self._loaded.set()
 
+    async def close(self) -> None:
+        """Close the connections to providers, once nobody is answered any more."""
+        if self._loop is not None:
+            await self._loop.close()
+
     def models_for(self, caller: Caller) -> tuple[str, ...]:
         """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
         shown = self._choice.shown

@@ -44,6 +44,11 @@ class Loop:
 
             self._models[choice.shown] = litellm_model(choice)
 
+    async def close(self) -> None:
+        """Close the connections to providers."""
+        for model in self._models.values():
+            await model.close()
+
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
         """Run the loop on a fixed input and finish the journal.
 

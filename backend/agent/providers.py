@@ -1,5 +1,6 @@
 """Any model that LiteLLM knows. Importing this module imports LiteLLM."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -41,6 +42,17 @@ class WholeAnswers(LitellmModel):
             response, stream = fetched
             return response, _whole(stream)
         return fetched
+
+    async def close(self) -> None:
+        """Close the connections that LiteLLM keeps on this event loop: uvloop fails to end with open ones."""
+        loop = asyncio.get_running_loop()
+        for kept in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
+            # Of OpenAI's client and of LiteLLM's own. It makes a new session where one was closed, so that this one's
+            # end is nobody's who uses the client still.
+            client = getattr(kept, "_client", None) or getattr(kept, "client", None)
+            session: Any = getattr(getattr(client, "_transport", None), "client", None)
+            if getattr(session, "_loop", None) is loop:
+                await session.close()
 
 
 async def _whole(stream: Any) -> AsyncIterator[Any]:

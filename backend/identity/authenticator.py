@@ -104,7 +104,7 @@ class Authenticator:
         if self._guests.get == "off":
             raise Forbidden("This installation takes no guests. Ask its owner for an account or a token.")
         if self._guests.per_hour:
-            digest = hmac.new(self._secret().encode(), _network_of(address).encode(), hashlib.sha256).hexdigest()
+            digest = hmac.new(self._secret().encode(), network_of(address).encode(), hashlib.sha256).hexdigest()
             with self._database.transaction(None) as session:
                 admitted = guest_is_admitted(session, address_hash=digest, most=self._guests.per_hour)
             if not admitted:
@@ -193,7 +193,7 @@ class Authenticator:
         return Scope(session, user_id, self._database.now(), UTC)
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """Return what counts as one address: of IPv6 the /64, since every subscriber has a whole one."""
     try:
         parsed = ipaddress.ip_address(address)

@@ -1,5 +1,6 @@
-"""What every HTTP request passes: its id, one log line, the metrics, a size limit, one spelling of paths."""
+"""What every HTTP request passes: its id, one log line, the metrics, limits, one spelling of paths."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -7,16 +8,17 @@ from collections.abc import Collection
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import DocuTalkError
-from backend.wire.problems import TOO_LARGE, problem
+from backend.wire.problems import TOO_LARGE, problem, problem_of
 
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 1024 * 1024
 """The largest body: `TOO_LARGE` names it. What takes files has a limit of its own."""
+STALL_SECONDS = 30.0
+"""How long each further piece of a body may take."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
@@ -33,6 +35,36 @@ class Metrics:
         self.seconds = Histogram(
             "docutalk_request_seconds", "Seconds until a request was finished.", ("route",), registry=self.registry
         )
+
+
+class ContentTooLarge(DocuTalkError):
+    """A body is larger than any that we take."""
+
+    status = 413
+    code = "content_too_large"
+
+    def __init__(self) -> None:
+        super().__init__(TOO_LARGE)
+
+
+class BodyStalled(DocuTalkError):
+    """A client declared a body and did not go on sending it."""
+
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__(f"Nothing of the request came for {STALL_SECONDS:.0f} seconds. Send it again.")
+
+
+class BodyCut(DocuTalkError):
+    """A client left in the middle of its body. Nobody reads the answer; the log and the metrics have its status."""
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self) -> None:
+        super().__init__("The request ended before all of it had come.")
 
 
 class EveryRequest:
@@ -61,20 +93,17 @@ class EveryRequest:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = [header for header in message["headers"] if header[0] != b"x-content-type-options"]
-                ours = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
-                message["headers"] = [*given, *ours]
+                message["headers"] = _completed(message["headers"], status, request_id)
             await send(message)
 
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            if scope["method"] == "POST" and scope["path"] in self._upload_paths:
-                await self._app(scope, receive, answer)
-            elif _declared_length(scope) > MOST_BODY_BYTES:
-                await problem(413, "content_too_large", TOO_LARGE)(scope, receive, answer)
-            else:
-                await self._app(scope, _limited(receive), answer)
+            if not (scope["method"] == "POST" and scope["path"] in self._upload_paths):
+                receive = await _read(scope, receive)
+            await self._app(scope, receive, answer)
+        except DocuTalkError as error:
+            await problem_of(error)(scope, receive, answer)
         except Exception:
             log.exception("request_crashed")
             if not status:
@@ -93,6 +122,15 @@ class EveryRequest:
             )
 
 
+def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -> list[tuple[bytes, bytes]]:
+    headers = [header for header in given if header[0] != b"x-content-type-options"]
+    headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    if status == 408:
+        # What is still to come of the request is not waited for.
+        headers.append((b"connection", b"close"))
+    return headers
+
+
 def _route(scope: Scope) -> str:
     """Return the template of the route that answered; what people put into a path is told to nobody."""
     # FastAPI notes its own routes only; a plain one without parameters is its path.
@@ -105,22 +143,38 @@ def _request_id(scope: Scope) -> str:
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _declared_length(scope: Scope) -> int:
-    given = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(given) if given.isdigit() else 0
+async def _read(scope: Scope, receive: Receive) -> Receive:
+    """Read a request's body, and return what gives it to the app.
 
+    Raises:
+        ContentTooLarge: It is too large, by what was declared or by what came.
+        BodyStalled: The client sent nothing for too long.
+        BodyCut: The client left.
+    """
+    declared = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
+    if not declared:
+        return receive
+    length = declared.get(b"content-length", b"")
+    # The server takes digits alone; so many are no number that Python reads.
+    if len(length) > 15 or (length.isdigit() and int(length) > MOST_BODY_BYTES):
+        raise ContentTooLarge
+    body = bytearray()
+    is_more = True
+    while is_more:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise BodyStalled from None
+        if message["type"] != "http.request":
+            raise BodyCut
+        body += message.get("body", b"")
+        is_more = message.get("more_body", False)
+        if len(body) > MOST_BODY_BYTES:
+            raise ContentTooLarge
+    whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
-def _limited(receive: Receive) -> Receive:
-    received = 0
+    async def read_before() -> Message:
+        return whole.pop() if whole else await receive()
 
-    async def limited() -> Message:
-        nonlocal received
-        message = await receive()
-        if message["type"] == "http.request":
-            received += len(message.get("body", b""))
-            if received > MOST_BODY_BYTES:
-                # Of what reading a body raises, FastAPI lets only this kind through.
-                raise HTTPException(413)
-        return message
-
-    return limited
+    return read_before

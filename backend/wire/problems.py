@@ -19,7 +19,6 @@ _SENTENCES = {
     400: "The request could not be read.",
     404: "There is nothing at this address. GET /docs lists what there is.",
     405: "This address does not take this method. GET /docs lists what there is.",
-    413: TOO_LARGE,
 }
 
 
@@ -81,8 +80,7 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> ProblemResponse:
         phrase = HTTPStatus(error.status_code).phrase
-        # Python 3.13 changed this one's phrase; codes are stable.
-        code = "content_too_large" if error.status_code == 413 else phrase.lower().replace(" ", "_").replace("-", "_")
+        code = phrase.lower().replace(" ", "_").replace("-", "_")
         sentence = _SENTENCES.get(error.status_code, f"{phrase}.")
         return problem(error.status_code, code, sentence, headers=dict(error.headers or {}))
 

@@ -1,9 +1,8 @@
 """The caller of an HTTP request, from its bearer token and from nothing else."""
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from anyio.to_thread import run_sync
@@ -52,33 +51,6 @@ def bearer_token(headers: Headers) -> str:
     if kind.lower() != "bearer" or not token.strip():
         raise Unauthorized("A token is needed. Send it as `Authorization: Bearer …`; POST /api/auth/guest gives one.")
     return token.strip()
-
-
-def client_address(request: Request, trusted_proxies: list[str]) -> str:
-    """Return the address a request came from: the last one in X-Forwarded-For that is no trusted proxy's."""
-    networks = [ipaddress.ip_network(item, strict=False) for item in trusted_proxies]
-    address = request.client.host if request.client else "unknown"
-    hops = [hop.strip() for value in request.headers.getlist("x-forwarded-for") for hop in value.split(",")]
-    while hops and _is_in(address, networks):
-        address = _without_port(hops.pop())
-    return address
-
-
-def _without_port(hop: str) -> str:
-    """Return the address of a hop: some proxies write the port behind it, and IPv6 in brackets."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop
-
-
-def _is_in(address: str, networks: list[Any]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    # A socket for both families shows IPv4 addresses as mapped ones.
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    return any(parsed.version == network.version and parsed in network for network in networks)
 
 
 def _client_name(headers: Headers) -> str | None:

@@ -1,15 +1,21 @@
 """What LiteLLM's adapters make of our conversations, without a network."""
 
+import asyncio
+import gc
 import json
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from agents import ModelSettings
 from agents.models.chatcmpl_converter import Converter
+from agents.models.interface import ModelTracing
+from aiohttp import ClientSession
 
 from backend.agent.choice import ModelChoice
 from backend.agent.history import Item, items_of
 from backend.conversations.models import Message
+from bench.scripted_model import ScriptedModel, says
 from tests.agent.talk import assert_acceptable
 
 KEYS = {"openai": "key of openai", "gemini": "key of gemini", "anthropic": "key of anthropic"}
@@ -133,3 +139,38 @@ def test_gemini_gets_turns_that_alternate_and_results_right_after_their_calls() 
         returned = [part["function_response"]["name"] for part in answer["parts"] if "function_response" in part]
         assert called == returned
     assert "list_tasks" in json.dumps(turns)
+
+
+@pytest.mark.spec("PROC-6")
+def test_no_connection_to_a_provider_outlives_its_event_loop() -> None:
+    provider = ScriptedModel([says("Hello.")])
+
+    async def talk() -> tuple[int, int]:
+        server = await provider.serve()
+        model = model_named("openai/any", base_url=provider.url)
+        await model.get_response(
+            None,
+            "Hello",
+            ModelSettings(),
+            [],
+            None,
+            [],
+            ModelTracing.DISABLED,
+            previous_response_id=None,
+            conversation_id=None,
+            prompt=None,
+        )
+        before = open_sessions()
+        await model.close()
+        after = open_sessions()
+        server.close()
+        return before, after
+
+    def open_sessions() -> int:
+        loop = asyncio.get_running_loop()
+        kept = [item for item in gc.get_objects() if isinstance(item, ClientSession)]
+        return sum(not session.closed and session._loop is loop for session in kept)
+
+    before, after = asyncio.run(talk())
+
+    assert (before > 0, after) == (True, 0)

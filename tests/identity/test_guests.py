@@ -175,7 +175,7 @@ def test_what_a_client_writes_into_x_forwarded_for_changes_nothing(strict: str) 
 
 
 @pytest.mark.spec("IDENT-6")
-@pytest.mark.parametrize("hop", ["garbage", ",,", "999.1.1.1", "\x7f", "1" * 5000])
+@pytest.mark.parametrize("hop", ["garbage", ",,", "999.1.1.1", "~", "1" * 5000])
 def test_a_hop_that_is_no_address_is_counted_all_the_same(strict: str, hop: str) -> None:
     assert [come(strict, hop).status_code for _ in range(4)][-1] == 429
 

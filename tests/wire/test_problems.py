@@ -22,7 +22,7 @@ def test_an_unknown_path_is_a_problem(guest: httpx.Client, method: str, path: st
 @pytest.mark.spec("HTTP-2")
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PUT", "/api/tasks"), ("POST", "/health"), ("GET", "/api/chat"), ("PATCH", "/api/tokens"), ("FOO", "/api/me")],
+    [("PUT", "/api/tasks"), ("POST", "/health"), ("GET", "/api/chat"), ("PATCH", "/api/tokens"), ("PURGE", "/api/me")],
 )
 def test_a_wrong_method_is_a_problem(guest: httpx.Client, method: str, path: str) -> None:
     answer = guest.request(method, path)

@@ -1,0 +1,210 @@
+"""The connections of a process: how many there may be, and how long one may take to bring a request."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from backend.errors import DocuTalkError, TooManyRequests, Unavailable
+from backend.identity.authenticator import network_of
+from backend.wire.problems import problem_of
+from backend.wire.proxies import Proxies
+
+log = structlog.get_logger()
+
+HEADER_SECONDS = 30.0
+"""How long the header of a request may take, from the connection's start or from its first byte after an answer."""
+SECONDS_BETWEEN_LINES = 60.0
+"""Refusals in between are counted and not logged: there may be thousands a second."""
+
+PROXIES = "proxies"
+
+
+class HeaderOverdue(DocuTalkError):
+    """A client began a request and did not go on."""
+
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request's header did not come within {seconds:.0f} seconds. Send the request again.")
+
+
+class NotHttp(DocuTalkError):
+    """What came cannot be read as HTTP."""
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self) -> None:
+        super().__init__("This is no valid HTTP request. Its method is unknown, or a header holds a control character.")
+
+
+class TooManyConnections(TooManyRequests):
+    """An address has as many connections as one may."""
+
+    code = "too_many_connections"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many connections from your network are open. Close some, or try again in a few seconds.", retry_after=5
+        )
+
+
+class ServerFull(Unavailable):
+    """The process has as many connections as it can."""
+
+    code = "too_many_connections"
+
+    def __init__(self) -> None:
+        super().__init__("The server has as many connections as it can. Try again in a few seconds.", retry_after=5)
+
+
+class Connections:
+    """Admits connections while there is room; all listeners of a process share one."""
+
+    def __init__(
+        self, *, in_all: int, of_an_address: int, proxies: Proxies, header_seconds: float = HEADER_SECONDS
+    ) -> None:
+        """Set the limits.
+
+        Args:
+            in_all: How many connections there may be; stays below the limit of open files.
+            of_an_address: How many of them one address may have; 0 is no limit.
+            proxies: Whose connections are everybody's: the limit of an address is not theirs.
+            header_seconds: How long the header of a request may take.
+        """
+        self.header_seconds = header_seconds
+        self._in_all = in_all
+        self._of_an_address = of_an_address
+        self._proxies = proxies
+        self._open = 0
+        self._open_of: Counter[str] = Counter()
+        self._refused = 0
+        self._logged_at = -SECONDS_BETWEEN_LINES
+
+    def admit(self, address: str) -> str:
+        """Count a new connection, and return what to give `leave` at its end.
+
+        Raises:
+            TooManyConnections: The address has as many as one may.
+            ServerFull: The process has as many as it can.
+        """
+        network = PROXIES if self._proxies.trust(address) else network_of(address)
+        try:
+            if self._open >= self._in_all:
+                raise ServerFull
+            if network != PROXIES and 0 < self._of_an_address <= self._open_of[network]:
+                raise TooManyConnections
+        except DocuTalkError as error:
+            self._log(error)
+            raise
+        self._open += 1
+        self._open_of[network] += 1
+        return network
+
+    def leave(self, network: str) -> None:
+        """Forget a connection that has ended."""
+        self._open -= 1
+        self._open_of[network] -= 1
+        if not self._open_of[network]:
+            del self._open_of[network]
+
+    def _log(self, error: DocuTalkError) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._logged_at >= SECONDS_BETWEEN_LINES:
+            log.warning("connections_refused", status=error.status, refused=self._refused, open=self._open)
+            self._refused, self._logged_at = 0, now
+
+
+def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol with these limits, for uvicorn's setting `http`.
+
+    While a request is answered no time counts here: `EveryRequest` waits for its body, and an answer takes as long as
+    it takes. After an answer uvicorn's own, shorter time for idle connections counts until the next byte comes.
+    """
+
+    class Bounded(HttpToolsProtocol):
+        _admitted_as: str | None = None
+        _overdue: asyncio.TimerHandle | None = None
+        _has_begun = False
+        """Whether a header has begun and not ended."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+            super().connection_made(transport)
+            try:
+                self._admitted_as = connections.admit(self.client[0] if self.client else "unknown")
+            except DocuTalkError as error:
+                self._end(error)
+            else:
+                self._await_header()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if not self._is_answering:
+                self._await_header()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._has_begun = True
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._has_begun = False
+            self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._stop_waiting()
+            if self._admitted_as is not None:
+                connections.leave(self._admitted_as)
+
+        def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's own words
+            # In the middle of an answer it would be read as a part of that.
+            self._end(None if self._is_answering else NotHttp())
+
+        def _unsupported_upgrade_warning(self) -> None:
+            """Serve the request as if it asked for no other protocol; a line in the log for each helps nobody."""
+
+        @property
+        def _is_answering(self) -> bool:
+            # Before the first request there is no cycle.
+            return not getattr(self.cycle, "response_complete", True)
+
+        def _await_header(self) -> None:
+            # Further bytes give no further time.
+            if self._overdue is None and not self.transport.is_closing():
+                self._overdue = self.loop.call_later(connections.header_seconds, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._overdue is not None:
+                self._overdue.cancel()
+                self._overdue = None
+
+        def _give_up(self) -> None:
+            self._overdue = None
+            # A connection on which nothing was begun, as browsers keep some ready, expects no answer.
+            self._end(HeaderOverdue(connections.header_seconds) if self._has_begun else None)
+
+        def _end(self, error: DocuTalkError | None) -> None:
+            if error is not None:
+                self.transport.write(_on_the_wire(problem_of(error)))
+            self.transport.close()
+
+    return Bounded
+
+
+def _on_the_wire(response: Response) -> bytes:
+    headers: list[tuple[bytes, Any]] = [
+        *response.raw_headers,
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    lines = [name + b": " + value + b"\r\n" for name, value in headers]
+    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
