@@ -218,7 +218,7 @@ def mcp_endpoint(
     server = build_server(TOOLS, operations)
     return server, guarded_endpoint(
         server,
-        lambda headers: caller_of(headers, authenticator, door="mcp"),
+        lambda scope: caller_of(scope, authenticator, door="mcp"),
         public_url=settings.public_url,
         origins=settings.cors_origins,
         host=None if settings.listens_publicly else settings.host,

@@ -17,7 +17,7 @@ from backend.errors import DocuTalkError
 from backend.identity.caller import Caller, acting_as
 
 LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-CallerOf = Callable[[list[tuple[bytes, bytes]]], Awaitable[Caller]]
+CallerOf = Callable[[Scope], Awaitable[Caller]]
 
 
 def guarded_endpoint(
@@ -27,7 +27,7 @@ def guarded_endpoint(
 
     Args:
         server: The MCP server.
-        caller_of: Finds the caller in a request's headers.
+        caller_of: Finds the caller of a request.
         public_url: Where the service is reached from outside; its host and origin are accepted.
         origins: Further origins of browser clients.
         host: The one address that the service binds to, or None when it binds to every one. Without a public URL any
@@ -63,7 +63,7 @@ def _with_caller(app: ASGIApp, caller_of: CallerOf) -> ASGIApp:
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                caller = await caller_of(scope["headers"])
+                caller = await caller_of(scope)
                 body = await Request(scope, receive).body() if scope["method"] == "POST" else b""
             except DocuTalkError as error:
                 await _refused(error)(scope, receive, send)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import DocuTalkError
 from backend.wire.problems import TOO_LARGE, problem, problem_of
+from backend.wire.strangers import Strangers
 
 log = structlog.get_logger()
 
@@ -19,6 +20,8 @@ MOST_BODY_BYTES = 1024 * 1024
 """The largest body: `TOO_LARGE` names it. What takes files has a limit of its own."""
 STALL_SECONDS = 30.0
 """How long each further piece of a body may take."""
+ALWAYS_ANSWERED = ("/health", "/ready")
+"""What takes no slot and does no work: a balancer that got no answer would take the process away from everybody."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
@@ -70,10 +73,13 @@ class BodyCut(DocuTalkError):
 class EveryRequest:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, upload_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, strangers: Strangers, *, upload_paths: Collection[str] = ()
+    ) -> None:
         """Wrap the app; what is posted to `upload_paths` limits itself as it reads."""
         self._app = app
         self._metrics = metrics
+        self._strangers = strangers
         self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,10 +105,13 @@ class EveryRequest:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            if not (scope["method"] == "POST" and scope["path"] in self._upload_paths):
-                receive = await _read(scope, receive)
-            await self._app(scope, receive, answer)
+            if scope["path"] in ALWAYS_ANSWERED:
+                await self._app(scope, receive, answer)
+            else:
+                await self._admitted(scope, receive, answer)
         except DocuTalkError as error:
+            if error.status == 429:
+                log.warning("request_refused", code=error.code)
             await problem_of(error)(scope, receive, answer)
         except Exception:
             log.exception("request_crashed")
@@ -120,6 +129,19 @@ class EveryRequest:
                 status=status,
                 latency_ms=round(seconds * 1000, 1),
             )
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request in its turn, which comes when its body is there: who sends slowly holds up nobody."""
+        if not (scope["method"] == "POST" and scope["path"] in self._upload_paths):
+            receive = await _read(scope, receive)
+        async with self._strangers.slot(scope) as slot:
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await slot.answer(message["status"])
+                await send(message)
+
+            await self._app(scope, receive, answer)
 
 
 def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -> list[tuple[bytes, bytes]]:

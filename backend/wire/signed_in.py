@@ -8,10 +8,12 @@ import structlog
 from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
 
 from backend.errors import Unauthorized
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller, Door
+from backend.wire.strangers import recognize
 
 SignIn = Callable[..., Awaitable[Caller]]
 Headers = list[tuple[bytes, bytes]]
@@ -27,19 +29,20 @@ def sign_in(authenticator: Authenticator) -> SignIn:
     async def signed_in(
         request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Caller:
-        return await caller_of(request.scope["headers"], authenticator, door="rest")
+        return await caller_of(request.scope, authenticator, door="rest")
 
     return signed_in
 
 
-async def caller_of(headers: Headers, authenticator: Authenticator, *, door: Door) -> Caller:
-    """Return the caller whom an Authorization header stands for.
+async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -> Caller:
+    """Return the caller whom a request's Authorization header stands for.
 
     Raises:
         Unauthorized: There is no bearer token, or it is not valid.
     """
-    token = bearer_token(headers)
-    caller = await run_sync(authenticator.caller, token)
+    headers = scope["headers"]
+    caller = await run_sync(authenticator.caller, bearer_token(headers))
+    await recognize(scope)
     structlog.contextvars.bind_contextvars(user_id=caller.user_id)
     return replace(caller, door=door, client=_client_name(headers))
 
