@@ -147,6 +147,9 @@ class EveryRequest:
 def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -> list[tuple[bytes, bytes]]:
     headers = [header for header in given if header[0] != b"x-content-type-options"]
     headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    if not any(name == b"cache-control" for name, _ in given):
+        # It may hold a token, or what somebody said.
+        headers.append((b"cache-control", b"no-store"))
     if status == 408:
         # What is still to come of the request is not waited for.
         headers.append((b"connection", b"close"))

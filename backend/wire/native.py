@@ -23,7 +23,7 @@ from backend.runs.worker import Worker
 from backend.wire.problems import problem
 
 _TOLD_OF_FAILURES = ("conversation_id", "run_id", "message_id", "response", "tool_calls", "citations")
-STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 
 class ChatMessage(BaseModel):

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.conftest import signed_in_guest
+
 ORIGIN = "http://localhost:3000"
 
 
@@ -107,3 +109,30 @@ def test_what_is_no_http_does_no_harm(service: str, sent: bytes) -> None:
 
     assert not first.startswith(b"HTTP/1.1 5")
     assert httpx.get(f"{service}/health").status_code == 200
+
+
+@pytest.mark.spec("HTTP-17")
+def test_no_answer_under_api_is_kept_by_a_cache(service: str) -> None:
+    described = httpx.get(f"{service}/openapi.json").json()["paths"]
+    asked = [(path, method.upper()) for path, methods in described.items() for method in methods]
+    with signed_in_guest(service) as guest, httpx.Client(base_url=service) as nobody:
+        # The account goes last.
+        asked.sort(key=lambda item: item in (("/api/auth/logout", "POST"), ("/api/me", "DELETE")))
+        answers = [nobody.request(method, re.sub("{.*?}", "1", path)) for path, method in asked]
+        answers += [guest.request(method, re.sub("{.*?}", "1", path), json={}) for path, method in asked]
+        answers += [
+            guest.post("/api/chat", json={"message": "Show my tasks"}),
+            guest.post("/api/chat", json={"message": "Show my tasks"}, headers={"Accept": "text/event-stream"}),
+            guest.post("/api/tasks", json={"title": "Milk"}),
+            guest.post("/api/tasks", content=b"x" * 2**21),
+            guest.options("/api/tasks", headers={"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}),
+            guest.get("/api/tasks", headers={"Host": "evil.example"}),
+            guest.get("/api/nothing"),
+        ]
+    under_api = [answer for answer in answers if answer.url.path.startswith("/api")]
+
+    assert {200, 201, 401, 404, 413, 421, 422} <= {answer.status_code for answer in under_api}
+    for answer in under_api:
+        assert "no-store" in answer.headers.get_list("cache-control", split_commas=True), answer.url
+        assert len(answer.headers.get_list("cache-control")) == 1
+    assert httpx.get(f"{service}/static/app.js").headers["cache-control"] == "no-cache"
