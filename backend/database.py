@@ -22,10 +22,16 @@ OWNER_ROLE = "docutalk_owner"
 OLDEST_POSTGRES = 16
 LOCK_SECONDS = 5.0
 """How long a statement waits for a row that another transaction changes, unless told otherwise."""
+IDLE_SECONDS = 15.0
+"""How long a transaction may go without a statement before the server ends it and frees its locks.
+
+No transaction of ours waits for a network, so only a process that was stopped or that hangs is idle this long.
+"""
 
 _ENTER = text(
     "select set_config('role', :role, true), set_config('app.user_id', :user_id, true), "
-    "set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)"
+    "set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true), "
+    "set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 _BECOME = text("select set_config('app.user_id', :user_id, true)")
 _NO_URL = (
@@ -152,8 +158,8 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             log.warning("database_unavailable", reason=type(error).__name__)
             raise not_connected(error) from error
-        with connection, Session(connection) as session:
-            try:
+        try:
+            with connection, Session(connection) as session:
                 session.execute(
                     _ENTER,
                     {
@@ -161,15 +167,17 @@ class Database:
                         "user_id": user_id or "",
                         "statement": f"{statement_seconds}s",
                         "lock": f"{lock_seconds}s",
+                        "idle": f"{IDLE_SECONDS}s",
                     },
                 )
                 yield session
                 session.commit()
-            except DBAPIError as error:
-                if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
-                    raise
-                log.warning("database_unavailable", reason=_reason(error))
-                raise DatabaseUnavailable from error
+        except DBAPIError as error:
+            # Of the rollback too, when the connection is gone by then.
+            if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
+                raise
+            log.warning("database_unavailable", reason=_reason(error))
+            raise DatabaseUnavailable from error
 
     def _connect(self) -> Connection:
         if self._engine is None:

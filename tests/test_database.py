@@ -39,7 +39,8 @@ pytestmark = pytest.mark.database
 
 SETTINGS = (
     "select current_user::text, session_user::text, nullif(current_setting('app.user_id', true), ''), "
-    "current_setting('statement_timeout'), current_setting('lock_timeout')"
+    "current_setting('statement_timeout'), current_setting('lock_timeout'), "
+    "current_setting('idle_in_transaction_session_timeout')"
 )
 
 
@@ -129,9 +130,9 @@ def test_one_statement_at_the_start_of_a_transaction_sets_role_tenant_and_limits
         for user_id in ("alice", None):
             heard.clear()
             with database.transaction(user_id) as session:
-                role, _, tenant, statement, lock = session.execute(text(SETTINGS)).one()
+                role, _, tenant, statement, lock, idle = session.execute(text(SETTINGS)).one()
 
-            assert (role, tenant, statement, lock) == (APP_ROLE, user_id, "15s", "5s")
+            assert (role, tenant, statement, lock, idle) == (APP_ROLE, user_id, "15s", "5s", "15s")
             assert len(heard) == 3, "one to enter, the query, the commit"
             assert "set_config('role'" in heard[0]
             assert "set_config('app.user_id'" in heard[0]
@@ -152,8 +153,8 @@ def test_role_and_tenant_are_gone_after_the_transaction(database_url: str, endin
 
         with database._engine.connect() as connection:
             assert connection.execute(text("select pg_backend_pid()")).scalar_one() == backend
-            role, login, tenant, statement, lock = connection.execute(text(SETTINGS)).one()
-        assert (role, tenant, statement, lock) == (login, None, "0", "0")
+            role, login, tenant, *limits = connection.execute(text(SETTINGS)).one()
+        assert (role, tenant, limits) == (login, None, ["0", "0", "0"])
 
 
 @pytest.mark.spec("DB-5")
@@ -320,6 +321,36 @@ def test_waiting_for_a_lock_has_an_end(database: Database, alice: Caller) -> Non
         holder.execute(locked)
         with pytest.raises(DatabaseUnavailable), database.transaction(alice.user_id, lock_seconds=0.1) as waiter:
             waiter.execute(locked)
+
+
+@pytest.mark.spec("DB-17")
+@pytest.mark.parametrize("wakes_to", ["a statement", "the commit", "a failure of its own"])
+def test_a_transaction_that_stands_still_is_ended_and_frees_what_it_locked(
+    database_url: str, superuser_url: str, alice: Caller, monkeypatch: pytest.MonkeyPatch, wakes_to: str
+) -> None:
+    monkeypatch.setattr("backend.database.IDLE_SECONDS", 0.2)
+    is_there = "select 1 from pg_stat_activity where pid = %s"
+    locked = text("select name from users for update")
+    with opened(database_url, pool_size=1) as stalled, opened(database_url) as other:
+
+        def stand_still() -> None:
+            with stalled.transaction(alice.user_id) as session:
+                session.execute(text("update users set name = 'half'"))
+                [pid] = session.execute(text("select pg_backend_pid()")).one()
+                wait_until(lambda: not query(superuser_url, is_there, pid))
+                with other.transaction(alice.user_id, lock_seconds=0.1) as waiter:
+                    assert waiter.execute(locked).scalar_one() != "half"
+                if wakes_to == "a statement":
+                    session.execute(locked)
+                elif wakes_to == "a failure of its own":
+                    raise KeyError
+
+        with pytest.raises(DatabaseUnavailable):
+            stand_still()
+
+        # The next use of the pool gets a new connection.
+        with stalled.transaction(alice.user_id) as session:
+            assert session.execute(locked).scalar_one() != "half"
 
 
 @pytest.mark.spec("DB-12")
