@@ -34,6 +34,8 @@ _IN_ENGLISH = tuple(
         (r"(\d\d?)\. (?=[a-z])", r"\1 "),
     )
 )  # fmt: skip
+MOST_TRIES = 4
+"""Words such as "by" whose rest is tried as a date, from the end of a line: each try costs milliseconds."""
 _ENDS = " \t.,;!)]"
 _BEFORE = " \t,;:(\u2013\u2014-["
 
@@ -48,7 +50,7 @@ def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetim
     places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]
     if bare := _BARE.search(text, max(len(text) - LONGEST, 0)):
         places.append((bare.start(), bare.start()))
-    for begins, when in sorted(places):
+    for begins, when in sorted(places)[-MOST_TRIES:]:
         rest = text[:begins].rstrip(_BEFORE)
         due = _moment(text[when:], now, zone)
         if due is not None and rest:

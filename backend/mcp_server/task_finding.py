@@ -1,19 +1,22 @@
 """Making tasks of what a document says is to be done."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from backend.database import Scope
-from backend.documents.actions import Action, find_actions
-from backend.documents.models import Document
+from backend.documents.actions import find_actions
+from backend.documents.models import DocumentPage
 from backend.documents.repository import DocumentRepository
 from backend.documents.schemas import DocumentId
-from backend.documents.tools import readable
-from backend.errors import InvalidInput
+from backend.documents.tools import StillIndexing, readable
+from backend.errors import DocuTalkError, InvalidInput
 from backend.mcp_server.due_words import split_due
-from backend.operations.tool import tool
+from backend.operations.perform import OpenScope
+from backend.operations.tool import PREPARED, tool
 from backend.plain_text import NUMBER
 from backend.tasks.dates import in_words
 from backend.tasks.repository import TaskRepository
@@ -56,9 +59,60 @@ class TasksFromDocument(BaseModel):
         return [self.document_id]
 
 
+Place = tuple[int | None, str]
+"""Where a task stands in its document: the page, if the document has any, and the quote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A task as a document has it."""
+
+    title: str
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToDo:
+    """Everything that a document says is to be done."""
+
+    places: list[Place]
+    """In the order of the document; a task's number is its position, from 1."""
+    proposals: dict[int, Proposal]
+    """The tasks that this call may show, by number."""
+
+
+def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
+    """Find what is to be done, and work out the due dates of what the call shows, with no transaction open meanwhile.
+
+    Returns None for a document that cannot be read now: the tool itself says why.
+    """
+    with open_scope() as scope:
+        repository = DocumentRepository(scope)
+        try:
+            document = readable(repository.get(arguments["document_id"]))
+        except DocuTalkError:
+            return None
+        document_id, has_pages, last = document.id, document.has_pages, document.pages_read
+        made = _made_before(document_id, scope)
+        now, zone = scope.now, scope.zone
+    actions = list(find_actions(_pages(document_id, last, open_scope)))
+    places: list[Place] = [(action.page if has_pages else None, action.quote) for action in actions]
+    numbers = arguments.get("only") or [number for number, place in enumerate(places, 1) if place not in made]
+    proposals = {}
+    for number in numbers[:MOST_TASKS_AT_ONCE]:
+        if number <= len(actions):
+            title, due = split_due(actions[number - 1].text, now=now, zone=zone)
+            proposals[number] = Proposal(_fitting(title), due and due.astimezone(zone))
+    return ToDo(places, proposals)
+
+
 @tool(title="Create tasks from a document", writes=True, returns_documents=True)
 def create_tasks_from_document(
-    document_id: DocumentId, scope: Scope, dry_run: DryRun = True, only: Numbers | None = None
+    document_id: DocumentId,
+    scope: Scope,
+    to_do: Annotated[ToDo | None, PREPARED],
+    dry_run: DryRun = True,
+    only: Numbers | None = None,
 ) -> TasksFromDocument:
     """Find what a document says is to be done, and make tasks of it that keep page and quote.
 
@@ -66,59 +120,70 @@ def create_tasks_from_document(
     false only after the user agreed in a new message. None is made twice.
     """
     document = readable(DocumentRepository(scope).get(document_id))
-    repository = TaskRepository(scope)
-    there = {(task.page_number, task.quote): task.id for task in repository.taken_from(document_id)}
-    found = [_task_found(number, action, document, there, scope) for number, action in _actions(document, scope)]
-    wanted = _chosen(found, only, document_id) if only else [task for task in found if task.task_id is None]
-    shown = wanted[:MOST_TASKS_AT_ONCE]
-    for task in shown:
-        if not dry_run and task.task_id is None:
-            origin = {"document_id": document_id, "page_number": task.page_number, "quote": task.quote}
-            task.task_id = repository.add(title=task.title, due=task.due, **origin).id
+    if to_do is None:
+        # It became readable after the preparation had looked.
+        raise StillIndexing(document)
+    made = _made_before(document_id, scope)
+    every = dict(enumerate(to_do.places, 1))
+    wanted = _chosen(every, only, document_id) if only else [number for number in every if every[number] not in made]
+    # Another call may have made or deleted some since the preparation; what that left without a proposal waits.
+    shown = [number for number in wanted if number in to_do.proposals]
+    tasks = []
+    for number in shown:
+        proposal, (page, quote) = to_do.proposals[number], every[number]
+        task_id = made.get((page, quote))
+        if not dry_run and task_id is None:
+            origin = {"document_id": document_id, "page_number": page, "quote": quote}
+            task_id = TaskRepository(scope).add(title=proposal.title, due=proposal.due, **origin).id
+        tasks.append(
+            TaskFound(
+                number=number,
+                title=proposal.title,
+                due=proposal.due,
+                due_understood=proposal.due and in_words(proposal.due, scope.zone),
+                page_number=page,
+                quote=quote,
+                task_id=task_id,
+            )
+        )
     return TasksFromDocument(
         document_id=document_id,
         filename=document.filename,
         status="dry_run" if dry_run else "created",
-        tasks=shown,
-        made_before=len(there),
+        tasks=tasks,
+        made_before=len(made),
         left_out=len(wanted) - len(shown),
     )
 
 
-def _actions(document: Document, scope: Scope) -> list[tuple[int, Action]]:
-    repository = DocumentRepository(scope)
-    batches = range(1, document.pages_read + 1, PAGES_AT_ONCE)
-    pages = (
-        page for first in batches for page in repository.pages(document.id, first=first, last=first + PAGES_AT_ONCE - 1)
-    )
-    return list(enumerate(find_actions(pages), 1))
+def _made_before(document_id: int, scope: Scope) -> dict[tuple[int | None, str | None], int]:
+    """Return the ids of the tasks that were made of a document, by their places in it."""
+    return {(task.page_number, task.quote): task.id for task in TaskRepository(scope).taken_from(document_id)}
 
 
-def _task_found(
-    number: int, action: Action, document: Document, there: dict[tuple[int | None, str | None], int], scope: Scope
-) -> TaskFound:
-    title, due = split_due(action.text, now=scope.now, zone=scope.zone)
-    page = action.page if document.has_pages else None
-    return TaskFound(
-        number=number,
-        title=title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…",
-        due=due and due.astimezone(scope.zone),
-        due_understood=due and in_words(due, scope.zone),
-        page_number=page,
-        quote=action.quote,
-        task_id=there.get((page, action.quote)),
-    )
+def _pages(document_id: int, last: int, open_scope: OpenScope) -> Iterator[DocumentPage]:
+    """Yield the pages, with no transaction open while each is looked at; the text of a document does not change."""
+    for first in range(1, last + 1, PAGES_AT_ONCE):
+        with open_scope() as scope:
+            pages = DocumentRepository(scope).pages(document_id, first=first, last=first + PAGES_AT_ONCE - 1)
+            # They are read after the transaction.
+            scope.session.expunge_all()
+        yield from pages
 
 
-def _chosen(found: list[TaskFound], only: list[int], document_id: int) -> list[TaskFound]:
-    """Return the tasks of these numbers.
+def _fitting(title: str) -> str:
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
+
+
+def _chosen(every: dict[int, Place], only: list[int], document_id: int) -> list[int]:
+    """Return the wanted numbers in order.
 
     Raises:
-        InvalidInput: There is no such number.
+        InvalidInput: There is no task of such a number.
     """
-    if unknown := sorted(set(only) - {task.number for task in found}):
+    if unknown := sorted(set(only) - set(every)):
         raise InvalidInput(
-            f"Document {document_id} has {len(found)} tasks, and none of number {unknown[0]}. Call "
+            f"Document {document_id} has {len(every)} tasks, and none of number {unknown[0]}. Call "
             "create_tasks_from_document without `only` to see their numbers."
         )
-    return [task for task in found if task.number in only]
+    return sorted(set(only))

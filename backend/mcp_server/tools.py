@@ -13,7 +13,7 @@ from backend.documents.room import KeepingRules
 from backend.documents.search import FoundPassage, QueryVector, Search
 from backend.documents.tools import Question, readable
 from backend.errors import NotFound
-from backend.mcp_server.task_finding import create_tasks_from_document
+from backend.mcp_server.task_finding import create_tasks_from_document, find_to_do
 from backend.operations.perform import Preparation
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import ONE_LINE
@@ -69,10 +69,11 @@ def preparations(
     """
     links = Links(address.rstrip("/"))
     return {
-        "search_documents": embed,
-        "add_document": lambda _arguments: rules,
-        "search": lambda arguments: Sought(embed(arguments), links),
-        "fetch": lambda _arguments: links,
+        "search_documents": lambda arguments, _: embed(arguments),
+        "add_document": lambda *_: rules,
+        "search": lambda arguments, _: Sought(embed(arguments), links),
+        "fetch": lambda *_: links,
+        "create_tasks_from_document": find_to_do,
     }
 
 

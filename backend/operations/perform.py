@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -60,8 +61,13 @@ class TaintedTurn(Forbidden):
         )
 
 
-Preparation = Callable[[dict[str, Any]], Any]
-"""Works out, from the checked arguments, what a tool needs and no transaction should wait for."""
+OpenScope = Callable[[], AbstractContextManager[Scope]]
+"""Opens a transaction as the caller, and commits it at the end."""
+Preparation = Callable[[dict[str, Any], OpenScope], Any]
+"""Works out, from the checked arguments, what a tool needs and no transaction should wait for.
+
+It may read in transactions of its own. Whatever they found may have changed by the time the tool runs.
+"""
 
 _NO_CALL = Call()
 _call: ContextVar[Call] = ContextVar("call", default=_NO_CALL)
@@ -136,8 +142,11 @@ class Operations:
         caller.require(tool.scope)
         checked = tool.checked(arguments)
         key = checked.pop(KEY_ARGUMENT, None) or call.idempotency_key
-        # Over the network perhaps, so before any transaction.
-        prepared = {tool.prepared: self._preparations[tool.name](checked)} if tool.prepared else {}
+        prepared = {}
+        if tool.prepared:
+            # It may ask the network, or take seconds: so before the transaction.
+            open_scope = partial(self._database.scope, caller.user_id, caller.zone)
+            prepared[tool.prepared] = self._preparations[tool.name](checked, open_scope)
         try:
             return self._in_transaction(tool, checked, prepared, caller, call, key, started)
         except IntegrityError:

@@ -1,18 +1,23 @@
 """Tasks that are made of a document."""
 
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from backend.database import Database
-from backend.documents.repository import DocumentNotFound
+from backend.documents.actions import Action, find_actions
+from backend.documents.models import DocumentPage
+from backend.documents.repository import DocumentNotFound, DocumentRepository
+from backend.documents.rest_tools import delete_document
 from backend.documents.tools import StillIndexing
 from backend.errors import InvalidInput
 from backend.identity.caller import Caller
-from backend.mcp_server.due_words import split_due
-from backend.mcp_server.task_finding import MOST_TASKS_AT_ONCE, create_tasks_from_document
-from backend.operations.perform import Call, Operations, TaintedTurn
+from backend.mcp_server.due_words import MOST_TRIES, split_due
+from backend.mcp_server.task_finding import MOST_TASKS_AT_ONCE, create_tasks_from_document, find_to_do
+from backend.operations.perform import Call, OpenScope, Operations, TaintedTurn
+from backend.tasks.dates import Due, understand
 from backend.tasks.repository import TooManyTasks
 from backend.tasks.tools import add_task, complete_task, get_task, list_tasks, show_task
 from tests.conftest import query as sql
@@ -183,6 +188,122 @@ def test_the_dry_run_and_the_making_need_a_message_of_the_user_between_them(
     assert [task["task_id"] for task in in_run("b", "1", dry_run=False)["tasks"]] == [1, 2, 3]
     with pytest.raises(TaintedTurn):
         operations.perform(complete_task, {"task_id": 1}, alice, Call(run_id="b" * 32, call_id="2"))
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:
+    """The words that were tried as dates; fails when a connection is held meanwhile."""
+    words: list[str] = []
+
+    def noting(said: str, **more: Any) -> Due:
+        assert database.pool_status()["checked_out"] == 0
+        words.append(said)
+        return understand(said, **more)
+
+    monkeypatch.setattr("backend.mcp_server.due_words.understand", noting)
+    return words
+
+
+@pytest.mark.spec("DTOOL-46")
+def test_only_the_lines_that_are_shown_are_resolved_and_no_connection_is_held_meanwhile(
+    operations: Operations, database: Database, alice: Caller, resolved: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "- [ ] Write by hand on page {} by desk on the quay by noon on this or by that on Monday"
+    pages = ["\n".join(line.format(f"{page}-{number}") for number in range(100)) for page in range(30)]
+    todo = file(database, alice, *pages, filename="todo.md", has_pages=False)
+
+    def watched(pages: Iterable[DocumentPage]) -> Iterator[Action]:
+        for action in find_actions(pages):
+            assert database.pool_status()["checked_out"] == 0
+            yield action
+
+    monkeypatch.setattr("backend.mcp_server.task_finding.find_actions", watched)
+    told = create(operations, alice, todo.id)
+
+    assert (len(told["tasks"]), told["left_out"]) == (MOST_TASKS_AT_ONCE, 3_000 - MOST_TASKS_AT_ONCE)
+    assert told["tasks"][0]["due"] is not None
+    assert 0 < len(resolved) <= MOST_TASKS_AT_ONCE * MOST_TRIES
+    resolved.clear()
+    create(operations, alice, todo.id, only=[2_999])
+    assert 0 < len(resolved) <= MOST_TRIES
+
+
+@pytest.mark.spec("DTOOL-46")
+@pytest.mark.parametrize("line", ["by on " * 500, "by dawn " * 100 + "2026-12-01"])
+def test_the_tries_at_one_line_are_few(alice: Caller, resolved: list[str], line: str) -> None:
+    split_due(f"Do it {line}", now=datetime(2026, 11, 22, 12, tzinfo=UTC), zone=alice.zone)
+
+    assert len(resolved) == MOST_TRIES
+
+
+def meanwhile(database: Database, change: Callable[[], object]) -> Operations:
+    """Return a door at which something changes after a document was looked through, and before tasks are made."""
+
+    def prepared(arguments: dict[str, Any], open_scope: OpenScope) -> Any:
+        found = find_to_do(arguments, open_scope)
+        change()
+        return found
+
+    return Operations(database, preparations={"create_tasks_from_document": prepared})
+
+
+@pytest.mark.spec("DTOOL-47")
+def test_a_document_that_is_deleted_after_it_was_looked_through_makes_none(
+    operations: Operations, database: Database, alice: Caller
+) -> None:
+    minutes = file(database, alice, *MINUTES)
+
+    def delete() -> None:
+        operations.perform(delete_document, {"document_id": minutes.id}, alice)
+
+    with pytest.raises(DocumentNotFound):
+        create(meanwhile(database, delete), alice, minutes.id, dry_run=False)
+
+    assert titles(operations, alice) == []
+
+
+@pytest.mark.spec("DTOOL-47")
+def test_a_document_that_becomes_ready_after_it_was_looked_for_is_tried_again_later(
+    operations: Operations, database: Database, alice: Caller
+) -> None:
+    minutes = file(database, alice, *MINUTES, status="processing")
+
+    def finish() -> None:
+        with database.scope(alice.user_id, alice.zone) as scope:
+            DocumentRepository(scope).get(minutes.id).status = "ready"
+
+    with pytest.raises(StillIndexing):
+        create(meanwhile(database, finish), alice, minutes.id, dry_run=False)
+
+    assert len(create(operations, alice, minutes.id, dry_run=False)["tasks"]) == 3
+
+
+@pytest.mark.spec("DTOOL-41")
+def test_what_another_call_made_meanwhile_is_not_made_twice(
+    operations: Operations, database: Database, alice: Caller
+) -> None:
+    minutes = file(database, alice, *MINUTES)
+    other = meanwhile(database, lambda: create(operations, alice, minutes.id, dry_run=False, only=[2]))
+
+    made = create(other, alice, minutes.id, dry_run=False)
+
+    assert ([task["number"] for task in made["tasks"]], made["made_before"], made["left_out"]) == ([1, 3], 1, 0)
+    assert titles(operations, alice) == ["Send the minutes (Anna)", "Book a room", "read it all"]
+
+
+@pytest.mark.spec("OPER-3")
+def test_an_equal_call_gets_the_recorded_outcome_although_the_document_is_gone(
+    operations: Operations, database: Database, alice: Caller
+) -> None:
+    minutes = file(database, alice, *MINUTES)
+    wanted, call = {"document_id": minutes.id, "dry_run": False}, Call(run_id="a" * 32, call_id="1")
+    first = operations.perform(create_tasks_from_document, wanted, alice, call)
+    operations.perform(delete_document, {"document_id": minutes.id}, alice)
+
+    again = operations.perform(create_tasks_from_document, wanted, alice, call)
+
+    assert again.replayed
+    assert again.result == first.result
 
 
 @pytest.mark.spec("TASK-23")
