@@ -87,10 +87,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(
         conversation_routes(
-            parts.database, signed_in, models_of=lambda scope, run_ids: RunRepository(scope).models(run_ids)
+            parts.database,
+            signed_in,
+            models_of=lambda scope, run_ids: RunRepository(scope).models(run_ids),
+            share=parts.operations.share,
         )
     )
-    app.include_router(run_routes(parts.database, parts.worker, parts.follower, signed_in, stream_of=event_stream))
+    app.include_router(
+        run_routes(
+            parts.database,
+            parts.worker,
+            parts.follower,
+            signed_in,
+            stream_of=event_stream,
+            share=parts.operations.share,
+        )
+    )
     app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=settings.chat_wait_seconds))
     app.router.routes.append(parts.mcp.route)
     install_problems(app)

@@ -30,7 +30,8 @@ class Limiter:
         Args:
             at_once: How many work for one key at once.
             sentence: What a person reads who gets no slot.
-            most_waiting: How many wait for one key's slots; further ones are refused at once.
+            most_waiting: How many wait for one key's slots; further ones are refused at once, unless they wait
+                without end.
         """
         self._at_once = at_once
         self._sentence = sentence
@@ -48,7 +49,7 @@ class Limiter:
 
         Args:
             key: Whose slot.
-            wait: Seconds to wait for a slot at most; 0 does not wait, None waits without end.
+            wait: Seconds to wait for a slot at most; 0 does not wait, None waits without end and is never refused.
 
         Raises:
             TooBusy: No slot came free in time, or too many wait already.
@@ -56,7 +57,8 @@ class Limiter:
         line = self._lines.setdefault(key, _Line(self._at_once))
         # Nobody waits while fewer are present than there are slots.
         is_free = line.present < self._at_once
-        if not is_free and (wait == 0 or line.present >= self._at_once + self._most_waiting):
+        is_full = line.present >= self._at_once + self._most_waiting
+        if wait is not None and not is_free and (wait == 0 or is_full):
             raise TooBusy(self._sentence)
         line.present += 1
         try:

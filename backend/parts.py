@@ -85,6 +85,7 @@ class Parts:
             now=database.now,
             max_steps=settings.max_steps,
             history_characters=settings.history_characters,
+            share=self.operations.share,
         )
         self.mcp = McpMount(lambda: mcp_endpoint(settings, self.operations, self.authenticator))
         self.notifications = Notifications(database, keeps_trying=is_dedicated)

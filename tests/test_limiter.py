@@ -88,13 +88,15 @@ def test_who_comes_when_too_many_wait_is_refused_at_once() -> None:
             crowd = Crowd(limiter, tasks)
             await crowd.come("abcde")
             with pytest.raises(TooBusy):
-                async with limiter.slot("anna"):
+                async with limiter.slot("anna", wait=60):
                     pytest.fail("There was no slot.")
-            async with limiter.slot("ben"):
+            async with limiter.slot("ben", wait=60):
                 pass
+            # Without a limit to its wait, it waits.
+            await crowd.come("f")
 
-            await crowd.let_go("abcde")
-            assert crowd.served == ["a", "b", "c", "d", "e"]
+            await crowd.let_go("abcdef")
+            assert crowd.served == ["a", "b", "c", "d", "e", "f"]
 
     asyncio.run(run())
 

@@ -13,6 +13,7 @@ from backend.agent.errors import ModelFailed
 from backend.agent.history import items_of
 from backend.conversations.models import Message
 from backend.database import Clock
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.operations.tool import Tool
 from backend.runs.journal import Journal
@@ -36,6 +37,7 @@ class AgentAssistant:
         now: Clock,
         max_steps: int,
         history_characters: int,
+        share: FairShare,
     ) -> None:
         self._choice = choice
         self._tools = tools
@@ -43,6 +45,7 @@ class AgentAssistant:
         self._now = now
         self._max_steps = max_steps
         self._history_characters = history_characters
+        self._share = share
         self._instructions = (Path(__file__).parent / "instructions.md").read_text()
         self._loop: Loop | None = None
         self._loaded = asyncio.Event()
@@ -112,5 +115,7 @@ class AgentAssistant:
 
     def _make_loop(self, client: "Client") -> "Loop":
         module = importlib.import_module("backend.agent.loop")
-        made: Loop = module.Loop(self._choice, client, quoting=self._quoting, max_steps=self._max_steps)
+        made: Loop = module.Loop(
+            self._choice, client, quoting=self._quoting, max_steps=self._max_steps, share=self._share
+        )
         return made

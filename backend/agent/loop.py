@@ -17,6 +17,8 @@ from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
 from backend.agent.offline import OfflineModel
 from backend.agent.recording import RecordedModel
+from backend.fair_share import FairShare
+from backend.identity.caller import current_caller
 from backend.mcp_server.server import told
 from backend.operations.perform import Call, calling
 from backend.runs.journal import Journal
@@ -28,9 +30,12 @@ set_trace_processors([])
 class Loop:
     """Runs the loop with the model that a run names."""
 
-    def __init__(self, choice: ModelChoice, client: Client, *, quoting: frozenset[str], max_steps: int) -> None:
-        """Take the model, our MCP server, and the names of the tools that quote documents."""
+    def __init__(
+        self, choice: ModelChoice, client: Client, *, quoting: frozenset[str], max_steps: int, share: FairShare
+    ) -> None:
+        """Take the model, our MCP server, the names of the tools that quote documents, and the slots for calls."""
         self._quoting = quoting
+        self._share = share
         self._choice = choice
         self._client = client
         self._max_steps = max_steps
@@ -63,7 +68,9 @@ class Loop:
             instructions=fixed_input["instructions"],
             model=recorded,
             model_settings=self._settings,
-            mcp_servers=[ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]), self._quoting)],
+            mcp_servers=[
+                ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]), self._quoting, self._share)
+            ],
         )
         try:
             await Runner.run(
@@ -87,8 +94,16 @@ class Loop:
 class ToolsInProcess(MCPServer):
     """Our own MCP server as the SDK sees it, reached without a socket; each call is one of the run's."""
 
-    def __init__(self, client: Client, journal: Journal, allowed: frozenset[str], quoting: frozenset[str]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        journal: Journal,
+        allowed: frozenset[str],
+        quoting: frozenset[str],
+        share: FairShare,
+    ) -> None:
         super().__init__(tool_meta_resolver=_call_id)
+        self._share = share
         self._quoting = quoting
         self._client = client
         self._journal = journal
@@ -119,11 +134,19 @@ class ToolsInProcess(MCPServer):
         if (committed := journal.committed_result(call_id)) is not None:
             result, is_error = committed
             return told(result, is_error=is_error, quotes_documents=tool_name in self._quoting)
-        # After a stop, or a call of which nobody knows whether it was done, none is begun.
-        journal.go_on()
-        call = Call(run_id=journal.run_id, call_id=call_id, record=journal.record, on_unavailable=journal.interrupt)
-        with calling(call):
-            done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))
+        call = Call(
+            run_id=journal.run_id,
+            call_id=call_id,
+            record=journal.record,
+            on_unavailable=journal.interrupt,
+            has_slot=True,
+        )
+        # It waits here, where a stop ends the wait: once the call is under way, it is finished.
+        async with self._share.slot(current_caller().user_id, is_patient=True):
+            # After a stop, or a call of which nobody knows whether it was done, none is begun.
+            journal.go_on()
+            with calling(call):
+                done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))
         journal.tell()
         return done
 

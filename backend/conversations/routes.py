@@ -17,6 +17,7 @@ from backend.conversations.schemas import (
     place_of,
 )
 from backend.database import Database, Scope
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.plain_text import ONE_LINE
 
@@ -25,56 +26,73 @@ ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
 """Returns by their ids the models that answered in some runs."""
 
 
-def conversation_routes(database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf) -> APIRouter:
-    """Return the routes under `/api/conversations`."""
+def conversation_routes(
+    database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf, share: FairShare
+) -> APIRouter:
+    """Return the routes under `/api/conversations`; `share` bounds what each user has at work at once."""
     router = APIRouter(prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     ConversationInPath = Annotated[ConversationId, Path()]
 
     @router.get("", summary="List conversations, the last changed first")
-    def list_conversations(
+    async def list_conversations(
         caller: SignedInCaller,
         query: Annotated[Annotated[str, ONE_LINE] | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> ConversationsListed:
         before = place_of(cursor)
-        with database.scope(caller.user_id, caller.zone) as scope:
-            found = ConversationRepository(scope).all(query=query, before=before, limit=limit + 1)
-            page = found[:limit]
-            return ConversationsListed(
-                conversations=[ConversationSeen.of(conversation) for conversation in page],
-                next_cursor=cursor_after(page[-1]) if len(found) > limit else None,
-            )
+
+        def listed() -> ConversationsListed:
+            with database.scope(caller.user_id, caller.zone) as scope:
+                found = ConversationRepository(scope).all(query=query, before=before, limit=limit + 1)
+                page = found[:limit]
+                return ConversationsListed(
+                    conversations=[ConversationSeen.of(conversation) for conversation in page],
+                    next_cursor=cursor_after(page[-1]) if len(found) > limit else None,
+                )
+
+        return await share.run(caller.user_id, listed)
 
     @router.get("/{conversation_id}", summary="Show a conversation with its messages")
-    def show_conversation(
+    async def show_conversation(
         conversation_id: ConversationInPath,
         caller: SignedInCaller,
         last: Annotated[int, Query(ge=1, le=MOST_MESSAGES, description="How many messages, from the end.")] = 200,
     ) -> ConversationWithMessages:
-        with database.scope(caller.user_id, caller.zone) as scope:
-            conversation = ConversationRepository(scope).get(conversation_id)
-            messages = MessageRepository(scope).all(conversation_id, last=last)
-            models = models_of(scope, {message.run_id for message in messages if message.run_id})
-            return ConversationWithMessages(
-                **ConversationSeen.of(conversation).model_dump(),
-                messages=[MessageSeen.of(message, model=models.get(message.run_id or "")) for message in messages],
-            )
+        def shown() -> ConversationWithMessages:
+            with database.scope(caller.user_id, caller.zone) as scope:
+                conversation = ConversationRepository(scope).get(conversation_id)
+                messages = MessageRepository(scope).all(conversation_id, last=last)
+                models = models_of(scope, {message.run_id for message in messages if message.run_id})
+                return ConversationWithMessages(
+                    **ConversationSeen.of(conversation).model_dump(),
+                    messages=[MessageSeen.of(message, model=models.get(message.run_id or "")) for message in messages],
+                )
+
+        return await share.run(caller.user_id, shown)
 
     @router.patch("/{conversation_id}", summary="Rename a conversation")
-    def rename_conversation(
+    async def rename_conversation(
         conversation_id: ConversationInPath, change: ConversationChange, caller: SignedInCaller
     ) -> ConversationSeen:
         caller.require("write")
-        with database.scope(caller.user_id, caller.zone) as scope:
-            return ConversationSeen.of(ConversationRepository(scope).rename(conversation_id, change.title))
+
+        def renamed() -> ConversationSeen:
+            with database.scope(caller.user_id, caller.zone) as scope:
+                return ConversationSeen.of(ConversationRepository(scope).rename(conversation_id, change.title))
+
+        return await share.run(caller.user_id, renamed)
 
     @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation with its messages")
-    def delete_conversation(conversation_id: ConversationInPath, caller: SignedInCaller) -> Response:
+    async def delete_conversation(conversation_id: ConversationInPath, caller: SignedInCaller) -> Response:
         caller.require("write")
-        with database.scope(caller.user_id, caller.zone) as scope:
-            ConversationRepository(scope).delete(conversation_id)
+
+        def delete() -> None:
+            with database.scope(caller.user_id, caller.zone) as scope:
+                ConversationRepository(scope).delete(conversation_id)
+
+        await share.run(caller.user_id, delete)
         return Response(status_code=204)
 
     return router

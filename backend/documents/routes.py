@@ -1,6 +1,6 @@
 """Routes of documents: each performs a tool through the one door."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -8,7 +8,6 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import anyio
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +34,7 @@ from backend.documents.schemas import (
     StatusWanted,
 )
 from backend.documents.uploads import FIELD, ReceivedFile, UploadLimits, received
+from backend.fair_share import FairShare
 from backend.idempotency import IdempotencyHeader, hash_of
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
@@ -90,7 +90,9 @@ class Uploads:
             # and end after a few seconds.
             turn = self._turns.setdefault(caller.user_id, anyio.Lock())
             async with turn:
-                return await run_sync(self._keep, files, caller, key)
+                # All files in one slot, and patiently: otherwise the second could be refused when the first is kept.
+                work = partial(self._keep, files, caller, key)
+                return await self._operations.share.run(caller.user_id, work, is_patient=True)
 
     def _keep(self, files: list[ReceivedFile], caller: Caller, key: str | None) -> list[DocumentKept]:
         wanted = [_described(file) for file in files]
@@ -141,7 +143,7 @@ def document_routes(
         return kept[0] if len(kept) == 1 else DocumentsKept(documents=kept)
 
     @router.get("/api/documents", summary="List documents, the newest first")
-    def list_documents(
+    async def list_documents(
         caller: SignedInCaller,
         query: Annotated[DocumentQuery | None, Query()] = None,
         status: Annotated[StatusWanted, Query()] = "all",
@@ -149,15 +151,16 @@ def document_routes(
         cursor: Annotated[Cursor | None, Query()] = None,
     ) -> DocumentsListed:
         wanted = {"query": query, "status": status, "limit": limit, "cursor": cursor}
-        return DocumentsListed.model_validate(operations.perform(tools.list_documents, wanted, caller).result)
+        outcome = await operations.perform_fairly(tools.list_documents, wanted, caller)
+        return DocumentsListed.model_validate(outcome.result)
 
     @router.get("/api/documents/{document_id}", summary="Show a document")
-    def show_document(document_id: DocumentInPath, caller: SignedInCaller) -> DocumentSeen:
-        outcome = operations.perform(rest_tools.show_document, {"document_id": document_id}, caller)
+    async def show_document(document_id: DocumentInPath, caller: SignedInCaller) -> DocumentSeen:
+        outcome = await operations.perform_fairly(rest_tools.show_document, {"document_id": document_id}, caller)
         return DocumentSeen.model_validate(outcome.result)
 
     @router.delete("/api/documents/{document_id}", status_code=204, summary="Delete a document")
-    def delete_document(
+    async def delete_document(
         document_id: DocumentInPath,
         caller: SignedInCaller,
         purge_now: Annotated[
@@ -165,53 +168,58 @@ def document_routes(
         ] = False,
     ) -> Response:
         arguments = {"document_id": document_id, "purge": purge_now}
-        operations.perform(rest_tools.delete_document, arguments, caller)
+        await operations.perform_fairly(rest_tools.delete_document, arguments, caller)
         if purge_now:
-            purge(caller.user_id, document_id)
+            await operations.share.run(caller.user_id, partial(purge, caller.user_id, document_id), is_patient=True)
         return Response(status_code=204)
 
     @router.get("/api/documents/{document_id}/pages/{page_number}", summary="Show the text of a page")
-    def show_page(
+    async def show_page(
         document_id: DocumentInPath, page_number: Annotated[PageNumber, Path()], caller: SignedInCaller
     ) -> PageSeen:
         arguments = {"document_id": document_id, "page_number": page_number}
-        return PageSeen.model_validate(operations.perform(rest_tools.show_page, arguments, caller).result)
+        outcome = await operations.perform_fairly(rest_tools.show_page, arguments, caller)
+        return PageSeen.model_validate(outcome.result)
 
     @router.get("/api/documents/{document_id}/passages/{passage_id}", summary="Show a passage on its page")
-    def show_passage(
+    async def show_passage(
         document_id: DocumentInPath, passage_id: Annotated[PassageId, Path()], caller: SignedInCaller
     ) -> PassageOnPage:
         arguments = {"document_id": document_id, "passage_id": passage_id}
-        return PassageOnPage.model_validate(operations.perform(rest_tools.show_passage, arguments, caller).result)
+        outcome = await operations.perform_fairly(rest_tools.show_passage, arguments, caller)
+        return PassageOnPage.model_validate(outcome.result)
 
     @router.get(
         "/api/documents/{document_id}/content", summary="Download the original", response_class=StreamingResponse
     )
-    def download(document_id: DocumentInPath, caller: SignedInCaller) -> StreamingResponse:
-        outcome = operations.perform(rest_tools.download_document, {"document_id": document_id}, caller)
+    async def download(document_id: DocumentInPath, caller: SignedInCaller) -> StreamingResponse:
+        outcome = await operations.perform_fairly(rest_tools.download_document, {"document_id": document_id}, caller)
         original = OriginalSeen.model_validate(outcome.result)
         return StreamingResponse(
-            original_slices(database, caller, document_id),
+            original_slices(database, operations.share, caller, document_id),
             headers=_download_headers(original),
             media_type=original.content_type,
         )
 
     @router.post("/api/search", summary="Search the documents")
-    def search(wanted: SearchWanted, caller: SignedInCaller) -> tools.PassagesFound:
-        outcome = operations.perform(tools.search_documents, wanted.model_dump(exclude_none=True), caller)
+    async def search(wanted: SearchWanted, caller: SignedInCaller) -> tools.PassagesFound:
+        outcome = await operations.perform_fairly(tools.search_documents, wanted.model_dump(exclude_none=True), caller)
         return tools.PassagesFound.model_validate(outcome.result)
 
     return router
 
 
-def original_slices(database: Database, caller: Caller, document_id: int) -> Iterator[bytes]:
-    """Yield the original slice by slice, with no transaction open in between: a slow reader holds no connection."""
-    number = 0
-    while True:
+async def original_slices(
+    database: Database, share: FairShare, caller: Caller, document_id: int
+) -> AsyncIterator[bytes]:
+    """Yield the original slice by slice; in between, a slow reader holds no connection and none of the user's slots."""
+
+    def read(number: int) -> bytes | None:
         with database.scope(caller.user_id, caller.zone) as scope:
-            content = DocumentRepository(scope).find_slice(document_id, number)
-        if content is None:
-            return
+            return DocumentRepository(scope).find_slice(document_id, number)
+
+    number = 0
+    while (content := await share.run(caller.user_id, partial(read, number), is_patient=True)) is not None:
         yield content
         number += 1
 

@@ -1,11 +1,10 @@
 """The one MCP server, built from the features' tools; chat, HTTP and stdio reach the same object."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from anyio.to_thread import run_sync
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver.tools import Tool as McpTool
@@ -71,15 +70,15 @@ class _AnyArguments(ArgModelBase):
 class ToolThroughTheDoor(McpTool):
     """A tool of ours as the MCP SDK registers it."""
 
-    _perform: Callable[[dict[str, Any]], CallToolResult] = PrivateAttr()
+    _perform: Callable[[dict[str, Any]], Awaitable[CallToolResult]] = PrivateAttr()
 
     @classmethod
     def of(cls, tool: Tool[Any, Any], operations: Operations) -> "ToolThroughTheDoor":
         """Return the MCP side of a tool."""
 
-        def perform(arguments: dict[str, Any]) -> CallToolResult:
+        async def perform(arguments: dict[str, Any]) -> CallToolResult:
             try:
-                outcome = operations.perform(tool, arguments, current_caller(), current_call())
+                outcome = await operations.perform_fairly(tool, arguments, current_caller(), current_call())
             except DocuTalkError as error:
                 return _failed(str(error))
             except Exception:
@@ -110,8 +109,8 @@ class ToolThroughTheDoor(McpTool):
         return made
 
     async def run(self, arguments: dict[str, Any], *_context: Any, **_more: Any) -> CallToolResult:
-        """Perform the tool on a worker thread, with the caller's context."""
-        return await run_sync(self._perform, arguments)
+        """Perform the tool with the caller's context."""
+        return await self._perform(arguments)
 
 
 def told(result: dict[str, Any], *, is_error: bool, quotes_documents: bool = False) -> CallToolResult:

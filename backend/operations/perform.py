@@ -9,12 +9,15 @@ from functools import partial
 from typing import Any, Literal
 
 import structlog
+from anyio.to_thread import run_sync
 from sqlalchemy.exc import IntegrityError
 
 from backend.database import Database, Scope
 from backend.errors import DocuTalkError, Forbidden, Unavailable
+from backend.fair_share import FairShare
 from backend.idempotency import hash_of
 from backend.identity.caller import Caller
+from backend.limiter import TooBusy
 from backend.operations.ledger import Ledger, outline
 from backend.operations.models import Operation
 from backend.operations.tool import KEY_ARGUMENT, Tool
@@ -47,6 +50,8 @@ class Call:
     """Called inside the call's own transaction, so that what it writes commits with the effect."""
     on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
     """Told when nobody knows whether the call was done, so that it has to be made again under the same identity."""
+    has_slot: bool = False
+    """Whether the caller of `perform_fairly` already holds one of the user's slots for this call."""
 
 
 class TaintedTurn(Forbidden):
@@ -95,13 +100,35 @@ class Operations:
         """Take the database, and by the names of their tools the preparations of those that declare one."""
         self._database = database
         self._preparations = dict(preparations or {})
+        self.share = FairShare()
+        """The slots that users' calls work in."""
+
+    async def perform_fairly(
+        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
+    ) -> Outcome:
+        """Perform a tool on a worker thread, in one of the caller's slots.
+
+        Raises:
+            TooBusy: The caller has as many calls at work as one may, and none ended in time. Nothing was done or
+                recorded, so the call may be made again under the same identity.
+            DocuTalkError: As `perform` does.
+        """
+        work = partial(self.perform, tool, arguments, caller, call)
+        if call is not None and call.has_slot:
+            return await run_sync(work)
+        try:
+            return await self.share.run(caller.user_id, work)
+        except TooBusy as refused:
+            log.info("tool_refused", tool_name=tool.name, user_id=caller.user_id, door=caller.door, code=refused.code)
+            raise
 
     def perform(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
     ) -> Outcome:
         """Run a tool for a caller and return what it did; an equal call gets the recorded outcome.
 
-        Blocks on the database: async code calls it from a worker thread.
+        Blocks on the database, and is for work that holds a slot of the caller's: all other code calls
+        `perform_fairly`.
 
         Raises:
             DocuTalkError: The call was refused or failed; that is recorded, and nothing else was changed.

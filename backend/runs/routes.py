@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import structlog
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from backend.database import Database
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.runs.follow import Follower
 from backend.runs.models import Run
@@ -45,9 +45,18 @@ class RunSeen(BaseModel):
 
 
 def run_routes(
-    database: Database, worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, stream_of: StreamOf
+    database: Database,
+    worker: Worker,
+    follower: Follower,
+    signed_in: Callable[..., Any],
+    *,
+    stream_of: StreamOf,
+    share: FairShare,
 ) -> APIRouter:
-    """Return the routes under `/api/runs`; `stream_of` tells events in the protocol of the native clients."""
+    """Return the routes under `/api/runs`.
+
+    `stream_of` tells events in the protocol of the native clients; `share` bounds what each user has at work at once.
+    """
     router = APIRouter(prefix="/api/runs", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
@@ -56,7 +65,7 @@ def run_routes(
             with database.scope(caller.user_id, caller.zone) as scope:
                 return RunSeen.of(RunRepository(scope).get(run_id))
 
-        seen = await run_sync(read)
+        seen = await share.run(caller.user_id, read)
         structlog.contextvars.bind_contextvars(conversation_id=seen.conversation_id, run_id=run_id)
         return seen
 

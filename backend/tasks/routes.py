@@ -66,7 +66,7 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
     TaskInPath = Annotated[TaskId, Path()]
 
     @router.get("", summary="List tasks")
-    def list_tasks(
+    async def list_tasks(
         caller: SignedInCaller,
         status: Status = "all",
         query: Annotated[tools.Query | None, Query()] = None,
@@ -83,27 +83,31 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
             "limit": limit,
             "cursor": cursor,
         }
-        return TasksListed.model_validate(operations.perform(tools.list_tasks, wanted, caller).result)
+        outcome = await operations.perform_fairly(tools.list_tasks, wanted, caller)
+        return TasksListed.model_validate(outcome.result)
 
     @router.post("", status_code=201, summary="Add a task")
-    def add_task(wanted: TaskWanted, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None) -> TaskSeen:
+    async def add_task(
+        wanted: TaskWanted, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+    ) -> TaskSeen:
         call = Call(idempotency_key=idempotency_key)
-        return TaskSeen.model_validate(
-            operations.perform(tools.add_task, wanted.model_dump(exclude_unset=True), caller, call).result
-        )
+        outcome = await operations.perform_fairly(tools.add_task, wanted.model_dump(exclude_unset=True), caller, call)
+        return TaskSeen.model_validate(outcome.result)
 
     @router.get("/{task_id}", summary="Show a task")
-    def show_task(task_id: TaskInPath, caller: SignedInCaller) -> TaskSeen:
-        return TaskSeen.model_validate(operations.perform(tools.show_task, {"task_id": task_id}, caller).result)
+    async def show_task(task_id: TaskInPath, caller: SignedInCaller) -> TaskSeen:
+        outcome = await operations.perform_fairly(tools.show_task, {"task_id": task_id}, caller)
+        return TaskSeen.model_validate(outcome.result)
 
     @router.patch("/{task_id}", summary="Change a task")
-    def change_task(task_id: TaskInPath, change: TaskChange, caller: SignedInCaller) -> TaskSeen:
+    async def change_task(task_id: TaskInPath, change: TaskChange, caller: SignedInCaller) -> TaskSeen:
         arguments = {"task_id": task_id, **change.given()}
-        return TaskSeen.model_validate(operations.perform(tools.edit_task, arguments, caller).result)
+        outcome = await operations.perform_fairly(tools.edit_task, arguments, caller)
+        return TaskSeen.model_validate(outcome.result)
 
     @router.delete("/{task_id}", status_code=204, summary="Delete a task")
-    def delete_task(task_id: TaskInPath, caller: SignedInCaller) -> Response:
-        operations.perform(tools.delete_task, {"task_id": task_id}, caller)
+    async def delete_task(task_id: TaskInPath, caller: SignedInCaller) -> Response:
+        await operations.perform_fairly(tools.delete_task, {"task_id": task_id}, caller)
         return Response(status_code=204)
 
     return router

@@ -277,7 +277,7 @@ def test_what_is_heavy_is_imported_where_it_is_needed_and_nobody_is_told() -> No
         "print(sorted(heavy & set(sys.modules)))\n"
         "from backend.agent.choice import ModelChoice\n"
         "from backend.agent.loop import Loop\n"
-        "Loop(ModelChoice(), None, quoting=frozenset(), max_steps=1)\n"
+        "Loop(ModelChoice(), None, quoting=frozenset(), max_steps=1, share=None)\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "from agents.tracing import get_trace_provider\n"
         "print(get_trace_provider()._multi_processor._processors)\n"

@@ -8,10 +8,13 @@ from mcp.server import MCPServer
 
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
+from backend.fair_share import FairShare
 
 
 def assistant(choice: ModelChoice) -> AgentAssistant:
-    return AgentAssistant(choice, (), now=lambda: datetime.now(UTC), max_steps=1, history_characters=100)
+    return AgentAssistant(
+        choice, (), now=lambda: datetime.now(UTC), max_steps=1, history_characters=100, share=FairShare()
+    )
 
 
 async def loaded(choice: ModelChoice) -> tuple[str | None, str | None]:

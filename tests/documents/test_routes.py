@@ -1,5 +1,6 @@
 """The routes of documents: lists, pages, passages, originals and deletion."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ from backend.documents.models import Chunk, DocumentPage
 from backend.documents.repository import SLICE_BYTES
 from backend.documents.room import KeepingRules
 from backend.documents.routes import original_slices
+from backend.fair_share import FairShare
 from tests.documents.conftest import Shelf, open_shelf
 from tests.documents.uploading import kept, listed, told
 
@@ -195,10 +197,14 @@ def test_a_slow_download_holds_no_connection(reader: httpx.Client, shelf: Shelf)
     kept(reader, "a.txt", content)
     in_use = []
 
-    came = b""
-    for piece in original_slices(shelf.database, shelf.caller(reader), 1):
-        in_use.append(shelf.database.pool_status()["checked_out"])
-        came += piece
+    async def read_all() -> bytes:
+        came = b""
+        async for piece in original_slices(shelf.database, FairShare(), shelf.caller(reader), 1):
+            in_use.append(shelf.database.pool_status()["checked_out"])
+            came += piece
+        return came
+
+    came = asyncio.run(read_all())
 
     assert len(in_use) > 2
     assert set(in_use) == {0}

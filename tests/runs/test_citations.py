@@ -21,6 +21,7 @@ from backend.conversations.repository import MessageRepository
 from backend.database import Database, Scope
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.mcp_server.server import build_server
 from backend.runs import ending
@@ -261,7 +262,9 @@ class Reader:
         async def turns() -> list[list[Event]]:
             choice = ModelChoice(name="openai/any", keys={"openai": KEY}, base_url=self.model.url)
             now = self.database.now
-            assistant = AgentAssistant(choice, DOCUMENT_TOOLS, now=now, max_steps=6, history_characters=10_000)
+            assistant = AgentAssistant(
+                choice, DOCUMENT_TOOLS, now=now, max_steps=6, history_characters=10_000, share=FairShare()
+            )
             async with Client(build_server(DOCUMENT_TOOLS, door(self.database)), cache=None) as client:
                 await assistant.load(client)
                 parts = Parts.of(self.database, assistant)

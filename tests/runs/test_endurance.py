@@ -20,6 +20,7 @@ from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
 from backend.database import Database
 from backend.errors import DatabaseUnavailable
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
@@ -159,7 +160,9 @@ def test_a_stop_while_a_tool_writes_what_is_then_lost_tells_only_what_is_in_the_
     database_url: str, superuser_url: str, alice: Caller
 ) -> None:
     with opened(database_url) as database:
-        assistant = Watched(ModelChoice(), TASK_TOOLS, now=database.now, max_steps=5, history_characters=10_000)
+        assistant = Watched(
+            ModelChoice(), TASK_TOOLS, now=database.now, max_steps=5, history_characters=10_000, share=FairShare()
+        )
 
         async def stopped() -> list[Event]:
             async with Client(build_server(TASK_TOOLS, Operations(database)), cache=None) as client:
@@ -406,7 +409,9 @@ async def served(database: Database, parts: Parts, callers: dict[str, Caller]) -
 
     app = FastAPI()
     app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=5))
-    app.include_router(run_routes(database, parts.worker, parts.follower, signed_in, stream_of=event_stream))
+    app.include_router(
+        run_routes(database, parts.worker, parts.follower, signed_in, stream_of=event_stream, share=FairShare())
+    )
     install_problems(app)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2))

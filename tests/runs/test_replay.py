@@ -103,7 +103,9 @@ def test_a_replayed_attempt_comes_to_the_same_outcome(
     async def turns() -> tuple[list[Event], list[Event], list[Any]]:
         operations = Operations(database)
         choice = ModelChoice(name="openai/any", keys={"openai": KEY}, base_url=model.url)
-        assistant = AgentAssistant(choice, TASK_TOOLS, now=database.now, max_steps=6, history_characters=10_000)
+        assistant = AgentAssistant(
+            choice, TASK_TOOLS, now=database.now, max_steps=6, history_characters=10_000, share=operations.share
+        )
         async with Client(build_server(TASK_TOOLS, operations), cache=None) as client:
             await assistant.load(client)
             undisturbed, disturbed = (new_caller(scopes=frozenset(scopes)) for _ in range(2))

@@ -288,7 +288,9 @@ def test_a_turn_with_one_tool_call_writes_in_four_transactions(
 
     async def turn() -> dict[str, Any]:
         operations = Operations(database)
-        assistant = AgentAssistant(ModelChoice(), TASK_TOOLS, now=database.now, max_steps=5, history_characters=10_000)
+        assistant = AgentAssistant(
+            ModelChoice(), TASK_TOOLS, now=database.now, max_steps=5, history_characters=10_000, share=operations.share
+        )
         async with Client(build_server(TASK_TOOLS, operations), cache=None) as client:
             await assistant.load(client)
             parts = Parts.of(database, assistant)

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from backend.database import Database
+from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.runs.journal import Journal
 from backend.runs.routes import run_routes
@@ -205,7 +206,9 @@ def test_an_answer_that_takes_longer_than_the_wait_is_found_at_its_run(database:
         parts = Parts.of(database, ScriptedAssistant(slow))
         app = FastAPI()
         app.include_router(chat_routes(parts.worker, parts.follower, lambda: alice, wait_seconds=0.2))
-        app.include_router(run_routes(database, parts.worker, parts.follower, lambda: alice, stream_of=event_stream))
+        app.include_router(
+            run_routes(database, parts.worker, parts.follower, lambda: alice, stream_of=event_stream, share=FairShare())
+        )
         install_problems(app)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             early = await client.post("/api/chat", json={"message": "hello"})
