@@ -128,6 +128,11 @@ class Leases:
         waiting = _WAITING[self._table]
         self._let_go(lease, f"lease_until = null, status = '{waiting}', fruitless = greatest(fruitless - 1, 0)")
 
+    def pause(self, lease: Lease) -> None:
+        """Let anybody claim the row after those that wait by now; the attempt is not counted as a fruitless one."""
+        waiting = _WAITING[self._table]
+        self._let_go(lease, f"lease_until = now(), status = '{waiting}', fruitless = greatest(fruitless - 1, 0)")
+
     def put_off(self, lease: Lease) -> None:
         """Let anybody claim the row in a while, the longer the more attempts came to nothing."""
         self._let_go(lease, "lease_until = now() + make_interval(secs => least(:seconds, 2.0 * fruitless))")

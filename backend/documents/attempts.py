@@ -12,6 +12,8 @@ from backend.leases import Lease, LeaseLost
 
 Stopped = Callable[[], bool]
 """Tells whether the work is to stop."""
+IsOtherWaiting = Callable[[], bool]
+"""Tells whether another user's document waits and is to be worked on now."""
 
 FENCE = "user_id = :user_id and id = :id and attempt = :attempt and ended_at is null and deleted_at is null"
 _SEEN = "filename, content_type, title, language, is_read, has_pages, pages_read, pages_cut, chunks"
@@ -24,6 +26,15 @@ class Interrupted(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The work was told to stop.", retry_after=1)
+
+
+class Paused(Unavailable):
+    """Another user's document is worked on first."""
+
+    code = "ingestion_paused"
+
+    def __init__(self) -> None:
+        super().__init__("Another user's document is worked on first.", retry_after=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,13 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
             begin = start + place + len(text) - len(text.lstrip())
             if bare := text.strip():
                 passages.append(Passage(begin, begin + len(bare), bare, headings))
-    headed.above(len(page.text), len(page.text) + 1)
+    headed.go_through()
     return passages
+
+
+def follow(page: "Page", path: OpenHeadings) -> None:
+    """Change the open headings as `cut` does, without cutting the page; of its text nothing is needed."""
+    _Headings(page, path).go_through()
 
 
 def prefixed(headings: str, text: str) -> str:
@@ -90,6 +95,11 @@ class _Headings:
         self._go_to(end - 1)
         shared = takewhile(lambda pair: pair[0] == pair[1], zip(at_start, self._path, strict=False))
         return tuple(title for (_, title), _ in shared)
+
+    def go_through(self) -> None:
+        """Go on to the end of the page."""
+        while self._coming:
+            self._go_to(self._coming[-1].start)
 
     def _go_to(self, place: int) -> None:
         while self._coming and self._coming[-1].start <= place:

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from backend.database import Database
-from backend.documents.attempts import Attempt, Interrupted, Stopped, step
-from backend.documents.chunking import Passage, cut, prefixed
+from backend.documents.attempts import Attempt, Interrupted, IsOtherWaiting, Paused, Stopped, step
+from backend.documents.chunking import Passage, cut, follow, prefixed
 from backend.documents.embeddings import Current, Embeddings, current_model
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.reading import Heading, Page
@@ -18,6 +18,8 @@ from backend.errors import Unavailable
 
 BATCH_PASSAGES = 32
 """Passages that are embedded and committed at once: about a second of work, which is lost at most."""
+SLICE_PASSAGES = 2 * BATCH_PASSAGES
+"""After so many passages, some seconds of work, a document pauses if another user's waits."""
 PAGES_AT_ONCE = 20
 
 _ZONE = ZoneInfo("UTC")
@@ -40,12 +42,13 @@ class Indexing:
         self._database = database
         self._embeddings = embeddings
 
-    def index(self, work: Attempt, is_stopped: Stopped) -> None:
-        """Cut, embed and index what is not indexed yet.
+    def index(self, work: Attempt, is_stopped: Stopped, is_other_waiting: IsOtherWaiting = lambda: False) -> None:
+        """Cut, embed and index what is not indexed yet; `is_other_waiting` is asked after each slice.
 
         Raises:
             EmbeddingRefused: The model cannot be used as it is set up.
             LeaseLost: Somebody else works on it now, or it is gone.
+            Paused: Another user's document comes first; what was indexed stays.
             Unavailable: It cannot be finished now.
         """
         batch: list[tuple[Page, Passage]] = []
@@ -58,6 +61,8 @@ class Indexing:
                 self._add(work, batch, is_stopped, first=indexed, pages_cut=page.number - 1)
                 indexed += len(batch)
                 batch = []
+                if (indexed - work.chunks) % SLICE_PASSAGES == 0 and is_other_waiting():
+                    raise Paused
         if batch:
             self._add(work, batch, is_stopped, first=indexed, pages_cut=batch[-1][0].number)
 
@@ -65,16 +70,19 @@ class Indexing:
         """Yield the passages that are not indexed.
 
         They may be cut otherwise than those that are, by another model's limits: so where to go on is a place in the
-        text, and not a number of passages. Pages before it are cut too, for the headings that are open behind them.
+        text, and not a number of passages. Of the pages before it, the headings count that are open behind them.
         """
         path: list[tuple[int, str]] = []
         embedder = self._embeddings.current().embedder
         title = work.title or work.filename
         place = self._indexed_up_to(work)
         for page in self._pages(work):
+            if page.number <= work.pages_cut:
+                follow(page, path)
+                continue
             for passage in cut(page, title=title, path=path, embedder=embedder):
                 rest = _after(passage, place) if page.number == work.pages_cut + 1 else passage
-                if rest is not None and page.number > work.pages_cut:
+                if rest is not None:
                     yield page, rest
 
     def _indexed_up_to(self, work: Attempt) -> int:
@@ -90,15 +98,23 @@ class Indexing:
         return int(end)
 
     def _pages(self, work: Attempt) -> Iterator[Page]:
+        """Yield all pages; those that are indexed have no text, only headings."""
         last = 0
         while True:
             with self._database.transaction(work.lease.user_id) as session:
                 rows = session.execute(
                     text(
-                        "select number, content, headings, is_scanned from document_pages "
+                        "select number, case when number > :cut then content else '' end as content, headings, "
+                        "is_scanned from document_pages "
                         "where user_id = :user_id and document_id = :id and number > :last order by number limit :most"
                     ),
-                    {"user_id": work.lease.user_id, "id": work.lease.id, "last": last, "most": PAGES_AT_ONCE},
+                    {
+                        "user_id": work.lease.user_id,
+                        "id": work.lease.id,
+                        "cut": work.pages_cut,
+                        "last": last,
+                        "most": PAGES_AT_ONCE,
+                    },
                 ).all()
             for row in rows:
                 yield Page(row.number, row.content, tuple(Heading(**each) for each in row.headings), row.is_scanned)

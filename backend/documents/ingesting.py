@@ -6,7 +6,7 @@ What is committed is never done again.
 from sqlalchemy import text
 
 from backend.database import Database
-from backend.documents.attempts import FENCE, Attempt, Stopped, step
+from backend.documents.attempts import FENCE, Attempt, IsOtherWaiting, Stopped, step
 from backend.documents.embeddings import Embeddings
 from backend.documents.indexing import Indexing
 from backend.documents.paging import Paging
@@ -30,11 +30,12 @@ class Ingestor:
         with self._database.transaction(None) as session:
             return bool(session.execute(text("select is_any_document_left()")).scalar_one())
 
-    def ingest(self, work: Attempt, is_stopped: Stopped) -> str:
+    def ingest(self, work: Attempt, is_stopped: Stopped, is_other_waiting: IsOtherWaiting = lambda: False) -> str:
         """Go on with a document until it is ready or failed, and return which.
 
         Raises:
             LeaseLost: Somebody else works on it now, or it is gone.
+            Paused: `is_other_waiting` said so, which is asked after each slice of passages.
             Unavailable: It cannot be finished now.
         """
         try:
@@ -45,7 +46,7 @@ class Ingestor:
                 )
             if not work.is_read:
                 work = self._paging.read(work, is_stopped)
-            self._indexing.index(work, is_stopped)
+            self._indexing.index(work, is_stopped, is_other_waiting)
         except (LeaseLost, Unavailable):
             raise
         except DocuTalkError as error:

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from anyio.to_thread import run_sync
 
-from backend.documents.attempts import Attempt, begin
+from backend.documents.attempts import Attempt, Paused, begin
 from backend.documents.embedding import EmbeddingFailed
 from backend.documents.indexing import ModelSwapped
 from backend.documents.ingesting import Ingestor
@@ -45,6 +45,8 @@ class _Job:
     work: Attempt
     stopped: threading.Event = field(default_factory=threading.Event)
     why: DocuTalkError | None = None
+    successor: Attempt | None = None
+    """Another user's document, claimed to be worked on in this one's place."""
 
     def stop(self, why: DocuTalkError) -> None:
         if self.why is None:
@@ -151,6 +153,8 @@ class Ingestion:
             beating.cancel()
             self._jobs.pop(job.work.name, None)
             self._free_slots += 1
+            if job.successor is not None:
+                await self._follow_with(job.successor)
             self._lookout.again()
             seconds = asyncio.get_running_loop().time() - started
             log.info("document_ingested", outcome=outcome, attempt=lease.attempt, latency_ms=round(seconds * 1000))
@@ -158,7 +162,8 @@ class Ingestion:
 
     async def _done(self, job: _Job) -> str:
         try:
-            return await _in_thread(partial(self._ingestor.ingest, job.work, job.stopped.is_set))
+            other = partial(self._claim_in_place_of, job)
+            return await _in_thread(partial(self._ingestor.ingest, job.work, job.stopped.is_set, other))
         except (LeaseLost, NotFound) as lost:
             return await self._put_off(job.work.lease, lost)
         except Unavailable as away:
@@ -170,12 +175,32 @@ class Ingestion:
                 await run_sync(self._ingestor.crashed, job.work)
             return "crashed"
 
+    def _claim_in_place_of(self, job: _Job) -> bool:
+        """Claim another user's document, if one waits and no slot is free for it. Called on the thread of the job.
+
+        The job's own user has as many at work as one may until the job is paused, so the claim finds other users' only.
+        """
+        if self._free_slots > 0 or self._is_stopping or job.stopped.is_set():
+            return False
+        job.successor = self._leases.claim(begin, but_not=tuple(self._jobs))
+        return job.successor is not None
+
+    async def _follow_with(self, work: Attempt) -> None:
+        if self._is_stopping:
+            await self._put_off(work.lease, StoppedHere())
+        else:
+            self._free_slots -= 1
+            self._start(work)
+
     async def _put_off(self, lease: Lease, why: DocuTalkError) -> str:
         try:
             if isinstance(why, LeaseLost | NotFound | StoppedHere):
                 # A deleted document is not claimed again, and the user's next one can be; a lost lease stays as it is.
                 await run_sync(self._leases.give_back, lease)
                 return "handed back" if isinstance(why, StoppedHere) else "let go"
+            if isinstance(why, Paused):
+                await run_sync(self._leases.pause, lease)
+                return "paused"
             log.warning("ingestion_put_off", code=why.code)
             if isinstance(why, EmbeddingFailed | ModelSwapped):
                 await run_sync(self._ingestor.spare, lease)
