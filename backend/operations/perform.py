@@ -1,4 +1,4 @@
-"""The one door: every call of every tool, from chat, MCP and REST alike, goes through `Operations.perform`."""
+"""The one door: every call of every tool, from chat, MCP and REST alike, goes through `Operations`."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
