@@ -142,6 +142,33 @@ def test_after_a_kill_another_process_goes_on_from_what_is_committed(
     assert shelf.ask("select id, md5(content), xmin::text from chunks order by id")[: len(passages)] == passages
 
 
+@pytest.mark.long
+@pytest.mark.spec("ING-18")
+def test_after_a_kill_in_a_pause_both_documents_are_finished(
+    tmp_path: Path, shelf: Shelf, settings: dict[str, Any], log_book: bytes
+) -> None:
+    owners = []
+    with started(tmp_path, name="first", **settings) as first:
+        first.wait_serving()
+        with signed_in_guest(first.url) as anna, signed_in_guest(first.url) as ben:
+            for guest, content in ((anna, log_book), (ben, pdf(*[PARAGRAPH.format(1) * 14] * 40))):
+                owners.append((guest.get("/api/me").json()["id"], uploaded(guest, content)))
+                wait_until(lambda: is_indexing(shelf), seconds=90)
+        paused = "select 1 from documents where user_id = %s and status = 'pending' and chunks > 0"
+        wait_until(lambda: shelf.ask(paused, owners[0][0]), seconds=90)
+        first.kill()
+    rows = "select user_id, id, md5(content), xmin::text from chunks"
+    before = set(shelf.ask(rows))
+    shrunk(shelf)
+
+    with started(tmp_path, *WORKER, name="second", **settings):
+        wait_until(lambda: shelf.ask("select status from documents") == [("ready",)] * 2, seconds=180)
+
+    assert len(before) >= 64
+    assert before <= set(shelf.ask(rows))
+    assert sum(shelf.assert_whole(*owner) for owner in owners) == len(shelf.ask(rows))
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether a process runs: one that nobody has waited for does not."""
     try:
