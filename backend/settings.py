@@ -156,6 +156,14 @@ class Settings(BaseSettings):
             raise ValueError("write it as https://docutalk.example.com, without a path")
         return f"{parts.scheme}://{parts.netloc}"
 
+    @field_validator("openai_base_url")
+    @classmethod
+    def _check_openai_base_url(cls, value: str | None) -> str | None:
+        # A port that is no number shows only when it is asked for.
+        if value is not None and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
+            raise ValueError("write it as http://localhost:11434/v1")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()

@@ -63,7 +63,15 @@ class Silence:
     seconds: float = 30.0
 
 
-Reply = Answer | Refusal | Silence
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a provider sends with status 200, as it is: of any provider, well formed or not."""
+
+    body: str
+    kind: str = "text/event-stream"
+
+
+Reply = Answer | Refusal | Silence | Wire
 Script = Sequence[Reply] | Callable[[Request], Reply]
 
 
@@ -125,6 +133,9 @@ class ScriptedModel:
                 error = {"message": reply.message, "type": "scripted", "code": str(reply.status)}
                 await _send(writer, {"error": error}, status=reply.status, headers=more)
                 return True
+            case Wire():
+                await _send(writer, reply.body.encode(), headers={"Content-Type": reply.kind})
+                return True
             case Answer() if request.get("stream"):
                 return await self._streamed(writer, reply)
             case Answer():
@@ -179,9 +190,13 @@ def scripted_model(script: Script) -> Iterator[ScriptedModel]:
 
 
 async def _send(
-    writer: asyncio.StreamWriter, body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
+    writer: asyncio.StreamWriter,
+    body: dict[str, Any] | bytes,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
 ) -> None:
-    data = json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     writer.write(f"HTTP/1.1 {status} Scripted\r\n{head}\r\n".encode() + data)

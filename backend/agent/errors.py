@@ -1,5 +1,8 @@
 """How a model or its provider can fail; nothing of the provider's own text is shown, it may quote the key."""
 
+from collections.abc import Iterator
+from typing import Literal
+
 from backend.errors import DocuTalkError
 
 
@@ -45,8 +48,50 @@ class ModelTimeout(ModelFailed):
         super().__init__(f"The model {model} took too long to answer. Your message is kept; try again.")
 
 
+class ModelMisconfigured(ModelFailed):
+    """The model cannot be asked as the service is set up."""
+
+    code = "model_misconfigured"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"The model {model} cannot be asked as this service is set up. Whoever runs it has to check MODEL and the "
+            "provider's address, key and account. Your message is kept."
+        )
+
+
+class ModelCut(ModelFailed):
+    """The model's response was cut off, and there is nothing of it that could be used."""
+
+    code = "model_cut"
+
+
 class BrokeOff(Exception):
-    """The provider's stream ended before its answer did."""
+    """The provider's response ended before the answer did."""
+
+
+class CutOff(Exception):
+    """The provider cut a response off of which no text can be shown as an answer; nothing of it may be done."""
+
+    def __init__(self, reason: Literal["length", "content_filter"], *, has_calls: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.has_calls = has_calls
+
+
+class ProviderFailed(Exception):
+    """A provider, or its library, failed while it was asked."""
+
+    def __init__(self, failure: ModelFailed, *, again: bool = False, wait: float | None = None, note: str = "") -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+        """What to say when asking is given up."""
+        self.again = again
+        """Whether asking again may help."""
+        self.wait = wait
+        """Seconds to wait before that, where the provider names them."""
+        self.note = note
+        """What the model is then told beside its instructions."""
 
 
 class TooManySteps(ModelFailed):
@@ -59,3 +104,14 @@ class TooManySteps(ModelFailed):
             f"The model {model} called tools {steps} times over without coming to an answer, and was stopped. "
             "What it did stays; see the tool calls. Say more exactly what you want, or use another model."
         )
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it: of a silent stream only that tells it from one that broke off."""
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    # Errors may be each other's causes.
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
 
 # Before the import: without it LiteLLM fetches a price map from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -12,36 +12,77 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm  # after the setting above
 import openai
 import openai.resources.chat  # else imported by the first request, on the event loop, which takes a second
+from agents import ModelResponse
 from agents.extensions.models.litellm_model import LitellmModel
+from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
+from litellm.types.utils import Delta, StreamingChoices
 
 from backend.agent.choice import ModelChoice
-from backend.agent.errors import BrokeOff
+from backend.agent.endings import ending, mark
+from backend.agent.errors import BrokeOff, CutOff
+from backend.agent.failures import ErrorInStream, failure_of
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
+# It would fetch a tokenizer from the network, on the event loop, to count the tokens of any name with "llama-3" in it.
+litellm.disable_hf_tokenizer_download = True
 
 
 def litellm_model(choice: ModelChoice) -> Model:
     """Return the model that a LiteLLM name stands for. Retries are ours: see `recording.py`."""
     provider = _provider_of(choice.name)
     base_url = choice.base_url if provider == "openai" else None
-    # OpenAI's client refuses to start without a key; with a wrong one the provider says what is wrong.
-    key = choice.keys.get(provider) or ("none" if provider == "openai" else None)
-    return WholeAnswers(choice.name, base_url=base_url, api_key=key)
+    key = choice.keys.get(provider)
+    model = WholeAnswers(choice.name, base_url=base_url, api_key=key)
+    model.has_key = bool(key or base_url)
+    if provider == "openai" and not key:
+        # OpenAI's client refuses to start without one, which a server of one's own may not need.
+        model.api_key = "none"
+    return model
 
 
 class WholeAnswers(LitellmModel):
-    """LiteLLM's model, which does not take half an answer for a whole one."""
+    """LiteLLM's model, which takes nothing but a whole response for one; whatever its library raises is its failure."""
+
+    has_key = False
+    """Whether we gave it a key, or it needs none."""
+
+    async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
+        """Return the whole response.
+
+        Raises:
+            ProviderFailed: There is none.
+        """
+        with self._failing():
+            return await super().get_response(*args, **more)
+
+    async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """Yield the response as it comes; the last event only if it is whole.
+
+        Raises:
+            ProviderFailed: There is none, or it ended early.
+        """
+        with self._failing():
+            async with aclosing(cast("AsyncGenerator[Any]", super().stream_response(*args, **more))) as events:
+                async for event in events:
+                    yield event
 
     async def _fetch_response(self, *args: Any, **more: Any) -> Any:
-        # The SDK's own method, not meant to be overridden: the only place where LiteLLM's stream can be reached.
+        # The SDK's own method, not meant to be overridden: the only place where LiteLLM's response can be reached.
         fetched = await super()._fetch_response(*args, **more)
         if isinstance(fetched, tuple):
             response, stream = fetched
-            return response, _whole(stream)
-        return fetched
+            return response, _whole_stream(stream)
+        return _whole_response(fetched)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise failure_of(error, str(self.model), has_key=self.has_key) from error
 
     async def close(self) -> None:
         """Close the connections that LiteLLM keeps on this event loop: uvloop fails to end with open ones."""
@@ -55,17 +96,65 @@ class WholeAnswers(LitellmModel):
                 await session.close()
 
 
-async def _whole(stream: Any) -> AsyncIterator[Any]:
-    """Pass LiteLLM's stream on.
+def _whole_response(response: Any) -> Any:
+    """Return LiteLLM's response, marked where its text was cut off; the errors are those of `_after`."""
+    if not response.choices:
+        raise BrokeOff
+    choice = response.choices[0]
+    message = choice.message
+    text = message.content or ""
+    if after := _after(choice.finish_reason, text, has_calls=bool(message.tool_calls)):
+        message.content = text + after
+    return response
 
-    Raises:
-        BrokeOff: The provider gave no reason for the end. LiteLLM then makes one up, and says the answer is complete.
+
+async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
+    """Pass LiteLLM's stream on, and mark the end of a text that was cut off; the errors are those of `_after`.
+
+    Where the provider gave no reason for the end, LiteLLM's chunks have one that it made up.
     """
+    if isinstance(stream.completion_stream, openai.AsyncStream):
+        stream.completion_stream = _without_errors(stream.completion_stream)
+    text, has_calls = "", False
     async with aclosing(stream):
         async for chunk in stream:
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                has_calls = has_calls or bool(choice.delta.tool_calls)
             yield chunk
-    if stream.received_finish_reason is None and stream.intermittent_finish_reason is None:
-        raise BrokeOff
+    reason = stream.received_finish_reason or stream.intermittent_finish_reason
+    if after := _after(reason, text, has_calls=has_calls):
+        yield litellm.ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta(content=after))])
+
+
+async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
+    """Pass a stream on up to an error, which vLLM sends in the place of a chunk."""
+    async with chunks:
+        async for chunk in chunks:
+            if getattr(chunk, "object", None) == "error":
+                raise ErrorInStream(chunk.model_dump())
+            yield chunk
+
+
+def _after(reason: str | None, text: str, *, has_calls: bool) -> str:
+    """Return what is to follow a response's text, nothing where it is whole.
+
+    Raises:
+        BrokeOff: It is no whole response, and nobody cut it off.
+        CutOff: It was cut off, and has calls or no text.
+    """
+    match ending(reason):
+        case "whole":
+            return ""
+        case "broken":
+            raise BrokeOff
+        case "content_filter" if not (text.strip() or has_calls):
+            # The SDK makes a refusal of it, which is an answer.
+            return ""
+        case how if has_calls or not text.strip():
+            raise CutOff(how, has_calls=has_calls)
+        case how:
+            return mark(text, how)
 
 
 def _provider_of(name: str) -> str:

@@ -4,10 +4,10 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any, cast
 
-import openai
 import structlog
 from agents import ModelResponse
 from agents.items import TResponseInputItem, TResponseStreamEvent
@@ -25,7 +25,7 @@ from openai.types.responses import (
 )
 from pydantic import TypeAdapter
 
-from backend.agent.errors import BrokeOff, ModelAuthFailed, ModelFailed, ModelTimeout, ModelUnavailable
+from backend.agent.errors import ModelFailed, ProviderFailed, causes_of
 from backend.plain_text import storable_json
 from backend.runs.journal import Journal
 
@@ -103,37 +103,38 @@ class RecordedModel(Model):
         await self._journal.finish(dumped, outputs=outputs)
 
     async def _asked(self, args: tuple[Any, ...], more: dict[str, Any]) -> ModelResponse:
+        instructions, *rest = args
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await (self._streamed(args, more) if self._streaming else self._whole(args, more))
-            except Exception as error:
-                failure = _failure(error, self._name)
-                if failure is None:
-                    raise
+            except ProviderFailed as failed:
                 # Kinds alone: the words may quote a key or a message.
-                kinds = [type(cause).__name__ for cause in _causes(error)]
-                log.warning("model_failed", code=failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
+                kinds = [type(cause).__name__ for cause in causes_of(failed)][1:]
+                log.warning("model_failed", code=failed.failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
-                asked = _asked_to_wait(error)
-                wait = 0.5 * 2 ** (attempt - 1) if asked is None else asked
-                if not isinstance(failure, ModelUnavailable) or attempt == ATTEMPTS or wait > LONGEST_WAIT:
-                    raise failure from error
+                wait = 0.5 * 2 ** (attempt - 1) if failed.wait is None else failed.wait
+                if not failed.again or attempt == ATTEMPTS or wait > LONGEST_WAIT:
+                    raise failed.failure from failed
                 await asyncio.sleep(wait)
+                if failed.note:
+                    args = (f"{instructions or ''}\n\n{failed.note}", *rest)
         raise AssertionError("unreachable")
 
     async def _streamed(self, args: tuple[Any, ...], more: dict[str, Any]) -> ModelResponse:
         final: Response | None = None
         size = 0
-        async for event in self._inner.stream_response(*args, **more):
-            size += len(getattr(event, "delta", ""))
-            if size > LONGEST_RESPONSE:
-                raise ModelFailed(f"The model {self._name} did not stop talking, and was stopped. Try again.")
-            if isinstance(event, ResponseTextDeltaEvent | ResponseRefusalDeltaEvent):
-                await self._journal.add_text(event.delta)
-            elif isinstance(event, ResponseCompletedEvent):
-                final = event.response
+        stream = cast("AsyncGenerator[TResponseStreamEvent]", self._inner.stream_response(*args, **more))
+        async with aclosing(stream):
+            async for event in stream:
+                size += len(getattr(event, "delta", ""))
+                if size > LONGEST_RESPONSE:
+                    raise ModelFailed(f"The model {self._name} did not stop talking, and was stopped. Try again.")
+                if isinstance(event, ResponseTextDeltaEvent | ResponseRefusalDeltaEvent):
+                    await self._journal.add_text(event.delta)
+                elif isinstance(event, ResponseCompletedEvent):
+                    final = event.response
         if final is None:
-            raise BrokeOff
+            raise ModelFailed(f"The model {self._name} came to no answer. Your message is kept; try again.")
         usage = Usage(requests=1)
         if final.usage is not None:
             usage.input_tokens, usage.output_tokens = final.usage.input_tokens, final.usage.output_tokens
@@ -225,44 +226,3 @@ def _in_plain_text(items: str | list[TResponseInputItem]) -> list[TResponseInput
 def _outputs(items: list[TResponseInputItem]) -> dict[str, str]:
     told: list[Any] = [item for item in items if item.get("type") == "function_call_output"]
     return {item["call_id"]: item["output"] for item in told}
-
-
-def _failure(error: Exception, model: str) -> ModelFailed | None:
-    """Return our own error for a provider's; None for a defect of ours. LiteLLM's errors are kinds of OpenAI's."""
-    if not isinstance(error, openai.OpenAIError | TimeoutError | BrokeOff):
-        return None
-    status = getattr(error, "status_code", None) or 503
-    if any(isinstance(cause, openai.APITimeoutError | TimeoutError) for cause in _causes(error)):
-        return ModelTimeout(model)
-    if status in (401, 403):
-        return ModelAuthFailed(model)
-    if status == 429 or status >= 500:
-        return ModelUnavailable(model, retry_after=math.ceil(_asked_to_wait(error) or 10))
-    if type(error).__name__ == "ContextWindowExceededError":
-        return ModelFailed(f"This conversation is too long for the model {model}. Start a new one.")
-    return ModelFailed(
-        f"The provider of the model {model} refused the request (HTTP {status}). Whoever runs this service has to "
-        "check MODEL and the provider's settings. Your message is kept."
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    # A stream that falls silent reaches us as one that broke off; only what lies behind it tells the two apart.
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    # Errors may be each other's causes.
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _asked_to_wait(error: Exception) -> float | None:
-    """Return after how many seconds the provider wants to be asked again, when it says so."""
-    # LiteLLM keeps the provider's headers here; its errors' own response is made up and has none.
-    headers = getattr(error, "litellm_response_headers", None) or {}
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None

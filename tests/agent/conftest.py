@@ -1,5 +1,6 @@
 """The service with a model of a provider's, which is scripted and speaks real HTTP."""
 
+import asyncio
 import importlib
 from collections.abc import Callable, Iterator
 
@@ -58,3 +59,13 @@ def listener(streaming: str) -> Iterator[httpx.Client]:
     """A fresh guest of `streaming`."""
     with signed_in_guest(streaming) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop to ask models in: LiteLLM keeps connections by the loop's id, which another may get later."""
+    from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
+
+    with asyncio.Runner() as runner:
+        yield runner
+        runner.run(close_litellm_async_clients())  # type: ignore[no-untyped-call]

@@ -1,0 +1,333 @@
+"""Of a response that is not whole nothing is done, and its text does not pass for whole, on every provider."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import httpx
+import pytest
+from agents import FunctionTool, ModelSettings
+from agents.models.interface import ModelTracing
+
+from backend.agent.choice import ModelChoice
+from backend.agent.errors import ProviderFailed
+from bench.scripted_model import Answer, ScriptedModel, ToolCall, Wire, calls, says
+from tests.agent.talk import assert_acceptable, assert_gapless, heard, say, text_of
+from tests.agent.wires import (
+    ANTHROPIC_CALL,
+    DONE,
+    GEMINI_CALL,
+    JSON,
+    OLLAMA_CALL,
+    OPENAI_CALL,
+    anthropic_stream,
+    anthropic_whole,
+    candidate,
+    chunk,
+    event,
+    gemini_stream,
+    gemini_whole,
+    ollama_stream,
+    ollama_text,
+    ollama_whole,
+    openai_stream,
+    openai_whole,
+)
+
+OPENAI = ["openai/any", "deepseek/deepseek-chat", "mistral/any", "groq/any", "openrouter/google/gemini-3", "xai/grok"]
+CLAUDE, GEMINI, OLLAMA = "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash", "ollama_chat/any"
+HALF, CALL = {"content": "Half"}, {"tool_calls": [OPENAI_CALL]}
+TEXT = [{"text": "Half"}]
+
+LENGTH = "Half\n\n(The answer was cut off here: the model reached its limit of length.)"
+FILTERED = "Half\n\n(The answer was cut off here by the provider's content filter.)"
+
+REFUSED = "Response withheld by the provider's content filter."
+
+
+async def _nothing(*_: Any) -> str:
+    return ""
+
+
+ADD_TASK = FunctionTool(
+    name="add_task",
+    description="Add a task.",
+    params_json_schema={"type": "object", "properties": {"title": {"type": "string"}}},
+    on_invoke_tool=_nothing,
+    strict_json_schema=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No provider's key or address comes from outside."""
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
+            monkeypatch.delenv(name)
+
+
+def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
+    """Return the model of a name, at an address of a test's."""
+    from backend.agent.providers import litellm_model
+
+    provider = name.split("/")[0]
+    model: Any = litellm_model(ModelChoice(name=name, keys={provider: key} if key else {}, base_url=url))
+    if url is not None:
+        model.base_url = url.removesuffix("/v1") if provider in ("anthropic", "ollama", "ollama_chat") else url
+    return model
+
+
+async def asked(model: Any, *, streaming: bool) -> list[Any]:
+    """Return what a model says, as the loop would ask it."""
+    once = {"timeout": 5, "num_retries": 0, "max_retries": 0}
+    args: list[Any] = ["You help.", [{"role": "user", "content": "Do it"}]]
+    args += [ModelSettings(include_usage=True, extra_args=once), [ADD_TASK], None, [], ModelTracing.DISABLED]
+    more: Any = {"previous_response_id": None, "conversation_id": None, "prompt": None}
+    if not streaming:
+        return list((await model.get_response(*args, **more)).output)
+    return [
+        item
+        async for event in model.stream_response(*args, **more)
+        if event.type == "response.completed"
+        for item in event.response.output
+    ]
+
+
+def answer_of(name: str, reply: Wire, model: ScriptedModel, runner: asyncio.Runner, *, streaming: bool) -> str:
+    """Return the text of an answer, or the names and arguments of its calls, or the code of the failure."""
+    model.follow([reply])
+    try:
+        output = runner.run(asked(made(name, url=model.url), streaming=streaming))
+    except ProviderFailed as failed:
+        return f"{failed.failure.code}{', again' if failed.again else ''}"
+    return " ".join(map(_told, output))
+
+
+def _told(item: Any) -> str:
+    if item.type == "function_call":
+        return f"{item.name} {json.dumps(json.loads(item.arguments))}"
+    part = item.content[0]
+    return str(part.text if part.type == "output_text" else part.refusal)
+
+
+def _pay(name: str, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
+    how = openai_stream if streaming else openai_whole
+    return [
+        (name, streaming, "model_cut, again", how("length", CALL)),
+        (name, streaming, "model_cut, again", how("length", {**HALF, **CALL})),
+        (name, streaming, "model_cut", how("content_filter", CALL)),
+        (name, streaming, LENGTH, how("length", HALF)),
+        (name, streaming, FILTERED, how("content_filter", HALF)),
+        (name, streaming, "model_cut", how("length", {"content": ""})),
+        (name, streaming, "model_unavailable, again", how("error", HALF)),
+        (name, streaming, "model_unavailable, again", how("insufficient_system_resource", HALF)),
+        (name, streaming, "model_unavailable, again", how("error", CALL)),
+        (name, streaming, "Half", how("stop", HALF)),
+        (name, streaming, 'add_task {"title": "Pay"}', how("tool_calls", CALL)),
+    ]
+
+
+ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in _pay(name, streaming)] + [
+    (CLAUDE, True, "model_cut, again", anthropic_stream("max_tokens", text="I pay.", call=True)),
+    (CLAUDE, True, LENGTH, anthropic_stream("max_tokens", text="Half")),
+    (CLAUDE, True, LENGTH, anthropic_stream("model_context_window_exceeded", text="Half")),
+    (CLAUDE, True, FILTERED, anthropic_stream("refusal", text="Half")),
+    (CLAUDE, True, "model_unavailable, again", anthropic_stream("something_new", text="Half")),
+    (CLAUDE, True, "Half", anthropic_stream("end_turn", text="Half")),
+    (CLAUDE, True, 'add_task {"title": "Pay"}', anthropic_stream("tool_use", call=True)),
+    (CLAUDE, False, "model_cut, again", anthropic_whole("max_tokens", ANTHROPIC_CALL)),
+    (CLAUDE, False, LENGTH, anthropic_whole("max_tokens", {"type": "text", "text": "Half"})),
+    (CLAUDE, False, 'add_task {"title": "Pay"}', anthropic_whole("tool_use", ANTHROPIC_CALL)),
+    (GEMINI, True, "model_cut, again", gemini_stream(candidate([GEMINI_CALL], "MAX_TOKENS"))),
+    (GEMINI, True, "model_cut, again", gemini_stream(candidate([GEMINI_CALL]), candidate([], "MAX_TOKENS"))),
+    (GEMINI, True, "model_cut, again", gemini_stream(candidate([GEMINI_CALL]), candidate(None, "MAX_TOKENS"))),
+    (GEMINI, True, LENGTH, gemini_stream(candidate(TEXT), candidate([{"text": ""}], "MAX_TOKENS"))),
+    (GEMINI, True, FILTERED, gemini_stream(candidate(TEXT), candidate([{"text": ""}], "SAFETY"))),
+    (GEMINI, True, FILTERED, gemini_stream(candidate(TEXT), candidate(None, "RECITATION"))),
+    (GEMINI, True, "model_unavailable, again", gemini_stream(candidate(TEXT))),
+    (GEMINI, True, "model_unavailable, again", gemini_stream(candidate(None, "MALFORMED_FUNCTION_CALL"))),
+    (GEMINI, True, "Half", gemini_stream(candidate(TEXT), candidate([{"text": ""}], "STOP"))),
+    (GEMINI, True, 'add_task {"title": "Pay"}', gemini_stream(candidate([GEMINI_CALL], "STOP"))),
+    (GEMINI, True, 'add_task {"title": "Pay"}', gemini_stream(candidate([GEMINI_CALL]), candidate(None, "STOP"))),
+    (GEMINI, False, "model_cut, again", gemini_whole(candidate([GEMINI_CALL], "MAX_TOKENS"))),
+    (GEMINI, False, REFUSED, gemini_whole(candidate(TEXT, "SAFETY"))),
+    (GEMINI, False, "model_unavailable, again", gemini_whole(candidate(None, "MALFORMED_FUNCTION_CALL"))),
+    (GEMINI, False, 'add_task {"title": "Pay"}', gemini_whole(candidate([GEMINI_CALL], "STOP"))),
+    (OLLAMA, True, "model_cut, again", ollama_stream("length", OLLAMA_CALL)),
+    (OLLAMA, True, LENGTH, ollama_stream("length", HALF)),
+    (OLLAMA, True, "Half", ollama_stream("stop", HALF)),
+    (OLLAMA, True, "Half", ollama_stream(None, HALF)),
+    (OLLAMA, True, 'add_task {"title": "Pay"}', ollama_stream("stop", OLLAMA_CALL)),
+    (OLLAMA, False, "model_cut, again", ollama_whole("length", OLLAMA_CALL)),
+    (OLLAMA, False, LENGTH, ollama_whole("length", HALF)),
+    (OLLAMA, False, 'add_task {"title": "Pay"}', ollama_whole("stop", OLLAMA_CALL)),
+    ("ollama/any", True, LENGTH, ollama_text("length", "Half")),
+    ("ollama/any", True, "Half", ollama_text("stop", "Half")),
+]
+
+
+@pytest.mark.spec("AGENT-57", "AGENT-58")
+def test_only_a_whole_response_is_taken_for_one_on_every_provider(model: ScriptedModel, runner: asyncio.Runner) -> None:
+    wrong = [
+        (name, streaming, reply.body[:200], wanted, answer)
+        for name, streaming, wanted, reply in ENDINGS
+        if (answer := answer_of(name, reply, model, runner, streaming=streaming)) != wanted
+    ]
+
+    assert not wrong
+
+
+IN_200 = [
+    (False, "model_unavailable, again", '{"error": {"message": "overloaded"}}'),
+    (False, "model_unavailable, again", '{"error": "x"}'),
+    (False, "model_auth", '{"error": {"message": "invalid key", "code": 401}}'),
+    (False, "model_unavailable, again", '{"id": "1", "object": "chat.completion", "choices": []}'),
+    (False, "model_unavailable, again", "<html>Bad gateway</html>"),
+    (True, "model_unavailable, again", event({"error": {"message": "overloaded"}})),
+    (True, "model_unavailable, again", event({"error": {"message": "slow down", "code": "429"}})),
+    (True, "model_auth", event({"error": {"message": "invalid key", "code": 401}})),
+    (True, "model_auth", event({"error": {"message": "invalid key", "code": "invalid_api_key"}})),
+    (True, "model_failed", chunk(HALF) + event({"error": {"message": "No such model.", "code": 404}})),
+    (
+        True,
+        "model_failed",
+        event({"object": "error", "message": "This model's maximum context length is 2048 tokens", "code": 400}),
+    ),
+    (True, "model_failed", event({"object": "error", "message": "Bad tools", "type": "BadRequestError", "code": 400})),
+    (
+        True,
+        "model_unavailable, again",
+        chunk(HALF) + event({"object": "error", "message": "Out of memory", "code": 500}),
+    ),
+    (True, "model_unavailable, again", "<html>Bad gateway</html>"),
+    (True, "model_unavailable, again", 'data: {"id": \n\n'),
+]
+
+
+@pytest.mark.spec("AGENT-45")
+@pytest.mark.parametrize(("streaming", "wanted", "body"), IN_200, ids=range(len(IN_200)))
+def test_the_code_of_an_error_with_status_200_counts_like_a_status(
+    streaming: bool, wanted: str, body: str, model: ScriptedModel, runner: asyncio.Runner
+) -> None:
+    reply = Wire(body + DONE) if streaming else Wire(body, JSON)
+
+    assert answer_of("openai/any", reply, model, runner, streaming=streaming) == wanted
+
+
+@pytest.mark.spec("AGENT-43")
+def test_whatever_the_providers_library_raises_is_the_providers_failure(
+    model: ScriptedModel, runner: asyncio.Runner
+) -> None:
+    error = {"code": "server_error", "message": "Provider disconnected"}
+    broken = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
+    reply = Wire(chunk(HALF) + event({"id": "1", "error": error, "choices": [broken]}) + DONE)
+
+    assert answer_of("openrouter/google/gemini-3", reply, model, runner, streaming=True) == "model_unavailable, again"
+
+
+@pytest.mark.spec("AGENT-72")
+@pytest.mark.parametrize(
+    ("name", "key", "url"),
+    [
+        ("gpt-5-mini", None, None),
+        ("openai/gpt-5-mini", None, None),
+        ("gemini/gemini-2.5-flash", None, None),
+        ("anthropic/claude-haiku-4-5", None, None),
+        ("groq/llama-3.3", None, None),
+        ("mistral/any", None, None),
+        ("azure/any", None, None),
+        ("perplexity/any", None, None),
+        ("vllm/any", None, None),
+        ("vertex_ai/any", None, None),
+        ("llama3.2", None, None),
+        ("openia/gpt-5-mini", None, None),
+        ("OpenAI/gpt-5-mini", None, None),
+        ("openai/any", "key", "localhost:1234/v1"),
+        ("openai/any", "key", "http://"),
+    ],
+)
+def test_what_only_the_owner_can_mend_is_never_try_again_soon(
+    name: str, key: str | None, url: str | None, runner: asyncio.Runner
+) -> None:
+    with pytest.raises(ProviderFailed) as raised:
+        runner.run(asked(made(name, url=url, key=key), streaming=True))
+
+    assert (raised.value.failure.code, raised.value.again) == ("model_misconfigured", False)
+    assert raised.value.failure.retry_after is None
+    assert name in str(raised.value.failure)
+
+
+@pytest.mark.spec("AGENT-72")
+def test_a_quota_that_is_used_up_is_never_try_again_soon(model: ScriptedModel, runner: asyncio.Runner) -> None:
+    reply = Wire(event({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}) + DONE)
+
+    assert answer_of("openai/any", reply, model, runner, streaming=True) == "model_misconfigured"
+
+
+ADD = ToolCall("add_task", {"title": "Pay"})
+
+
+@pytest.mark.spec("AGENT-57")
+def test_nothing_of_a_cut_response_is_done_and_the_model_is_asked_again(
+    person: httpx.Client, model: ScriptedModel
+) -> None:
+    model.follow([says("I add both.", calls=(ADD, ADD), finish="length"), calls(ADD), says("Done.")])
+    reply = say(person, "Do it").raise_for_status().json()
+
+    assert reply["response"] == "Done."
+    assert [call["name"] for call in reply["tool_calls"]] == ["add_task"]
+    assert [task["title"] for task in person.get("/api/tasks").json()["tasks"]] == ["Pay"]
+    system = [request["messages"][0]["content"] for request in model.requests]
+    assert ["limit of length" in text for text in system] == [False, True, False]
+    assert system[1].startswith(system[0])
+    assert_acceptable(model.requests[1]["messages"])
+
+
+@pytest.mark.spec("AGENT-57")
+def test_a_response_that_is_always_cut_is_told(person: httpx.Client, model: ScriptedModel) -> None:
+    model.follow([says("I add it.", calls=(ADD,), finish="length")])
+    failed = say(person, "Do it")
+
+    assert (failed.status_code, failed.json()["code"]) == (502, "model_cut")
+    assert "nothing of it was done" in failed.json()["detail"]
+    assert (failed.json()["response"], len(model.requests)) == ("", 3)
+    assert person.get("/api/tasks").json()["tasks"] == []
+    model.follow([says("Here I am.")])
+    assert say(person, "And now?", failed.json()["conversation_id"]).json()["response"] == "Here I am."
+
+
+@pytest.mark.spec("AGENT-58")
+@pytest.mark.parametrize(
+    ("said", "rest"),
+    [
+        ("The three steps are: first,", "\n\n(The answer was cut off"),
+        ("Run this:\n\n```sh\nls", "\n```\n\n(The answer was cut off"),
+        ("Run this:\n\n````md\n```\nls\n```\n", "\n````\n\n(The answer was cut off"),
+        ("Run this:\n\n~~~\nls\n~~~\nand", "\n\n(The answer was cut off"),
+    ],
+    ids=["words", "code", "fence in a fence", "closed"],
+)
+def test_a_text_that_was_cut_off_says_so(said: str, rest: str, listener: httpx.Client, model: ScriptedModel) -> None:
+    model.follow([says(said, finish="length")])
+    events = heard(listener, "Do it")
+
+    assert_gapless(events)
+    response = events[-1][2]["response"]
+    assert events[-1][2]["status"] == "completed"
+    assert response.startswith(said + rest)
+    assert text_of(events) == response
+    model.follow([says("Here I am.")])
+    say(listener, "Go on", events[-1][2]["conversation_id"]).raise_for_status()
+    assert model.requests[0]["messages"][2]["content"] == response
+
+
+@pytest.mark.spec("AGENT-58")
+def test_an_empty_response_that_was_cut_off_says_that_the_limit_was_reached(
+    person: httpx.Client, model: ScriptedModel
+) -> None:
+    model.follow([Answer(finish="length")])
+    failed = say(person, "Do it")
+
+    assert (failed.status_code, failed.json()["code"], len(model.requests)) == (502, "model_cut", 1)
+    assert "limit of length" in failed.json()["detail"]

@@ -1,0 +1,122 @@
+"""What providers send, each in its own form, as the body of an answer with status 200."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bench.scripted_model import Wire
+
+Sent = dict[str, Any]
+
+PAY = {"title": "Pay"}
+DONE = "data: [DONE]\n\n"
+JSON = "application/json"
+COUNTED = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+OPENAI_CALL = {
+    "index": 0,
+    "id": "a",
+    "type": "function",
+    "function": {"name": "add_task", "arguments": json.dumps(PAY)},
+}
+
+
+def chunk(delta: Sent, reason: str | None = None) -> str:
+    """Return a piece of a stream in OpenAI's form."""
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return event({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+
+
+def event(data: Sent) -> str:
+    """Return one event of a stream."""
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def openai_stream(reason: str | None, *deltas: Sent) -> Wire:
+    """Return a stream in OpenAI's form."""
+    return Wire("".join(map(chunk, deltas)) + (chunk({}, reason) if reason else "") + DONE)
+
+
+def openai_whole(reason: str | None, message: Sent) -> Wire:
+    """Return a whole response in OpenAI's form."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": reason}
+    head = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "service_tier": "default"}
+    return Wire(json.dumps({**head, "choices": [choice], "usage": COUNTED}), JSON)
+
+
+def anthropic_stream(reason: str, *, text: str = "", call: bool = False) -> Wire:
+    """Return a stream in Anthropic's form."""
+    start: Sent = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "c", "stop_reason": None}
+    sent: list[Sent] = [
+        {"type": "message_start", "message": {**start, "usage": {"input_tokens": 1, "output_tokens": 1}}}
+    ]
+    blocks: list[tuple[Sent, Sent]] = []
+    if text:
+        blocks.append(({"type": "text", "text": ""}, {"type": "text_delta", "text": text}))
+    if call:
+        block = {"type": "tool_use", "id": "t", "name": "add_task", "input": {}}
+        blocks.append((block, {"type": "input_json_delta", "partial_json": json.dumps(PAY)}))
+    for index, (block, delta) in enumerate(blocks):
+        sent += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_delta", "index": index, "delta": delta},
+            {"type": "content_block_stop", "index": index},
+        ]
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    sent += [{"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
+    return Wire("".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in sent))
+
+
+def anthropic_whole(reason: str, *blocks: Sent) -> Wire:
+    """Return a whole response in Anthropic's form."""
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    head = {"id": "m", "type": "message", "role": "assistant", "model": "c", "stop_reason": reason, "usage": usage}
+    return Wire(json.dumps({**head, "content": blocks}), JSON)
+
+
+ANTHROPIC_CALL = {"type": "tool_use", "id": "t", "name": "add_task", "input": PAY}
+GEMINI_CALL = {"functionCall": {"name": "add_task", "args": PAY}}
+
+
+def candidate(parts: Sequence[Sent] | None, reason: str | None = None) -> Sent:
+    """Return a candidate in Gemini's form; without parts it has no content at all."""
+    content = {} if parts is None else {"content": {"role": "model", "parts": list(parts)}}
+    return {**content, "index": 0, **({"finishReason": reason} if reason else {})}
+
+
+def gemini_stream(*candidates: Sent) -> Wire:
+    """Return a stream in Gemini's form."""
+    return Wire("".join(f"data: {json.dumps({'candidates': [one]})}\r\n\r\n" for one in candidates))
+
+
+def gemini_whole(one: Sent) -> Wire:
+    """Return a whole response in Gemini's form."""
+    counted = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
+    return Wire(json.dumps({"candidates": [one], "usageMetadata": counted}), JSON)
+
+
+OLLAMA_CALL = {"tool_calls": [{"function": {"name": "add_task", "arguments": PAY}}]}
+_OLLAMA = {"model": "m", "created_at": "2026-01-01T00:00:00Z"}
+
+
+def ollama_stream(reason: str | None, message: Sent) -> Wire:
+    """Return a stream in the form of Ollama's chat."""
+    said: list[Sent] = [
+        {**_OLLAMA, "message": {"role": "assistant", "content": "", **message}, "done": False},
+        {**_OLLAMA, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason},
+    ]
+    return Wire("".join(json.dumps(one) + "\n" for one in said), "application/x-ndjson")
+
+
+def ollama_whole(reason: str | None, message: Sent) -> Wire:
+    """Return a whole response in the form of Ollama's chat."""
+    said = {"role": "assistant", "content": "", **message}
+    return Wire(json.dumps({**_OLLAMA, "message": said, "done": True, "done_reason": reason}), JSON)
+
+
+def ollama_text(reason: str, text: str) -> Wire:
+    """Return a stream in the form of Ollama's older way, without a chat."""
+    said: list[Sent] = [
+        {**_OLLAMA, "response": text, "done": False},
+        {**_OLLAMA, "response": "", "done": True, "done_reason": reason},
+    ]
+    return Wire("".join(json.dumps(one) + "\n" for one in said), "application/x-ndjson")
