@@ -1,6 +1,6 @@
 """What an embedding model does, how it fails, and which one a name stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from backend.errors import DocuTalkError, Unavailable
@@ -48,8 +48,11 @@ class Embedder(Protocol):
         """How many tokens of one text count; what is longer is cut."""
 
     @property
-    def unrelated(self) -> float:
-        """The cosine up to which texts have nothing to do with each other: 95 of 100 random pairs, where measured."""
+    def unrelated(self) -> Mapping[str, float]:
+        """The cosine up to which a passage has nothing to do with a question, by the passage's language.
+
+        `simple` stands for languages that are not listed.
+        """
 
     @property
     def at_once(self) -> int:

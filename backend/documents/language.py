@@ -46,13 +46,6 @@ CONFIGURATIONS = {
     "tr": "turkish",
 }
 """The text search configurations of PostgreSQL 16, by the code of their language."""
-WITH_STOP_WORDS = frozenset(
-    (
-        *("danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian", "nepali", "norwegian"),
-        *("portuguese", "russian", "spanish", "swedish", "turkish"),
-    )
-)
-"""Those that leave out words which are too common to say anything."""
 OTHERS = (
     *("af", "am", "az", "be", "bg", "bn", "bs", "cs", "cy", "et", "fa", "gl", "gu", "he", "hr", "is", "ja", "ka"),
     *("kk", "km", "kn", "ko", "la", "lb", "lo", "lv", "mk", "ml", "mn", "mr", "ms", "mt", "my", "pa", "pl", "ps", "si"),

@@ -1,9 +1,11 @@
 """Hybrid search: the passages whose embedding is near the question's, and those that have its words, weighed together.
 
-Both halves are scored for every candidate of either. Each half's scores are put between 0 and 1, by the least and the
-greatest among the candidates, and count for one half; by ranks alone, how much better the best one is would be lost.
+Both halves are scored for every candidate of either, on scales that do not depend on the candidates: nearness from 0
+for an unrelated passage to 1 for an equal one, and words from 0 to 1 for a passage that has all of them. Each counts
+for one half. By ranks, or stretched to the candidates' own extremes, the best of a bad lot would look like a good one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from backend.database import Scope
+from backend.documents.common_words import without_common_words
 from backend.documents.holdings import Library, Reason, holdings_of
 from backend.documents.index import literal, spelled
+from backend.documents.language import UNSURE
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
@@ -25,6 +29,8 @@ LONGEST_QUERY = 8_192
 """Bytes of UTF-8; what comes after them is not sought."""
 CANDIDATES = 100
 """Of each half, or as many as are asked for: far more than anybody reads, and quickly told."""
+DIGITS_OF_A_CODE = 3
+"""At least, and a third of its letters and digits; CO2 and COVID-19 are words like others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,9 @@ class QueryVector:
 
     model_id: int
     values: list[float]
-    unrelated: float
-    """The cosine up to which, by this model, two texts have nothing to do with each other."""
+    unrelated: Mapping[str, float]
+    """The cosine up to which a passage has nothing to do with a question, by the language of the passage's document;
+    `simple` stands for all that are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,10 @@ class Candidates:
     ids: "NDArray[np.int64]"
     similarity: "NDArray[np.float64]"
     """The cosine between question and passage; NaN where a passage has no embedding."""
+    closeness: "NDArray[np.float64]"
+    """How near they are: from 0 for unrelated, or for no embedding, to 1 for equal."""
     bm25: "NDArray[np.float64]"
-    coverage: "NDArray[np.float64]"
+    """From 0 to 1 for a passage of average length that has all the words; up to K1 + 1 for one that is full of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +67,14 @@ class FoundPassage:
     page_number: int | None
     text: str
     score: float
-    """From 0 to 1, falling along the list. The first one's can be compared between questions: it is the mean of how
-    near it is, from unrelated to equal, and of its `text_score`."""
+    """From 0 to 1, falling along the list, and comparable between questions: half of it is how near the passage is,
+    from unrelated to equal, and half are its words."""
     start: int
     end: int
     vector_score: float | None
     """The cosine between question and passage; None while the passage has no embedding by the model."""
     text_score: float
-    """From 0 to 1: how much of the question its words are, each weighed by its rarity."""
+    """From 0 to 1 for a passage that has all the question's words, each weighed by its rarity."""
     headings: str
 
 
@@ -96,13 +105,12 @@ class Search:
         candidates, library = self.candidates(query, vector, document_ids=document_ids, depth=limit)
         if isinstance(library, str):
             return Found([], library)
-        closeness = _closeness(candidates.similarity, vector.unrelated)
-        if not ((candidates.bm25 > 0) | (closeness > 0)).any():
-            return Found([], "still_indexing" if library.is_growing else "below_threshold")
         scores = fused(candidates)
-        best = np.lexsort((candidates.ids, -scores))[:limit]
-        evidence = (closeness[best[0]] + candidates.coverage[best[0]]) / 2 / scores[best[0]]
-        return Found(self._told(candidates, best, evidence * scores), None)
+        if not (scores > 0).any():
+            return Found([], "still_indexing" if library.is_growing else "below_threshold")
+        nearness = np.nan_to_num(candidates.similarity, nan=-1.0)
+        best = np.lexsort((candidates.ids, -nearness, -scores))[:limit]
+        return Found(self._told(candidates, best, scores), None)
 
     def candidates(
         self, query: str, vector: QueryVector, *, document_ids: list[int] | None, depth: int
@@ -119,20 +127,39 @@ class Search:
             return Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)), library
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}
         most = max(depth, CANDIDATES)
-        words = worded(self._session, _cut(query), library, values)
+        question = without_common_words(_cut(query), sorted(library.passages, key=lambda one: -library.passages[one]))
+        words = worded(self._session, question, library, values)
         best = words.best(most)
         near = nearest(self._session, library, values, most=most, beside=best)
         proposed = [*near, *(key for key in best if key not in near)]
         ids = np.array(proposed, np.int64)
         similarity = np.array([near.get(key, np.nan) for key in proposed])
-        return Candidates(ids, similarity, *words.of(ids)), library
+        if _has_only_codes(question):
+            closeness = np.zeros(len(ids))
+        else:
+            closeness = _closeness(similarity, self._unrelated(ids, library, vector.unrelated))
+        return Candidates(ids, similarity, closeness, words.of(ids)), library
+
+    def _unrelated(
+        self, ids: "NDArray[np.int64]", library: Library, figures: Mapping[str, float]
+    ) -> "NDArray[np.float64]":
+        """Return the cosine up to which each passage is unrelated to a question, by its document's language."""
+        import numpy as np
+
+        by_language = {language: figures.get(language, figures[UNSURE]) for language in library.passages}
+        if len(set(by_language.values())) == 1:
+            return np.full(len(ids), next(iter(by_language.values())))
+        values = {"user_id": self._user_id, "ids": ids.tolist()}
+        languages = {row.id: row.language for row in self._session.execute(_LANGUAGES, values)}
+        return np.array([by_language.get(languages.get(key, UNSURE), figures[UNSURE]) for key in ids.tolist()])
 
     def _told(
         self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"
     ) -> list[FoundPassage]:
         """Return the passages at the places `best` among the candidates, but those that are gone meanwhile."""
         chosen = [
-            column[best].tolist() for column in (candidates.ids, scores, candidates.similarity, candidates.coverage)
+            column[best].tolist()
+            for column in (candidates.ids, scores, candidates.similarity, candidates.bm25.clip(max=1))
         ]
         values = {"user_id": self._user_id, "ids": chosen[0]}
         passages = {row.id: row for row in self._session.execute(_PASSAGES, values)}
@@ -157,22 +184,10 @@ class Search:
 
 def fused(candidates: Candidates) -> "NDArray[np.float64]":
     """Return each candidate's score from 0 to 1: half by its embedding, half by its words."""
-    return (_spread(candidates.similarity) + _spread(candidates.bm25)) / 2
+    return ((candidates.closeness + candidates.bm25) / 2).clip(max=1)
 
 
-def _spread(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Return the values put between 0 and 1. What is NaN gets 0; where all are alike, what is above 0 gets 1."""
-    import numpy as np
-
-    known = values[~np.isnan(values)]
-    least, most = known.min(initial=np.inf), known.max(initial=-np.inf)
-    if least >= most:
-        return (values > 0).astype(np.float64)
-    return np.nan_to_num((values - least) / (most - least))
-
-
-def _closeness(similarity: "NDArray[np.float64]", unrelated: float) -> "NDArray[np.float64]":
-    """Return how near passages are, from 0 for unrelated to 1 for equal."""
+def _closeness(similarity: "NDArray[np.float64]", unrelated: "NDArray[np.float64]") -> "NDArray[np.float64]":
     import numpy as np
 
     return np.nan_to_num((similarity - unrelated) / (1 - unrelated)).clip(0, 1)
@@ -183,6 +198,24 @@ def _cut(query: str) -> str:
     start = storable(query).encode()[:LONGEST_QUERY].decode(errors="ignore")
     return spelled(start.replace("\ufffd", " "))
 
+
+def _has_only_codes(question: str) -> bool:
+    """Return whether a question is nothing but codes, such as numbers of invoices or parts.
+
+    An embedding says nothing about those: what it finds near one code are texts with any other.
+    """
+    tokens = [signs for token in question.split() if (signs := list(filter(str.isalnum, token)))]
+    return bool(tokens) and all(
+        sum(map(str.isdigit, signs)) >= max(DIGITS_OF_A_CODE, len(signs) / 3) for signs in tokens
+    )
+
+
+_LANGUAGES = text(
+    """
+    select c.id, d.language from chunks c join documents d on d.user_id = c.user_id and d.id = c.document_id
+    where c.user_id = :user_id and c.id = any(:ids)
+    """
+)
 
 _PASSAGES = text(
     """

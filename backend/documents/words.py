@@ -1,5 +1,8 @@
 """Which passages have the words of a question, and how much that says: BM25 over the postings.
 
+A passage of average length that has each of the question's words once has 1, one that has none of them 0, and one that
+is full of them at most K1 + 1: so scores of different questions can be compared.
+
 The database says which passages have a word, how often, and how long they are; the scores are worked out here, where
 it takes a fraction of the time that the database would need, which everybody shares.
 """
@@ -13,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import Session
 
 from backend.documents.holdings import Library, only, statement
-from backend.documents.language import WITH_STOP_WORDS
 
 if TYPE_CHECKING:
     import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
@@ -23,9 +25,8 @@ K1 = 1.2
 B = 0.75
 """BM25's usual constants: how soon a repeated word stops counting, and how much a long passage is marked down."""
 FEWEST_PASSAGES = 100
-"""Fewer say little of how rare a word is. What it says of a question is told as if there were so many, all others
-without it: or else the one word that a lone passage has of a question would say next to nothing. Not so in a language
-that does not leave its common words out: they would pass for rare ones."""
+"""Fewer say little about how rare a word is. Words are weighed as if there were so many, and no other one had them:
+otherwise the one word that a lone passage has of a question would count next to nothing."""
 MOST_TERMS = 16
 """Of one language; the rarest say nearly all that a question says."""
 MOST_POSTINGS = 20_000
@@ -52,25 +53,22 @@ class Weighed:
     """A term that is looked for."""
 
     term: Term
-    weight: float
-    """Its inverse document frequency."""
     share: float
-    """Its part of what all the question's terms say in its language, from 0 to 1."""
+    """Its part of the inverse document frequencies of all the question's terms in its language, from 0 to 1."""
 
 
-_Rated = tuple[float, float, Term]
-"""What a term weighs, what it says of the question, and the term."""
+_Rated = tuple[float, Term]
+"""A term's inverse document frequency, and the term."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """What a question's words say of the passages that have any: three arrays of the same length."""
+    """What a question's words say of the passages that have any: two arrays of the same length."""
 
     ids: "NDArray[np.int64]"
     """Of the passages, rising."""
     bm25: "NDArray[np.float64]"
-    coverage: "NDArray[np.float64]"
-    """From 0 to 1: what a passage's words say, of what all of the question's say."""
+    """Divided by what all the question's words weigh, those that stand nowhere included."""
 
     def best(self, most: int) -> list[int]:
         """Return the ids of the best passages, at most so many, best first."""
@@ -84,15 +82,15 @@ class Worded:
         found: list[int] = self.ids[ranked].tolist()
         return found
 
-    def of(self, chunk_ids: "NDArray[np.int64]") -> tuple["NDArray[np.float64]", "NDArray[np.float64]"]:
-        """Return BM25 and coverage of each of these passages, 0 and 0 for one that has none of the words."""
+    def of(self, chunk_ids: "NDArray[np.int64]") -> "NDArray[np.float64]":
+        """Return the score of each of these passages, 0 for one that has none of the words."""
         import numpy as np
 
         if not len(self.ids):
-            return np.zeros(len(chunk_ids)), np.zeros(len(chunk_ids))
+            return np.zeros(len(chunk_ids))
         places = self.ids.searchsorted(chunk_ids).clip(max=len(self.ids) - 1)
-        has_any = self.ids[places] == chunk_ids
-        return self.bm25[places] * has_any, self.coverage[places] * has_any
+        scores: NDArray[np.float64] = self.bm25[places] * (self.ids[places] == chunk_ids)
+        return scores
 
 
 def worded(session: Session, query: str, library: Library, values: dict[str, Any]) -> Worded:
@@ -101,17 +99,16 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
 
     terms = weighed(_terms(session, query, library, values), library)
     if not terms:
-        return Worded(np.empty(0, np.int64), np.empty(0), np.empty(0))
+        return Worded(np.empty(0, np.int64), np.empty(0))
     entries = [bytes(one) for one in _entries(session, terms, library, values)]
     found = np.frombuffer(b"".join(entries), [("id", ">i4"), ("count", ">i2"), ("length", ">i2")])
     sizes = [len(one) // found.itemsize for one in entries]
-    weights = np.repeat([one.weight for one in terms], sizes)
     shares = np.repeat([one.share for one in terms], sizes)
     counts = found["count"].astype(np.float64)
     length = found["length"] / library.average_length
-    bm25 = weights * (K1 + 1) * counts / (counts + K1 * (1 - B + B * length))
+    bm25 = shares * (K1 + 1) * counts / (counts + K1 * (1 - B + B * length))
     ids, places = np.unique(found["id"].astype(np.int64), return_inverse=True)
-    return Worded(ids, np.bincount(places, bm25), np.minimum(np.bincount(places, shares), 1.0))
+    return Worded(ids, np.bincount(places, bm25))
 
 
 def _terms(session: Session, query: str, library: Library, values: dict[str, Any]) -> list[Term]:
@@ -147,22 +144,21 @@ def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
     common that all of its passages are taken to have it: a "the" that stands in a note of unknown language, which drops
     nothing, weighs nothing as soon as there are English documents.
     """
-    weights, told = (_rarity(terms, library.passages, least=least) for least in (0, FEWEST_PASSAGES))
+    rarity = _rarity(terms, library.passages)
     of_language: dict[str, list[_Rated]] = defaultdict(list)
     for term in terms:
-        weight, says = (min(rarity[position] for position in term.positions) for rarity in (weights, told))
-        of_language[term.language].append((weight, says if term.language in WITH_STOP_WORDS else weight, term))
+        of_language[term.language].append((min(rarity[position] for position in term.positions), term))
     return [chosen for found in of_language.values() for chosen in _chosen(found)]
 
 
-def _rarity(terms: Sequence[Term], passages: Mapping[str, int], *, least: int) -> dict[int, float]:
-    """Return the inverse document frequency of the word at each place of the question, in at least so many passages."""
+def _rarity(terms: Sequence[Term], passages: Mapping[str, int]) -> dict[int, float]:
+    """Return the inverse document frequency of the word at each place of the question."""
     at: dict[int, dict[str, int]] = defaultdict(dict)
     for term in terms:
         for position in term.positions:
             at[position][term.language] = term.passages
     there = sum(passages.values())
-    every = max(there, least)
+    every = max(there, FEWEST_PASSAGES)
     return {
         # What is too common for a language stands in the others too.
         position: _inverse(sum(found.get(language, many * every / there) for language, many in passages.items()), every)
@@ -177,15 +173,15 @@ def _inverse(having: float, every: int) -> float:
 
 
 def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
-    rarest = sorted(found, key=lambda rated: (-rated[0], rated[2].lexeme))
+    rarest = sorted(found, key=lambda rated: (-rated[0], rated[1].lexeme))
     # Words that stand nowhere count here: a passage with all that was found may still lack what was asked.
-    total = sum(says for _, says, _ in rarest[:MOST_TERMS])
+    total = sum(weight for weight, _ in rarest[:MOST_TERMS])
     postings = 0
-    for weight, says, term in [rated for rated in rarest if rated[2].passages][:MOST_TERMS]:
+    for weight, term in [rated for rated in rarest if rated[1].passages][:MOST_TERMS]:
         if postings and postings + term.passages > MOST_POSTINGS:
             return
         postings += term.passages
-        yield Weighed(term, weight, says / total)
+        yield Weighed(term, weight / total)
 
 
 # Of a short question all words are looked at, whatever they weigh, and so their postings come at once. The key of the

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from sqlalchemy import text
 
-from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder
 from backend.documents.index import literal
 from backend.documents.search import CANDIDATES, QueryVector, Search
@@ -75,7 +74,10 @@ def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: P
     found = Costs(len(questions))
     asked = [embedder.embed([question], "query")[0] for question in questions]
     with shelves.user(USER) as scope:
-        nearest = [_nearest(Search(scope), question, values) for question, values in zip(questions, asked, strict=True)]
+        nearest = [
+            _nearest(Search(scope), question, values, embedder)
+            for question, values in zip(questions, asked, strict=True)
+        ]
     exact = [_brute_force(vectors, values) for values in asked]
     found.recall = statistics.fmean(recall(one, other) for one, other in zip(nearest, exact, strict=True))
     backend = _backend(shelves)
@@ -118,7 +120,8 @@ def _pass(shelves: Shelves, questions: Sequence[str], embedder: Embedder, found:
         for question, values in zip(questions, asked, strict=True):
             began = time.perf_counter()
             with shelves.user(USER) as scope:
-                Search(scope).find(question, QueryVector(MODEL_ID, values, UNRELATED), document_ids=None, limit=DEPTH)
+                vector = QueryVector(MODEL_ID, values, embedder.unrelated)
+                Search(scope).find(question, vector, document_ids=None, limit=DEPTH)
             found.search.append((time.perf_counter() - began) * 1_000)
         return Cpu(embedding, process() / many, database() / many)
 
@@ -140,10 +143,10 @@ def _time_halves(shelves: Shelves, questions: Sequence[str], asked: Sequence[lis
             found.halves.append((time.perf_counter() - began) * 1_000)
 
 
-def _nearest(search: Search, question: str, values: list[float]) -> list[int]:
+def _nearest(search: Search, question: str, values: list[float], embedder: Embedder) -> list[int]:
     """Return the nearest passages, as search sees them."""
     candidates, _ = search.candidates(
-        question, QueryVector(MODEL_ID, values, UNRELATED), document_ids=None, depth=DEPTH
+        question, QueryVector(MODEL_ID, values, embedder.unrelated), document_ids=None, depth=DEPTH
     )
     found: list[int] = candidates.ids[np.argsort(-candidates.similarity, kind="stable")[:DEPTH]].tolist()
     return found

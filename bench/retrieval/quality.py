@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder
 from backend.documents.search import Candidates, QueryVector, Search
 from bench.retrieval.sets import DEPTH, Judged, ndcg
@@ -47,7 +46,7 @@ def quality(shelves: Shelves, judged: Judged, embedder: Embedder, cache: Path | 
     with shelves.user(user) as scope:
         names = {row.id: row.filename for row in scope.session.execute(_NAMES, {"user_id": user})}
         for (number, question), values in zip(judged.questions, asked, strict=True):
-            vector, grades = QueryVector(MODEL_ID, values.tolist(), UNRELATED), judged.grades[number]
+            vector, grades = QueryVector(MODEL_ID, values.tolist(), embedder.unrelated), judged.grades[number]
             search = Search(scope)
             found = search.find(question, vector, document_ids=None, limit=PASSAGES).passages
             candidates, _ = search.candidates(question, vector, document_ids=None, depth=PASSAGES)

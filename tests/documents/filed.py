@@ -10,6 +10,7 @@ from typing import Any
 from backend.database import Database, Scope
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
+from backend.documents.language import UNSURE
 from backend.documents.models import Document, DocumentPage
 from backend.documents.repository import DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
@@ -34,7 +35,7 @@ def meaning(text: str) -> list[float]:
 
 def embed(arguments: dict[str, Any]) -> QueryVector:
     """Embed the `query` among a tool's arguments."""
-    return QueryVector(MODEL_ID, meaning(arguments["query"]), UNRELATED)
+    return QueryVector(MODEL_ID, meaning(arguments["query"]), {UNSURE: UNRELATED})
 
 
 def door(database: Database) -> Operations:

@@ -2,7 +2,7 @@
 
 import random
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import text
 from backend.database import Database, Scope
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
+from backend.documents.language import UNSURE
 from backend.documents.models import Document
 from backend.documents.search import Found, QueryVector, Search
 from backend.identity.caller import Caller
@@ -100,11 +101,12 @@ def sought(
     document_ids: list[int] | None = None,
     limit: int = 10,
     model_id: int = MODEL_ID,
-    unrelated: float = UNRELATED,
+    unrelated: float | Mapping[str, float] = UNRELATED,
 ) -> Found:
-    """Search; without a vector the question is near nothing."""
+    """Search; without a vector the question is near nothing. `unrelated` may differ by language."""
+    figures = unrelated if isinstance(unrelated, Mapping) else {UNSURE: unrelated}
     return Search(scope).find(
-        query, QueryVector(model_id, vector or axis(0), unrelated), document_ids=document_ids, limit=limit
+        query, QueryVector(model_id, vector or axis(0), figures), document_ids=document_ids, limit=limit
     )
 
 

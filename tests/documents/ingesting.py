@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from anyio.to_thread import run_sync
@@ -23,6 +23,7 @@ from backend.documents.embeddings import Embeddings
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.ingesting import Ingestor
 from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.language import UNSURE
 from backend.documents.purging import Purge
 from backend.documents.reading import Limits
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
@@ -48,7 +49,7 @@ class TinyEmbedder:
     """Eight dimensions, at once; it can be held up and can fail, as a provider does."""
 
     max_tokens = 256
-    unrelated = UNRELATED
+    unrelated: ClassVar = {UNSURE: UNRELATED}
     at_once = BATCH_PASSAGES
     dim = 8
 

@@ -16,6 +16,7 @@ from backend.documents.attempts import begin
 from backend.documents.builds import Builds
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embeddings import Embeddings, current_model
+from backend.documents.language import UNSURE
 from backend.documents.search import QueryVector, Search
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
@@ -83,8 +84,9 @@ def found(database: Database, caller: Caller, word: str) -> list[str]:
         model_id, name = current_model(session)
     tiny = embedders[name]
     values = tiny.embed([f"The {word} of {caller.user_id[-6:]}."], "query")[0] if tiny else meaning(f"The {word}")
+    vector = QueryVector(model_id, values, {UNSURE: UNRELATED})
     with database.scope(caller.user_id, UTC) as scope:
-        told = Search(scope).find(f"the {word}", QueryVector(model_id, values, UNRELATED), document_ids=None, limit=3)
+        told = Search(scope).find(f"the {word}", vector, document_ids=None, limit=3)
     return [passage.text for passage in told.passages]
 
 

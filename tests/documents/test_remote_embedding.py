@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from backend.documents.embedders.known_models import task_of
-from backend.documents.embedding import Embedder, EmbeddingFailed, EmbeddingRefused, embedder
+from backend.documents.embedding import (
+    DEFAULT,
+    MULTILINGUAL,
+    Embedder,
+    EmbeddingFailed,
+    EmbeddingRefused,
+    embedder,
+)
+from backend.documents.language import CONFIGURATIONS, UNSURE
 from backend.errors import Unavailable
 from tests.documents.embedding_server import EmbeddingServer, Refusal, Silence, answers, embedding_server, first
 
@@ -302,8 +310,19 @@ def test_vectors_that_the_database_cannot_index_are_refused(provider: Callable[.
 
 @pytest.mark.spec("EMB-30")
 @pytest.mark.parametrize(
-    ("name", "unrelated"),
-    [("openai/text-embedding-3-small", 0.2), ("ollama/jeffh/intfloat-multilingual-e5-large", 0.79)],
+    ("name", "language", "unrelated"),
+    [
+        (DEFAULT, "english", 0.27),
+        (DEFAULT, "greek", 0.8),
+        (DEFAULT, UNSURE, 0.27),
+        (MULTILINGUAL, UNSURE, 0.79),
+        ("ollama/all-minilm", "german", 0.39),
+        ("ollama/jeffh/intfloat-multilingual-e5-large", "turkish", 0.81),
+        ("openai/text-embedding-3-small", UNSURE, 0.2),
+    ],
 )
-def test_a_model_says_how_near_unrelated_texts_are(name: str, unrelated: float) -> None:
-    assert embedder(name, keys={}, base_url=None, timeout_seconds=1).unrelated == unrelated
+def test_a_model_says_how_near_unrelated_texts_are_in_a_language(name: str, language: str, unrelated: float) -> None:
+    model = embedder(name, keys={}, base_url=None, timeout_seconds=1)
+
+    assert model.unrelated[language] == unrelated
+    assert set(model.unrelated) <= {UNSURE, *CONFIGURATIONS.values()}

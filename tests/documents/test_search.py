@@ -222,3 +222,21 @@ def test_what_is_no_nearer_than_unrelated_texts_are_is_not_found(database: Datab
         assert sought(scope, "giraffe", unrelated=0.79).reason == "below_threshold"
         [passage] = sought(scope, "giraffe", unrelated=0.2).passages
     assert passage.vector_score == pytest.approx(0.75, abs=0.001)
+
+
+@pytest.mark.spec("EMB-30", "SEARCH-28")
+def test_how_near_is_unrelated_depends_on_the_passage_s_language(database: Database, alice: Caller) -> None:
+    near = [0.75, math.sqrt(1 - 0.75**2), *[0.0] * 382]
+    unrelated = {"simple": 0.5, "english": 0.2, "greek": 0.8}
+
+    with user(database, alice) as scope:
+        for language in ("greek", "english", "german", "simple"):
+            indexed(scope, [f"turbine {language}"], vectors=[near], language=language)
+        found = sought(scope, "giraffe", unrelated=unrelated)
+        greek = sought(scope, "giraffe", unrelated=unrelated, document_ids=[1])
+
+    scores = {passage.text: passage.score for passage in found.passages}
+    assert scores == pytest.approx(
+        {"turbine english": 0.344, "turbine german": 0.25, "turbine simple": 0.25, "turbine greek": 0}, abs=0.001
+    )
+    assert (greek.passages, greek.reason) == ([], "below_threshold")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from backend.database import Database, Scope
+from backend.documents.language import UNSURE
 from backend.documents.search import QueryVector, Search
 from backend.identity.caller import Caller
 from tests.documents.indexed import MODEL_ID, axis, indexed, somewhere, sought, user
@@ -29,7 +30,7 @@ def foreign(scope: Scope, chance: random.Random, *, secret: str, many: int) -> I
     for _ in range(many):
         question = " ".join(chance.sample([*WORDS, "alpha", "beta"], chance.randint(0, 4)))
         chosen = chance.choice([None, None, [1, 2], [3], [4, 5, 6], list(range(1, 40))])
-        vector = QueryVector(MODEL_ID, somewhere(chance), unrelated=-1)
+        vector = QueryVector(MODEL_ID, somewhere(chance), unrelated={UNSURE: -1})
         found = Search(scope).find(question, vector, document_ids=chosen, limit=chance.choice([1, 8, 100]))
         # Every user's documents are numbered from 1: the filter names others' documents too.
         assert bool(found.passages) == (chosen != [4, 5, 6])

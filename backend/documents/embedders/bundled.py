@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend.documents.embedders.known_models import UNRELATED
+from backend.documents.embedders.known_models import unrelated_of
 from backend.documents.embedding import DEFAULT, EmbeddingRefused, Kind
 from backend.plain_text import storable
 
@@ -45,7 +45,7 @@ class BundledEmbedder:
     id = DEFAULT
     dim = 384
     max_tokens = 256
-    unrelated = UNRELATED
+    unrelated = unrelated_of(DEFAULT)
     at_once = 1
 
     def __init__(
