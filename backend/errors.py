@@ -1,21 +1,34 @@
-"""Expected failures: each has a status, a stable code and a sentence that a person or a model can act on."""
+"""Expected failures: each has a status, a stable code, a sentence for people and, where it helps, a hint for models."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 
 class DocuTalkError(Exception):
-    """A failure that we foresaw; `str(error)` is safe to show to whoever caused it."""
+    """A failure that we foresaw; `str(error)` is a sentence for the person who caused it, and safe to show."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
 
-    def __init__(self, sentence: str, *, retry_after: int | None = None) -> None:
+    def __init__(self, sentence: str, *, hint: str = "", retry_after: int | None = None) -> None:
         super().__init__(sentence)
+        self.hint = hint
+        """What a model or a program can do about it, in the words of tools and of the API; never for people."""
         self.members: dict[str, int | str] = {}
         """Further members of the problem, for programs."""
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, or None."""
+
+    @property
+    def result(self) -> dict[str, str]:
+        """What a call returns that failed like this."""
+        return {"error": str(self), **({"hint": self.hint} if self.hint else {})}
+
+
+def for_models(result: Mapping[str, str]) -> str:
+    """Return what a model reads of a call that failed; the first line is for people."""
+    return "\n".join(filter(None, (result.get("error"), result.get("hint"))))
 
 
 def plainly(complaint: Mapping[str, Any], noun: str) -> str:
@@ -31,6 +44,37 @@ def plainly(complaint: Mapping[str, Any], noun: str) -> str:
         case "string_unicode":
             return "The text contains characters that are not Unicode."
     return f"{complaint['msg'].removeprefix('Value error, ').rstrip('.')}."
+
+
+def for_people(complaints: Iterable[Mapping[str, Any]]) -> str:
+    """Return pydantic's complaints, three at most, as sentences without the names of the API."""
+    return " ".join([*dict.fromkeys(map(_for_people, complaints))][:3])
+
+
+def _for_people(complaint: Mapping[str, Any]) -> str:
+    name = str(complaint["loc"][-1]) if complaint["loc"] else ""
+    # What is one word to the API is one to people; an unknown name is the caller's.
+    noun = name if re.fullmatch(r"[a-z]{1,20}", name) and name not in ("body", "cursor") else ""
+    limits, given = complaint.get("ctx", {}), complaint.get("input")
+    match complaint["type"]:
+        case "value_error":
+            return plainly(complaint, "value")
+        case "extra_forbidden":
+            return "There is something in the request that does not belong there."
+        case "json_invalid" | "model_attributes_type" | "model_type":
+            return "The request could not be read."
+        case "string_too_long" if noun and isinstance(given, str):
+            article = "An" if noun[0] in "aeio" else "A"
+            return f"{article} {noun} has at most {limits['max_length']:,} characters; this one has {len(given):,}."
+        case "too_long" if noun:
+            return f"There may be at most {limits['max_length']:,} {noun}."
+        case "string_too_short" | "too_short" if noun:
+            return f"The {noun} may not be empty."
+        case "missing" if noun:
+            return f"The {noun} is missing."
+        case "string_unicode":
+            return "The text contains characters that are not Unicode."
+    return f"The {noun} cannot be used as it is." if noun else "A value in the request cannot be used as it is."
 
 
 class FieldProblem:
@@ -49,8 +93,8 @@ class InvalidInput(DocuTalkError):
     status = 422
     code = "invalid_input"
 
-    def __init__(self, sentence: str, *, problems: tuple[FieldProblem, ...] = ()) -> None:
-        super().__init__(sentence)
+    def __init__(self, sentence: str, *, hint: str = "", problems: tuple[FieldProblem, ...] = ()) -> None:
+        super().__init__(sentence, hint=hint)
         self.problems = problems
 
 

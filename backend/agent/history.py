@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from backend.conversations.models import Message
+from backend.errors import for_models
 
 Item = dict[str, Any]
 
@@ -73,7 +74,7 @@ def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
     result = call.get("result") or {}
     if call.get("name") in quoting and not call.get("is_error"):
         result = {"text_left_out": LEFT_OUT, **_numbers_in(result)}
-    output = result.get("error", result) if call.get("is_error") else result
+    output = for_models(result) if call.get("is_error") else result
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False, separators=(",", ":"))
     return {"type": "function_call_output", "call_id": call["call_id"], "output": text}
 

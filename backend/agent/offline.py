@@ -57,10 +57,8 @@ def _data(text: str) -> Result:
         data = None
     if isinstance(data, dict):
         return data
-    sentence = _clean(text)[:500]
-    for for_models, for_people in said.FOR_MODELS:
-        sentence = re.sub(for_models, for_people, sentence)
-    return sentence or "The tool gave no answer."
+    # What follows the first line is a hint for models.
+    return _clean(text.strip().partition("\n")[0])[:500] or "The tool gave no answer."
 
 
 def _turns(items: list[Any]) -> list[Turn]:

@@ -38,15 +38,15 @@ NOTHING = (
     'documents" to see what there is.'
 )
 WHY_NOTHING = {
-    "no_documents": "You have no documents yet. Upload some on the page, or with POST /api/documents.",
+    "no_documents": "You have no documents yet. Upload some on the page.",
     "still_indexing": "I found nothing about that yet: documents of yours are still being indexed. Ask again soon.",
     "no_text": "I found nothing about that: your documents have no text, as scanned pages have none.",
 }
 CITED = "This is what I found in your documents:"
 OPENED = "I quote only the beginning. Ask me what you want to know, or look at the document on the page."
 NO_SUMMARY = "I can't summarize: I am the offline rules model. But I can quote how it begins."
-NO_DELETE = "I can't delete documents. The page can, and so can DELETE /api/documents with the document's number."
-UPLOAD = "I can't take files here. Upload them on the page, or with POST /api/documents."
+NO_DELETE = "I can't delete documents. On the page you can: press Delete below its name."
+UPLOAD = "I can't take files here. Upload them on the page."
 HAS_THEM = "Its {} on your list already"
 NO_ACTIONS = 'I found no tasks in it. I look for lines such as "TODO: …" and for lists under a heading such as "To do".'
 ASK_WHICH = 'Which document do you mean? Say its number, for example "open document 3".'

@@ -97,18 +97,6 @@ WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move
 NOTHING_CHANGED = "All right. I changed nothing."
 NOT_SURE = "I am not sure how you mean that, so I changed nothing yet."
 WHICH = "Which task do you mean? Say its number or a word from its title."
-# Sentences of our own tools that are written for models; what is left of them is for people.
-FOR_MODELS = (
-    (r" Call [a-z]+_[a-z_]+\b[^.]*\.", ""),
-    (r" Tell the user, and try again in a moment\.", " Try again in a moment."),
-    (r" Tell the user [^.]*\.", ""),
-    (r" [a-z]+_[a-z_]+ takes: [^.]*\.", ""),
-    (r"\b(title|description|due): String should have", r"The \1 should have"),
-    (
-        r"a document was read in this turn, and only the user may ask for changes, not a document\.",
-        "a document was read for this message. Please say what to change in a message of its own.",
-    ),
-)
 ASKED = {"tag": "tagged", "query": "matching"}
 MAY_NOT_READ = "This access may not read tasks."
 MAY_NOT_CHANGE = "This access may read tasks but not change them, so I changed nothing."

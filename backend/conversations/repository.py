@@ -20,7 +20,7 @@ class ConversationNotFound(NotFound):
 
     def __init__(self, conversation_id: int) -> None:
         super().__init__(
-            f"Conversation {conversation_id} does not exist. Leave conversation_id out to start a new one."
+            f"Conversation {conversation_id} does not exist.", hint="Leave conversation_id out to start a new one."
         )
 
 

@@ -38,7 +38,9 @@ class DocumentNotFound(NotFound):
     """The user has no such document."""
 
     def __init__(self, document_id: int) -> None:
-        super().__init__(f"Document {document_id} does not exist. Call list_documents to see the user's documents.")
+        super().__init__(
+            f"Document {document_id} does not exist.", hint="Call list_documents to see the user's documents."
+        )
 
 
 class PageNotFound(NotFound):

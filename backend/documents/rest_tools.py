@@ -32,7 +32,7 @@ class OriginalNotKept(NotFound):
     code = "original_not_kept"
 
     def __init__(self) -> None:
-        super().__init__("The original of this document is not kept. Its text is: GET its pages.")
+        super().__init__("The original of this document is not kept, but its text is.", hint="GET its pages.")
 
 
 @dataclass(frozen=True, slots=True)

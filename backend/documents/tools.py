@@ -43,7 +43,7 @@ class StillIndexing(Conflict):
     def __init__(self, document: Document) -> None:
         done = f"{document.pages_cut} of {document.pages} pages are done" if document.pages else "it has just begun"
         super().__init__(
-            f"Document {document.id} is still being indexed: {done}. Tell the user, and try again in a moment.",
+            f"Document {document.id} is still being indexed: {done}. Try again in a moment.",
             retry_after=5,
         )
 
@@ -55,7 +55,7 @@ class NotReadable(Conflict):
 
     def __init__(self, document: Document) -> None:
         reason = (document.reason or "Its text could not be read.").rstrip(".")
-        super().__init__(f"Document {document.id} has no text. {reason}. Tell the user what to do about it.")
+        super().__init__(f"Document {document.id} has no text. {reason}.", hint="Tell the user what to do about it.")
 
 
 def _question(value: Any) -> Any:

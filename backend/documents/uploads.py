@@ -151,7 +151,7 @@ class _Form:
     def __init__(self, content_type: bytes, limits: UploadLimits, open_files: ExitStack) -> None:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data":
-            raise InvalidInput(f"Send the file as multipart/form-data, in the field `{FIELD}`.")
+            raise InvalidInput("There is no file.", hint=f"Send it as multipart/form-data, in the field `{FIELD}`.")
         if not options.get(b"boundary"):
             raise MalformedUpload("The Content-Type multipart/form-data has no boundary. HTTP clients write one.")
         self._limits = limits
@@ -197,7 +197,7 @@ class _Form:
         if not self._is_whole:
             raise MalformedUpload("The form ended before its last boundary.")
         if not self._files:
-            raise InvalidInput(f"There is no file. Send it in the field `{FIELD}`.")
+            raise InvalidInput("There is no file.", hint=f"Send it in the field `{FIELD}`.")
         return self._files
 
     def _begin_part(self) -> None:

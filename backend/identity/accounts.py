@@ -24,7 +24,7 @@ class TokenNotFound(NotFound):
     """The user has no such personal access token."""
 
     def __init__(self, token_id: int) -> None:
-        super().__init__(f"Token {token_id} does not exist. List your tokens with GET /api/tokens.")
+        super().__init__(f"Token {token_id} does not exist.", hint="GET /api/tokens lists them.")
 
 
 class TokenMadeBefore(Conflict):

@@ -174,7 +174,7 @@ class Authenticator:
         claims = _claims(token, trusted)
         subject = next((claims[name] for name in ("sub", "id", "userId") if claims.get(name)), None)
         if not isinstance(subject, str | int) or isinstance(subject, bool) or len(str(subject)) > 512:
-            raise Unauthorized("The token names nobody: it needs a `sub`, `id` or `userId`.")
+            raise Unauthorized("The token names nobody.", hint="It needs a `sub`, `id` or `userId`.")
         # Keyed by who issued it whether or not that is checked, so that configuring the check moves nobody.
         issuer = storable(str(claims.get("iss") or "better-auth"))
         if issuer == LOCAL_ISSUER:

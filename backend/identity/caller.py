@@ -33,7 +33,7 @@ class Caller:
     def require(self, scope: AccessScope) -> None:
         """Raise Forbidden unless the credential reaches this far."""
         if scope not in self.scopes:
-            raise Forbidden(f"This token may not {scope}. Use a token with the scope `{scope}`.")
+            raise Forbidden(f"This token may not {scope}.", hint=f"Use a token with the scope `{scope}`.")
 
 
 _acting: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -53,5 +53,5 @@ def current_caller() -> Caller:
     """Return who acts now; raise Unauthorized when nobody does."""
     caller = _acting.get()
     if caller is None:
-        raise Unauthorized("Nobody is signed in. Send a token as `Authorization: Bearer …`.")
+        raise Unauthorized("Sign in first.", hint="Send a token as `Authorization: Bearer …`.")
     return caller

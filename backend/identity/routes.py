@@ -57,7 +57,7 @@ def identity_routes(
     def log_out(request: Request, caller: SignedInCaller) -> Response:
         token = token_of(request)
         if not token.startswith(SESSION_PREFIX):
-            raise Forbidden("Only a session can be ended. Revoke a token with DELETE /api/tokens/{id}.")
+            raise Forbidden("Only a session can be ended; a token is revoked.", hint="DELETE /api/tokens/{id} does.")
         with database.scope(caller.user_id, caller.zone) as scope:
             SessionRepository(scope).remove(token)
         return Response(status_code=204)

@@ -13,7 +13,7 @@ from mcp_types import CallToolResult, ListToolsResult, TextContent, ToolAnnotati
 from pydantic import PrivateAttr
 
 from backend import VERSION
-from backend.errors import DocuTalkError
+from backend.errors import DocuTalkError, for_models
 from backend.identity.caller import current_caller
 from backend.operations.perform import Operations, current_call
 from backend.operations.tool import Tool
@@ -80,7 +80,7 @@ class ToolThroughTheDoor(McpTool):
             try:
                 outcome = await operations.perform_fairly(tool, arguments, current_caller(), current_call())
             except DocuTalkError as error:
-                return _failed(str(error))
+                return _failed(for_models(error.result))
             except Exception:
                 # The SDK would tell the exception's own text, and a driver's quotes the statement and its values.
                 log.exception("tool_crashed", tool_name=tool.name)
@@ -116,7 +116,7 @@ class ToolThroughTheDoor(McpTool):
 def told(result: dict[str, Any], *, is_error: bool, quotes_documents: bool = False) -> CallToolResult:
     """Return the result of a call, as the ledger has it, in the words of MCP; text of documents is named as such."""
     if is_error:
-        return _failed(result["error"])
+        return _failed(for_models(result))
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
     if quotes_documents:
         text = f"{QUOTED}\n{text}"

@@ -37,7 +37,7 @@ class NothingOfThisId(NotFound):
     """The id is of no kind that `search` returns."""
 
     def __init__(self) -> None:
-        super().__init__("An item of this id does not exist. Call search, and fetch an id of its results.")
+        super().__init__("There is no such item.", hint="Call search, and fetch an id of its results.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from backend.database import Scope
-from backend.errors import FieldProblem, InvalidInput, plainly
+from backend.errors import FieldProblem, InvalidInput, for_people, plainly
 from backend.idempotency import IdempotencyKey
 from backend.identity.caller import AccessScope
 
@@ -130,8 +130,9 @@ class Tool(Generic[Params, Result]):
             checked = self.arguments_model.model_validate(given)
         except ValidationError as error:
             problems = explained(error)
-            told = " ".join(f"{problem.field}: {problem.message}" for problem in problems)
-            raise InvalidInput(f"{told} {self.name} takes: {', '.join(known)}.", problems=problems) from None
+            named = " ".join(f"{problem.field}: {problem.message}" for problem in problems)
+            hint = f"{named} {self.name} takes: {', '.join(known)}."
+            raise InvalidInput(for_people(error.errors(include_url=False)), hint=hint, problems=problems) from None
         return {name: getattr(checked, name) for name in checked.model_fields_set}
 
 

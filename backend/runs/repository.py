@@ -34,7 +34,7 @@ class RunNotFound(NotFound):
     """The user has no such run."""
 
     def __init__(self) -> None:
-        super().__init__("This run does not exist. GET /api/conversations lists what there is.")
+        super().__init__("This answer does not exist.", hint="GET /api/conversations lists what there is.")
 
 
 class RunEnded(Conflict):

@@ -29,7 +29,7 @@ class TaskNotFound(NotFound):
     """The user has no such task."""
 
     def __init__(self, task_id: int) -> None:
-        super().__init__(f"Task {task_id} does not exist. Call list_tasks to see the user's tasks.")
+        super().__init__(f"Task {task_id} does not exist.", hint="Call list_tasks to see the user's tasks.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

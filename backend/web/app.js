@@ -218,9 +218,10 @@ async function show(id) {
     showConversation(id, found);
   } catch (error) {
     if (conversation !== id) return;
-    const missing = error instanceof ApiError && error.status === 404;
-    if (missing) leaveConversation();
-    report(error, missing ? null : () => show(id));
+    const missing = error instanceof ApiError && [404, 422].includes(error.status);
+    if (!missing) return report(error, () => show(id));
+    leaveConversation();
+    showNotice("error", "This conversation does not exist, or it is somebody else's.");
   }
 }
 

@@ -50,7 +50,8 @@ export function createComposer({ send, stop }) {
 
   box.addEventListener("input", () => (show(), save()));
   box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    // Safari ends a composition before the Enter that takes its word; then only the code tells.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
     submit();
   });

@@ -5,7 +5,7 @@ import { byId, el, failure } from "./dom.js";
 
 const DAY = 86_400_000;
 
-/** @param {{onError: (error: any, retry: () => void) => void}} on */
+/** @param {{onError: (error: any, retry: (() => void) | null) => void}} on */
 export function createTaskPanel({ onError }) {
   const open = byId("open-tasks");
   const done = byId("done-tasks");
@@ -52,6 +52,13 @@ export function createTaskPanel({ onError }) {
     empty.hidden = open.childElementCount > 0;
   }
 
+  /** Somebody else deleted a task that stands here. @param {any} item */
+  function gone(item) {
+    item.remove();
+    tell();
+    onError(new Error("This task was deleted elsewhere."), null);
+  }
+
   /** @param {any} task */
   function row(task) {
     const box = el("input", { type: "checkbox", "data-testid": "task-checkbox", checked: task.completed });
@@ -67,6 +74,7 @@ export function createTaskPanel({ onError }) {
         item.dataset.completed = String(completed);
         tell();
       } catch (error) {
+        if (/** @type {any} */ (error).status === 404) return gone(item);
         box.checked = !completed;
         onError(error, () => box.click());
       }

@@ -64,7 +64,7 @@ def health_routes(
             is_forwarded = any(name in request.headers for name in LEFT_BY_PROXIES)
             allowed = request.client is not None and request.client.host in LOOPBACK and not is_forwarded
         if not allowed:
-            raise NotFound("There is nothing at this address. GET /docs lists what there is.")
+            raise NotFound("There is nothing at this address.", hint="GET /docs lists what there is.")
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

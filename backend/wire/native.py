@@ -90,7 +90,7 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
         key: IdempotencyHeader = None,
     ) -> Response:
         if user_id not in (caller.user_id, caller.subject):
-            raise NotFound("This user does not exist. POST /api/chat takes the user from the token.")
+            raise NotFound("This user does not exist.", hint="POST /api/chat takes the user from the token.")
         return await answer(request, said, caller, key)
 
     return router

@@ -10,15 +10,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyRequests, Unauthorized, plainly
+from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyRequests, Unauthorized, for_people, plainly
 
 log = structlog.get_logger()
 
 TOO_LARGE = "The request is larger than 1 MiB, which is the most that is taken."
 _SENTENCES = {
     400: "The request could not be read.",
-    404: "There is nothing at this address. GET /docs lists what there is.",
-    405: "This address does not take this method. GET /docs lists what there is.",
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
 }
 
 
@@ -34,10 +34,11 @@ def problem(
     detail: str,
     *,
     problems: Sequence[FieldProblem] = (),
+    hint: str = "",
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> ProblemResponse:
-    """Return a problem with a stable code and a sentence; `more` are further members."""
+    """Return a problem: a stable code, a sentence for people, a hint for programs; `more` are further members."""
     body: dict[str, Any] = {
         "type": f"urn:docutalk:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -46,6 +47,8 @@ def problem(
         "code": code,
         **more,
     }
+    if hint:
+        body["hint"] = hint
     if problems:
         body["errors"] = [{"field": item.field, "message": item.message} for item in problems]
     return ProblemResponse(body, status, headers)
@@ -59,7 +62,9 @@ def problem_of(error: DocuTalkError) -> ProblemResponse:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="docutalk"'
     problems = error.problems if isinstance(error, InvalidInput) else ()
-    return problem(error.status, error.code, str(error), problems=problems, headers=headers, **error.members)
+    return problem(
+        error.status, error.code, str(error), problems=problems, hint=error.hint, headers=headers, **error.members
+    )
 
 
 def install_problems(app: FastAPI) -> None:
@@ -74,15 +79,16 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> ProblemResponse:
         problems = [_field_problem(item) for item in error.errors()[:10]]
-        told = " ".join(f"{item.field}: {item.message}" for item in problems)
-        return problem(422, "invalid_input", told, problems=problems)
+        hint = " ".join(f"{item.field}: {item.message}" for item in problems)
+        return problem(422, "invalid_input", for_people(error.errors()), problems=problems, hint=hint)
 
     @app.exception_handler(HTTPException)
     async def http(_request: Request, error: HTTPException) -> ProblemResponse:
         phrase = HTTPStatus(error.status_code).phrase
         code = phrase.lower().replace(" ", "_").replace("-", "_")
         sentence = _SENTENCES.get(error.status_code, f"{phrase}.")
-        return problem(error.status_code, code, sentence, headers=dict(error.headers or {}))
+        hint = "GET /docs lists what there is." if error.status_code in (404, 405) else ""
+        return problem(error.status_code, code, sentence, hint=hint, headers=dict(error.headers or {}))
 
 
 def _field_problem(item: Any) -> FieldProblem:

@@ -52,7 +52,9 @@ def bearer_token(headers: Headers) -> str:
     given = [value for name, value in headers if name == b"authorization"]
     kind, _, token = (given[0] if len(given) == 1 else b"").decode("latin-1").strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():
-        raise Unauthorized("A token is needed. Send it as `Authorization: Bearer …`; POST /api/auth/guest gives one.")
+        raise Unauthorized(
+            "Sign in first.", hint="Send a token as `Authorization: Bearer …`; POST /api/auth/guest gives one."
+        )
     return token.strip()
 
 

@@ -11,7 +11,10 @@ from backend.agent import offline
 from backend.agent.offline_dates import cut_due, cut_leading_due, doubts
 from backend.agent.offline_patterns import RULES
 from backend.agent.offline_selection import matching, numbers_in, wanted
+from backend.documents.repository import DocumentNotFound
+from backend.errors import DocuTalkError, InvalidInput, for_models
 from backend.operations.perform import TaintedTurn
+from backend.tasks.repository import TaskNotFound
 from tests.agent.offline_sentences import Call, _add, _complete, _delete, _list
 from tests.agent.offline_wishes import FIELD, TITLES, VARIANTS, Wish
 from tests.agent.talk import say
@@ -592,31 +595,24 @@ def test_tasks_that_were_made_before_are_named_with_their_dates() -> None:
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
-        ("Task 3 does not exist. Call list_tasks to see the user's tasks.", "There is no task 3."),
+        (TaskNotFound(3), "There is no task 3."),
         (
-            str(TaintedTurn()),
-            "Nothing was changed: a document was read for this message. Please say what to change in a message of its",
+            TaintedTurn(),
+            "Nothing was changed: a document was read for this message. Say what to change in a message of",
         ),
-        (
-            "title: String should have at most 200 characters. update_task takes: task_id, title, description.",
-            "The title should have at most 200 characters.",
-        ),
-        ("Document 9 does not exist. Call list_documents to see the user's documents.", "Document 9 does not exist."),
-        (
-            "It is being indexed: 1 of 2. Tell the user, and try again in a moment.",
-            "It is being indexed: 1 of 2. Try again",
-        ),
+        (DocumentNotFound(9), "Document 9 does not exist."),
+        (InvalidInput("The title may not be empty.", hint="title: Empty. add_task takes: title."), "The title may not"),
     ],
 )
-def test_a_sentence_for_models_does_not_reach_a_person(error: str, answer: str) -> None:
+def test_a_hint_for_models_does_not_reach_a_person(error: DocuTalkError, answer: str) -> None:
     class Failing(TaskList):
         def update_task(self, task_id: int, **fields: Any) -> Any:
-            return error if fields else super().update_task(task_id)
+            return for_models(error.result) if fields else super().update_task(task_id)
 
     heard = Talk(Failing("Call Ida")).say("Make task 3 urgent")[1]
 
     assert heard.startswith(answer)
-    assert not [words for words in ("list_tasks", "Tell the user", "takes:") if words in heard]
+    assert error.hint not in heard
 
 
 @pytest.mark.spec("OFFLINE-27")
@@ -754,7 +750,7 @@ def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (f"Add a task to read {'x' * 300}", "The title should have at most 200 characters."),
+        (f"Add a task to read {'x' * 300}", "A title has at most 200 characters; this one has 305."),
         ("Make task 7 urgent", 'There is no task 7. Say "show my tasks" to see them.'),
         ("Move task 1 to February 30", '"February 30" as a date'),
     ],

@@ -219,9 +219,9 @@ def test_a_call_with_bad_arguments_is_an_error_that_the_model_reads(
         ("add_task", True),
         ("add_task", False),
     ]
-    error = reply["tool_calls"][0]["result"]["error"]
-    assert model.requests[1]["messages"][-1]["content"] == error
-    assert "add_task takes: title" in error
+    told = reply["tool_calls"][0]["result"]
+    assert model.requests[1]["messages"][-1]["content"] == "\n".join(told.values())
+    assert "add_task takes: title" in told.get("hint", "")
     assert [task["title"] for task in listener.get("/api/tasks").json()["tasks"]] == ["Milk"]
     seen = listener.get(f"/api/conversations/{reply['conversation_id']}").raise_for_status().json()
     assert [call["is_error"] for call in seen["messages"][1]["tool_calls"]] == [True, False]

@@ -99,7 +99,7 @@ def test_a_read_only_token_sees_and_does_reads_alone(
         for tool, arguments in (("delete_task", {"task_id": task_id}), ("add_task", {"title": "x"})):
             refused = reader.call(tool, **arguments)
             assert refused.is_error
-            assert text_of(refused) == "This token may not write. Use a token with the scope `write`."
+            assert text_of(refused) == "This token may not write.\nUse a token with the scope `write`."
         assert [task["title"] for task in reader.result("list_tasks")["tasks"]] == ["milk"]
 
 

@@ -101,7 +101,7 @@ def test_without_a_caller_nothing_is_listed_or_done(operations: Operations) -> N
     answer = anyio.run(unsigned)
 
     assert answer.is_error
-    assert text_of(answer).startswith("Nobody is signed in.")
+    assert text_of(answer).startswith("Sign in first.")
 
 
 @pytest.mark.spec("MCP-42")
@@ -193,4 +193,4 @@ def test_a_replayed_failure_is_a_failure(operations: Operations, alice: Caller) 
 
     assert first.is_error
     assert second.is_error
-    assert text_of(first) == text_of(second) == "Task 77 does not exist. Call list_tasks to see the user's tasks."
+    assert text_of(first) == text_of(second) == "Task 77 does not exist.\nCall list_tasks to see the user's tasks."

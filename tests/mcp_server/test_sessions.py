@@ -85,7 +85,7 @@ def with_documents(called: Callable[..., dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("tool", "arguments", "sentence"),
     [
-        ("get_task", {"task_id": 999_999}, "Task 999999 does not exist. Call list_tasks to see the user's tasks."),
+        ("get_task", {"task_id": 999_999}, "Task 999999 does not exist.\nCall list_tasks to see the user's tasks."),
         ("get_task", {}, "task_id: This argument is required. get_task takes: task_id."),
         ("get_task", {"task_id": "SECRET"}, "task_id: Input should be a valid integer"),
         ("add_task", {"title": "SECRET" * 100}, "title: String should have at most 200 characters."),
@@ -102,7 +102,7 @@ def test_a_refusal_is_a_sentence_for_the_model(
 
     assert answer.is_error
     assert answer.structured_content is None
-    assert text_of(answer).startswith(sentence)
+    assert sentence in text_of(answer)
     for never in ("SECRET", "http", "pydantic", "Error executing", "Traceback"):
         assert never not in text_of(answer)
 
@@ -115,7 +115,7 @@ def test_an_unknown_argument_is_refused_and_nothing_done(session: Session, value
     answer = session.call("add_task", title="x", user_id=value)
 
     assert answer.is_error
-    assert text_of(answer).startswith("user_id: This argument does not exist. add_task takes: title,")
+    assert "user_id: This argument does not exist. add_task takes: title," in text_of(answer)
     assert session.result("list_tasks")["tasks"] == before
 
 

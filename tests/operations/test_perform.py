@@ -54,7 +54,10 @@ def test_every_call_leaves_a_row_whatever_its_door_and_outcome(
     ]
     results = ledger_of(superuser_url, alice, "result")
     assert results[0][0]["title"] == "milk"
-    assert results[2][0] == {"error": "Task 7 does not exist. Call list_tasks to see the user's tasks."}
+    assert results[2][0] == {
+        "error": "Task 7 does not exist.",
+        "hint": "Call list_tasks to see the user's tasks.",
+    }
     assert titles(operations, alice) == ["milk"]
 
 
@@ -96,7 +99,7 @@ def test_a_failed_call_of_a_run_is_recorded_once(operations: Operations, alice: 
     again = operations.perform(delete_task, {"task_id": 7}, alice, call)
 
     assert (again.replayed, again.is_error) == (True, True)
-    assert again.result == {"error": str(first.value)}
+    assert again.result == first.value.result
     assert ledger_of(superuser_url, alice, "outcome") == [("failed",)]
 
 

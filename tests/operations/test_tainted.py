@@ -89,7 +89,7 @@ def test_a_write_after_a_read_is_denied_recorded_and_changes_nothing(
 
     assert state_of(superuser_url, alice) == before
     assert "Nothing was changed" in str(denied.value)
-    assert "confirm it in a new message" in str(denied.value)
+    assert "confirm it in a new message" in denied.value.hint
     [row] = query(
         superuser_url,
         "select tool, outcome, result ->> 'error', document_ids from operations where user_id = %s "

@@ -296,6 +296,57 @@ def test_a_message_that_is_too_long_is_counted_and_not_sent(open_page: OpenPage,
     expect(page.get_by_test_id("user-message")).to_have_count(0)
 
 
+@pytest.mark.spec("WEB-55")
+@pytest.mark.parametrize("ends_first", [True, False], ids=["Safari", "others"])
+def test_enter_that_takes_a_composed_word_sends_nothing(ends_first: bool, open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    page.get_by_test_id("message").fill("add task 牛乳")
+    page.get_by_test_id("message").evaluate(
+        """(box, endsFirst) => {
+          const end = () => box.dispatchEvent(new CompositionEvent("compositionend", { data: "牛乳" }));
+          const enter = { key: "Enter", bubbles: true, cancelable: true, keyCode: 229, isComposing: !endsFirst };
+          box.dispatchEvent(new CompositionEvent("compositionstart"));
+          if (endsFirst) end();
+          box.dispatchEvent(new KeyboardEvent("keydown", enter));
+          if (!endsFirst) end();
+        }""",
+        ends_first,
+    )
+    expect(page.get_by_test_id("message")).to_have_value("add task 牛乳")
+    page.get_by_test_id("message").press("Enter")
+
+    expect(text_of(page, 1)).to_contain_text("牛乳")
+    expect(page.get_by_test_id("user-message")).to_have_count(1)
+
+
+@pytest.mark.spec("WEB-56")
+def test_a_task_that_was_deleted_elsewhere_goes(open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    say(page, "Add a task to buy milk")
+    expect(titles(page, "open-tasks")).to_have_text(["Buy milk"])
+    httpx.delete(f"{service}/api/tasks/1", headers=authorization(page)).raise_for_status()
+    page.get_by_test_id("task-checkbox").click()
+
+    expect(page.get_by_test_id("notice")).to_have_text("This task was deleted elsewhere.")
+    expect(titles(page, "open-tasks")).to_have_count(0)
+    expect(page.get_by_test_id("notice").get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.spec("WEB-57")
+@pytest.mark.parametrize("address", ["#c/99999", "#c/abc"])
+def test_a_conversation_that_does_not_exist_is_said_to_be_missing(
+    address: str, open_page: OpenPage, service: str
+) -> None:
+    page = open_page(service)
+    say(page, "Add a task to buy milk")
+    expect(text_of(page, 1)).to_contain_text("Added")
+    page.goto(f"{service}/{address}")
+
+    expect(page.get_by_test_id("notice")).to_have_text("This conversation does not exist, or it is somebody else's.")
+    expect(page.get_by_test_id("user-message")).to_have_count(0)
+    assert page.url.rstrip("/#") == service
+
+
 @pytest.mark.spec("WEB-24")
 def test_forget_me_deletes_the_account_and_empties_the_page(open_page: OpenPage, service: str) -> None:
     page = open_page(service)

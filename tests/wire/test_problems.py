@@ -87,7 +87,7 @@ def test_a_body_that_is_no_such_json_is_a_problem(guest: httpx.Client, body: byt
 def test_a_body_of_another_kind_is_a_problem(guest: httpx.Client, kind: str) -> None:
     answer = guest.post("/api/tasks", content=b'{"title": "a"}', headers={b"Content-Type": kind.encode("latin-1")})
 
-    assert "Content-Type: application/json" in refused(answer, 422, "invalid_input")["detail"]
+    assert "Content-Type: application/json" in refused(answer, 422, "invalid_input")["hint"]
 
 
 @pytest.mark.spec("HTTP-5")
