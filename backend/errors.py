@@ -1,7 +1,7 @@
 """Expected failures: each has a status, a stable code, a sentence for people and, where it helps, a hint for models."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -46,35 +46,61 @@ def plainly(complaint: Mapping[str, Any], noun: str) -> str:
     return f"{complaint['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 
+_NOUNS = {
+    "due": "due date",
+    "tags": "tag",
+    "only": "number of a task",
+    "task_id": "number of the task",
+    "document_id": "number of the document",
+    "document_ids": "number of a document",
+    "conversation_id": "number of the conversation",
+    "token_id": "number of the token",
+    "page_number": "number of the page",
+    "passage_id": "number of the passage",
+    "time_zone": "time zone",
+    "expires_in_days": "number of days",
+}
+
+
 def for_people(complaints: Iterable[Mapping[str, Any]]) -> str:
-    """Return pydantic's complaints, three at most, as sentences without the names of the API."""
-    return " ".join([*dict.fromkeys(map(_for_people, complaints))][:3])
+    """Return pydantic's complaints as sentences without the names of the API, three at most."""
+    said = [*dict.fromkeys(map(_for_people, complaints))]
+    return " ".join([*said[:3], *(["And there is more."] if len(said) > 3 else [])])
 
 
 def _for_people(complaint: Mapping[str, Any]) -> str:
-    name = str(complaint["loc"][-1]) if complaint["loc"] else ""
-    # What is one word to the API is one to people; an unknown name is the caller's.
-    noun = name if re.fullmatch(r"[a-z]{1,20}", name) and name not in ("body", "cursor") else ""
+    if complaint["type"] == "extra_forbidden":
+        return "There is something in the request that is not known here."
+    if complaint["type"] in ("json_invalid", "model_attributes_type", "model_type"):
+        return "The request could not be read."
+    noun = _noun_of(complaint["loc"])
     limits, given = complaint.get("ctx", {}), complaint.get("input")
     match complaint["type"]:
         case "value_error":
-            return plainly(complaint, "value")
-        case "extra_forbidden":
-            return "There is something in the request that does not belong there."
-        case "json_invalid" | "model_attributes_type" | "model_type":
-            return "The request could not be read."
-        case "string_too_long" if noun and isinstance(given, str):
-            article = "An" if noun[0] in "aeio" else "A"
-            return f"{article} {noun} has at most {limits['max_length']:,} characters; this one has {len(given):,}."
-        case "too_long" if noun:
-            return f"There may be at most {limits['max_length']:,} {noun}."
-        case "string_too_short" | "too_short" if noun:
-            return f"The {noun} may not be empty."
-        case "missing" if noun:
+            return f"{noun.capitalize()}: {plainly(complaint, 'value')}"
+        case "missing":
             return f"The {noun} is missing."
+        case "literal_error" | "enum":
+            return f"The {noun} has to be one of these: {limits['expected'].replace(' or ', ', ')}."
+        case "string_too_long" if isinstance(given, str):
+            return f"The {noun} may have at most {limits['max_length']:,} characters; this one has {len(given):,}."
+        case "too_long":
+            return f"There may be at most {limits['max_length']:,} of these: {noun}."
+        case "string_too_short" | "too_short" if limits.get("min_length") == 1:
+            return f"The {noun} may not be empty."
+        case "greater_than_equal":
+            return f"The {noun} has to be at least {limits['ge']:,}."
+        case "less_than_equal":
+            return f"The {noun} has to be at most {limits['le']:,}."
         case "string_unicode":
-            return "The text contains characters that are not Unicode."
-    return f"The {noun} cannot be used as it is." if noun else "A value in the request cannot be used as it is."
+            return f"The {noun} contains characters that are not Unicode."
+    return f"The {noun} cannot be used as it is."
+
+
+def _noun_of(place: Sequence[Any]) -> str:
+    """Return what people call the field that a complaint is about; whatever callers made up has no name here."""
+    name = next((part for part in reversed(place) if isinstance(part, str)), "")
+    return _NOUNS.get(name) or (name if re.fullmatch(r"[a-z]{2,20}", name) and name != "body" else "request")
 
 
 class FieldProblem:

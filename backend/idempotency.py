@@ -30,7 +30,9 @@ class KeyUsedForSomethingElse(InvalidInput):
     code = "idempotency_key_reused"
 
     def __init__(self) -> None:
-        super().__init__("This idempotency key was already used with other content. Use a new key for a new request.")
+        super().__init__(
+            "This request was sent before with other content.", hint="Use a new idempotency key for a new request."
+        )
 
 
 def hash_of(request: dict[str, Any]) -> str:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 BACKEND = Path(__file__).parent.parent / "backend"
-NOT_FOR_PEOPLE = re.compile(r"[a-z]+_[a-z]+|/api\b|\b(?:GET|POST|PATCH|PUT|DELETE) |`|\bTell the user\b|\bCall \w+_\w+")
+NOT_FOR_PEOPLE = re.compile(
+    r"[a-z]+_[a-z]+|/api\b|\b(?:GET|POST|PATCH|PUT|DELETE) |`|\bTell the user\b|\bCall \w+_\w+"
+    r"|Idempotency|multipart|Content-Type|boundary"
+)
 SETTINGS = re.compile(r"\b[A-Z]+_[A-Z_]+\b")
 FOR_OWNERS = {"NotReady"}
 """What these say is for the log and for whoever runs the service."""

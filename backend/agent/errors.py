@@ -1,7 +1,7 @@
 """How a model or its provider can fail; nothing of the provider's own text is shown, it may quote the key."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from backend.errors import DocuTalkError
 
@@ -79,6 +79,14 @@ class CutOff(Exception):
         self.has_calls = has_calls
 
 
+class ErrorInStream(Exception):
+    """An error that stands in a stream where a piece of the answer is to be; `body` is what it says."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(str(body.get("message", "")))
+        self.body = body
+
+
 class ProviderFailed(Exception):
     """A provider, or its library, failed while it was asked."""
 
@@ -107,7 +115,7 @@ class TooManySteps(ModelFailed):
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what lies behind it: of a silent stream only that tells it from one that broke off."""
+    """Yield an error and what lies behind it: a silent stream and one that broke off differ only in that."""
     cause: BaseException | None = error
     seen: set[int] = set()
     # Errors may be each other's causes.

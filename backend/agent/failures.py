@@ -1,6 +1,7 @@
 """What a provider's or its library's error means: which of our errors it becomes, and whether to ask again."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from backend.agent.errors import (
     BrokeOff,
     CutOff,
+    ErrorInStream,
     ModelAuthFailed,
     ModelCut,
     ModelFailed,
@@ -24,20 +26,15 @@ from backend.agent.errors import (
 
 # By name: which library of HTTP lies below is the concern of the provider's own.
 _ADDRESSES = frozenset({"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
-_ANSWERS = frozenset({"BrokeOff", "HTTPStatusError"})
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|prompt is too long|context the overflows|maximum (context|prompt|model) length",
+    re.IGNORECASE,
+)
 _KEYS = frozenset({"invalid_api_key", "invalid_key", "authentication_error", "permission_denied"})
 _CUT = (
     "Your last response reached the limit of length before it was complete, so none of its calls was made. "
     "Send it again, shorter: one call, with no more than it needs."
 )
-
-
-class ErrorInStream(Exception):
-    """An error that stands in a stream where a piece of the answer is to be; `body` is what it says."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        super().__init__(str(body.get("message", "")))
-        self.body = body
 
 
 def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed:
@@ -48,18 +45,18 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
     if isinstance(error, CutOff):
         return _cut(error, model)
     causes = list(causes_of(error))
-    if any(isinstance(cause, openai.APITimeoutError | TimeoutError) for cause in causes):
-        return ProviderFailed(ModelTimeout(model))
     status = _status(causes)
-    if status in (None, 400, 413, 422) and any(_says_too_long(cause) for cause in causes):
+    if _answer_in(causes) is None and any(isinstance(one, openai.APITimeoutError | TimeoutError) for one in causes):
+        return ProviderFailed(ModelTimeout(model))
+    if status == 413 or (status in (None, 400, 422) and any(_says_too_long(cause) for cause in causes)):
         return ProviderFailed(
             ModelFailed(f"This conversation is too long for the model {model}. Start a new one; this one is kept.")
         )
-    if _is_misconfigured(causes, model, has_key=has_key):
+    if status == 402 or _is_misconfigured(causes, model, has_key=has_key):
         return ProviderFailed(ModelMisconfigured(model))
     if status in (401, 403):
         return ProviderFailed(ModelAuthFailed(model))
-    if status is None or status == 429 or status >= 500:
+    if status is None or status in (408, 429) or status >= 500:
         wait = _asked_to_wait(error)
         return ProviderFailed(ModelUnavailable(model, retry_after=math.ceil(wait or 10)), again=True, wait=wait)
     return ProviderFailed(
@@ -72,15 +69,15 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
 
 def _cut(error: CutOff, model: str) -> ProviderFailed:
     if error.reason == "content_filter":
-        said = "was stopped by the provider's content filter, so nothing of what it was about to do was done. Say it"
-        return ProviderFailed(ModelCut(f"The model {model} {said} in another way; your message is kept."))
+        said = f"The provider did not let the model {model} go on, so nothing of what it was about to do was done."
+        return ProviderFailed(ModelCut(f"{said} Your message is kept; say it in another way."))
     if error.has_calls:
-        said = "reached its limit of length before it had said all that is to be done, so nothing of it was done. Ask"
+        said = f"The model {model} reached its limit of length before it had said what to do, so it did nothing of it."
         return ProviderFailed(
-            ModelCut(f"The model {model} {said} for less at once; your message is kept."), again=True, wait=0, note=_CUT
+            ModelCut(f"{said} Your message is kept; ask for less at once."), again=True, wait=0, note=_CUT
         )
-    said = "reached its limit of length before it said anything. Ask for less at once, or start a new conversation;"
-    return ProviderFailed(ModelCut(f"The model {model} {said} your message is kept."))
+    said = f"The model {model} reached its limit of length before it said anything."
+    return ProviderFailed(ModelCut(f"{said} Your message is kept; ask for less at once, or start a new conversation."))
 
 
 def _status(causes: Sequence[BaseException]) -> int | None:
@@ -91,12 +88,28 @@ def _status(causes: Sequence[BaseException]) -> int | None:
         # An error that comes with status 200 has its code inside.
         if type(cause) in (openai.APIError, ErrorInStream) and isinstance(body := getattr(cause, "body", None), dict):
             return _status_in(body)
+    if (answered := _answer_in(causes)) is not None:
+        return answered
+    # What LiteLLM could not read is an error of the provider's, or of LiteLLM's; the number is made up.
+    if any(isinstance(cause, LookupError | ValueError | TypeError | AttributeError) for cause in causes):
+        return None
+    for cause in causes:
         # LiteLLM makes this number up for an error with status 200 that has none.
         if type(cause) is Exception and getattr(cause, "status_code", None) == 422:
             return None
     for cause in causes:
         if isinstance(status := getattr(cause, "status_code", None), int):
             return status or None
+    return None
+
+
+def _answer_in(causes: Sequence[BaseException]) -> int | None:
+    """Return the status that the provider itself answered with; LiteLLM's own errors have one that may be made up."""
+    for cause in causes:
+        if type(cause).__module__.split(".")[0] in ("openai", "httpx"):
+            status = getattr(getattr(cause, "response", None), "status_code", None)
+            if isinstance(status, int) and status >= 400:
+                return status
     return None
 
 
@@ -113,8 +126,11 @@ def _status_in(body: dict[str, Any]) -> int | None:
 
 
 def _says_too_long(cause: BaseException) -> bool:
-    return isinstance(cause, ContextWindowExceededError) or ExceptionCheckers.is_error_str_context_window_exceeded(
-        str(cause)
+    said = str(cause)
+    return (
+        isinstance(cause, ContextWindowExceededError)
+        or ExceptionCheckers.is_error_str_context_window_exceeded(said)
+        or _TOO_LONG.search(said) is not None
     )
 
 
@@ -123,18 +139,26 @@ def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: b
     # OpenAI's client says with the plainest of its errors that it cannot be made.
     if any(isinstance(cause, ImportError) or type(cause) is openai.OpenAIError for cause in causes):
         return True
+    # A letter in the key that no header can hold.
+    if any(isinstance(cause, UnicodeEncodeError) for cause in causes):
+        return True
     if any(type(cause).__name__ in _ADDRESSES for cause in causes):
         return True
-    if any(getattr(cause, "code", None) == "insufficient_quota" for cause in causes):
+    if any(
+        "insufficient_quota" in str(cause) or getattr(cause, "code", "") == "insufficient_quota" for cause in causes
+    ):
         return True
     try:
         litellm.get_llm_provider(model)
     except openai.BadRequestError:
         return True
-    # LiteLLM's own errors, which come first, have kinds of OpenAI's although no provider may have answered.
-    answered = any(isinstance(cause, openai.APIStatusError) or type(cause).__name__ in _ANSWERS for cause in causes[1:])
-    return not (has_key or answered) and any(
-        name.endswith("_API_KEY") for name in litellm.validate_environment(model)["missing_keys"]
+    if _answer_in(causes) is not None or any(isinstance(cause, BrokeOff | ErrorInStream) for cause in causes):
+        return False
+    missing = litellm.validate_environment(model)["missing_keys"]
+    # Ollama has an address of its own where none is set.
+    return any(
+        (name.endswith("_API_KEY") and not has_key) or (name.endswith("_API_BASE") and name != "OLLAMA_API_BASE")
+        for name in missing
     )
 
 

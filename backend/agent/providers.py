@@ -12,22 +12,27 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import litellm  # after the setting above
 import openai
 import openai.resources.chat  # else imported by the first request, on the event loop, which takes a second
-from agents import ModelResponse
+from agents import ModelResponse, UserError
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
+from litellm import CustomStreamWrapper
 from litellm.types.utils import Delta, StreamingChoices
 
 from backend.agent.choice import ModelChoice
-from backend.agent.endings import ending, mark
-from backend.agent.errors import BrokeOff, CutOff
-from backend.agent.failures import ErrorInStream, failure_of
+from backend.agent.endings import Ending, mark, worst
+from backend.agent.errors import BrokeOff, CutOff, ErrorInStream, ModelMisconfigured, ProviderFailed
+from backend.agent.failures import failure_of
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
 # It would fetch a tokenizer from the network, on the event loop, to count the tokens of any name with "llama-3" in it.
 litellm.disable_hf_tokenizer_download = True
+
+
+_ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
+"""Providers whose servers are people's own, which LiteLLM asks at OpenAI's address when their own is not set."""
 
 
 def litellm_model(choice: ModelChoice) -> Model:
@@ -37,6 +42,7 @@ def litellm_model(choice: ModelChoice) -> Model:
     key = choice.keys.get(provider)
     model = WholeAnswers(choice.name, base_url=base_url, api_key=key)
     model.has_key = bool(key or base_url)
+    model.has_no_address = provider in _ELSEWHERE and not litellm.get_llm_provider(choice.name)[3]
     if provider == "openai" and not key:
         # OpenAI's client refuses to start without one, which a server of one's own may not need.
         model.api_key = "none"
@@ -48,6 +54,8 @@ class WholeAnswers(LitellmModel):
 
     has_key = False
     """Whether we gave it a key, or it needs none."""
+    has_no_address = False
+    """Whether LiteLLM would ask OpenAI in the place of a provider whose address nobody set."""
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
         """Return the whole response.
@@ -71,16 +79,24 @@ class WholeAnswers(LitellmModel):
 
     async def _fetch_response(self, *args: Any, **more: Any) -> Any:
         # The SDK's own method, not meant to be overridden: the only place where LiteLLM's response can be reached.
+        if self.has_no_address:
+            raise ProviderFailed(ModelMisconfigured(str(self.model)))
         fetched = await super()._fetch_response(*args, **more)
-        if isinstance(fetched, tuple):
-            response, stream = fetched
-            return response, _whole_stream(stream)
-        return _whole_response(fetched)
+        if not isinstance(fetched, tuple):
+            return _whole_response(fetched)
+        response, stream = fetched
+        if not isinstance(stream, CustomStreamWrapper):
+            # LiteLLM swallows an answer with HTTP 422, whose fault it looks for in its own parameters.
+            raise ErrorInStream({"code": 422})
+        return response, _whole_stream(stream)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
         try:
             yield
+        except (ProviderFailed, UserError):
+            # The second is a defect of ours: the SDK cannot use what we give it.
+            raise
         except Exception as error:
             raise failure_of(error, str(self.model), has_key=self.has_key) from error
 
@@ -103,7 +119,7 @@ def _whole_response(response: Any) -> Any:
     choice = response.choices[0]
     message = choice.message
     text = message.content or ""
-    if after := _after(choice.finish_reason, text, has_calls=bool(message.tool_calls)):
+    if after := _after(worst([choice.finish_reason]), text, has_calls=bool(message.tool_calls)):
         message.content = text + after
     return response
 
@@ -115,15 +131,16 @@ async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
     """
     if isinstance(stream.completion_stream, openai.AsyncStream):
         stream.completion_stream = _without_errors(stream.completion_stream)
-    text, has_calls = "", False
+    text, has_calls, reasons = "", False, list[str]()
     async with aclosing(stream):
         async for chunk in stream:
             for choice in chunk.choices:
                 text += choice.delta.content or ""
-                has_calls = has_calls or bool(choice.delta.tool_calls)
+                has_calls = has_calls or bool(choice.delta.tool_calls or choice.delta.function_call)
+            reasons += filter(None, [stream.received_finish_reason or stream.intermittent_finish_reason])
             yield chunk
-    reason = stream.received_finish_reason or stream.intermittent_finish_reason
-    if after := _after(reason, text, has_calls=has_calls):
+    reasons += filter(None, [stream.received_finish_reason or stream.intermittent_finish_reason])
+    if after := _after(worst(reasons), text, has_calls=has_calls):
         yield litellm.ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta(content=after))])
 
 
@@ -136,14 +153,14 @@ async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
             yield chunk
 
 
-def _after(reason: str | None, text: str, *, has_calls: bool) -> str:
-    """Return what is to follow a response's text, nothing where it is whole.
+def _after(how: Ending, text: str, *, has_calls: bool) -> str:
+    """Return what is to follow the text of a response that ended like this, nothing where it is whole.
 
     Raises:
         BrokeOff: It is no whole response, and nobody cut it off.
         CutOff: It was cut off, and has calls or no text.
     """
-    match ending(reason):
+    match how:
         case "whole":
             return ""
         case "broken":
@@ -151,9 +168,9 @@ def _after(reason: str | None, text: str, *, has_calls: bool) -> str:
         case "content_filter" if not (text.strip() or has_calls):
             # The SDK makes a refusal of it, which is an answer.
             return ""
-        case how if has_calls or not text.strip():
+        case _ if has_calls or not text.strip():
             raise CutOff(how, has_calls=has_calls)
-        case how:
+        case _:
             return mark(text, how)
 
 

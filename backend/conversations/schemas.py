@@ -101,6 +101,7 @@ def place_of(cursor: str | None) -> tuple[datetime, int] | None:
         place = None
     if place is None or not 1970 <= place[0].year <= 2200 or not 0 < place[1] < 2**31:
         raise InvalidInput(
-            "The place to go on from is not known.", hint="cursor: Use next_cursor of the page before as it is."
+            "This list cannot be continued from there. Load it again.",
+            hint="cursor: Use next_cursor of the page before as it is.",
         )
     return place

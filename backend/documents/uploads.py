@@ -118,7 +118,9 @@ async def received(scope: Scope, receive: Receive, limits: UploadLimits) -> Asyn
                 await run_sync(form.write, batch)
             files = await run_sync(form.finish)
         except FormParserError as error:
-            raise MalformedUpload("The form could not be read. Send it as multipart/form-data.") from error
+            raise MalformedUpload(
+                "The upload could not be read. Try again.", hint="Send it as multipart/form-data."
+            ) from error
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -153,7 +155,10 @@ class _Form:
         if kind != b"multipart/form-data":
             raise InvalidInput("There is no file.", hint=f"Send it as multipart/form-data, in the field `{FIELD}`.")
         if not options.get(b"boundary"):
-            raise MalformedUpload("The Content-Type multipart/form-data has no boundary. HTTP clients write one.")
+            raise MalformedUpload(
+                "The upload could not be read. Try again.",
+                hint="The Content-Type has no boundary; HTTP clients write one.",
+            )
         self._limits = limits
         self._open_files = open_files
         self._received = 0
@@ -177,7 +182,9 @@ class _Form:
         try:
             self._parser = MultipartParser(options[b"boundary"], callbacks)
         except FormParserError as error:
-            raise MalformedUpload("The boundary of the form is too long.") from error
+            raise MalformedUpload(
+                "The upload could not be read. Try again.", hint="The boundary of the form is too long."
+            ) from error
 
     def require_size(self, size: int) -> None:
         """Raise UploadTooLarge if a whole request of this size could not fit."""
@@ -195,7 +202,7 @@ class _Form:
     def finish(self) -> list[ReceivedFile]:
         """Return the files, now that the body has ended."""
         if not self._is_whole:
-            raise MalformedUpload("The form ended before its last boundary.")
+            raise MalformedUpload("The upload ended early. Try again.", hint="The form ended before its last boundary.")
         if not self._files:
             raise InvalidInput("There is no file.", hint=f"Send it in the field `{FIELD}`.")
         return self._files

@@ -33,7 +33,8 @@ class TokenMadeBefore(Conflict):
     def __init__(self, token_id: int) -> None:
         super().__init__(
             f"This request made token {token_id} already, and its secret is shown only once. If it was lost, revoke "
-            f"token {token_id} and make another one with a new Idempotency-Key."
+            f"token {token_id} and make another one.",
+            hint="Make the next one with a new Idempotency-Key.",
         )
         self.members["token_id"] = token_id
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.errors import DocuTalkError
+from backend.errors import DocuTalkError, for_models
 from backend.identity.caller import Caller, acting_as
 
 LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
@@ -84,7 +84,9 @@ def _refused(error: DocuTalkError) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="docutalk", error="invalid_token"'
-    return JSONResponse({"error": name, "error_description": str(error)}, error.status, headers)
+    return JSONResponse(
+        {"error": name, "error_description": for_models(error.result).replace("\n", " ")}, error.status, headers
+    )
 
 
 def _not_a_message(method: str, body: bytes) -> JSONResponse | None:

@@ -17,7 +17,7 @@ from mcp_types import (
 )
 
 from backend import VERSION
-from backend.errors import DocuTalkError, Unauthorized, Unavailable
+from backend.errors import DocuTalkError, Unauthorized, Unavailable, for_models
 from backend.identity.caller import Caller, acting_as
 
 SPOKEN = "2025-11-25"
@@ -87,7 +87,7 @@ class HostedTools:
         try:
             return CallToolResult.model_validate(await self.ask("tools/call", asked))
         except DocuTalkError as error:
-            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+            return CallToolResult(content=[TextContent(type="text", text=for_models(error.result))], is_error=True)
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Send one request and return its result.

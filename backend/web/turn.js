@@ -117,7 +117,7 @@ export class Answer {
   toolResult({ call_id, result, is_error }) {
     const parts = this.#rows.get(call_id);
     if (!parts) return;
-    parts.result.textContent = shown(result);
+    parts.result.textContent = shown(is_error && result?.error ? result.error : result);
     parts.outcome.hidden = false;
     if (!is_error) parts.told.textContent = inWords(parts.name, parts.given, result) ?? parts.told.textContent;
     this.#mark(call_id, is_error ? "error" : "done");

@@ -12,10 +12,11 @@ from agents.models.interface import ModelTracing
 
 from backend.agent.choice import ModelChoice
 from backend.agent.errors import ProviderFailed
-from bench.scripted_model import Answer, ScriptedModel, ToolCall, Wire, calls, says
+from bench.scripted_model import Answer, Refusal, ScriptedModel, ToolCall, Wire, calls, says
 from tests.agent.talk import assert_acceptable, assert_gapless, heard, say, text_of
 from tests.agent.wires import (
     ANTHROPIC_CALL,
+    COHERE_CALL,
     DONE,
     GEMINI_CALL,
     JSON,
@@ -25,6 +26,7 @@ from tests.agent.wires import (
     anthropic_whole,
     candidate,
     chunk,
+    cohere_whole,
     event,
     gemini_stream,
     gemini_whole,
@@ -36,12 +38,14 @@ from tests.agent.wires import (
 )
 
 OPENAI = ["openai/any", "deepseek/deepseek-chat", "mistral/any", "groq/any", "openrouter/google/gemini-3", "xai/grok"]
+SOME = ["hosted_vllm/any", "together_ai/any", "fireworks_ai/any"]
 CLAUDE, GEMINI, OLLAMA = "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash", "ollama_chat/any"
+COHERE = "cohere/command-r"
 HALF, CALL = {"content": "Half"}, {"tool_calls": [OPENAI_CALL]}
 TEXT = [{"text": "Half"}]
 
 LENGTH = "Half\n\n(The answer was cut off here: the model reached its limit of length.)"
-FILTERED = "Half\n\n(The answer was cut off here by the provider's content filter.)"
+FILTERED = "Half\n\n(The answer was cut off here: the provider did not let the model go on.)"
 
 REFUSED = "Response withheld by the provider's content filter."
 
@@ -74,6 +78,7 @@ def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
     provider = name.split("/")[0]
     model: Any = litellm_model(ModelChoice(name=name, keys={provider: key} if key else {}, base_url=url))
     if url is not None:
+        model.has_no_address = False
         model.base_url = url.removesuffix("/v1") if provider in ("anthropic", "ollama", "ollama_chat") else url
     return model
 
@@ -94,7 +99,9 @@ async def asked(model: Any, *, streaming: bool) -> list[Any]:
     ]
 
 
-def answer_of(name: str, reply: Wire, model: ScriptedModel, runner: asyncio.Runner, *, streaming: bool) -> str:
+def answer_of(
+    name: str, reply: Wire | Refusal, model: ScriptedModel, runner: asyncio.Runner, *, streaming: bool
+) -> str:
     """Return the text of an answer, or the names and arguments of its calls, or the code of the failure."""
     model.follow([reply])
     try:
@@ -109,6 +116,19 @@ def _told(item: Any) -> str:
         return f"{item.name} {json.dumps(json.loads(item.arguments))}"
     part = item.content[0]
     return str(part.text if part.type == "output_text" else part.refusal)
+
+
+def _streams(name: str) -> list[tuple[str, bool, str, Wire]]:
+    done = {"tool_calls": [{**OPENAI_CALL, "function": {"name": "add_task", "arguments": '{"title": "[DONE] Pay"}'}}]}
+    return [
+        (name, True, "model_unavailable, again", openai_stream(None, HALF)),
+        (name, True, "model_unavailable, again", openai_stream(None, CALL)),
+        (name, True, "model_cut, again", Wire(chunk(CALL) + chunk({}, "length") + chunk({}, "stop") + DONE)),
+        (name, True, 'add_task {"title": "[DONE] Pay"}', openai_stream("tool_calls", done)),
+        (name, True, "Half", openai_stream("stop", HALF)),
+        (name, True, "model_auth", Wire(chunk(HALF) + event({"error": {"message": "x", "code": "invalid_api_key"}}))),
+        (name, True, "model_failed", Wire(event({"object": "error", "message": "x", "code": 404}) + DONE)),
+    ]
 
 
 def _pay(name: str, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
@@ -128,7 +148,23 @@ def _pay(name: str, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
     ]
 
 
-ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in _pay(name, streaming)] + [
+ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in _pay(name, streaming)]
+ENDINGS += [row for name in OPENAI + SOME for row in _streams(name)]
+ENDINGS += [
+    (COHERE, False, "model_cut, again", cohere_whole("MAX_TOKENS", **COHERE_CALL)),
+    (COHERE, False, LENGTH, cohere_whole("MAX_TOKENS", content=[{"type": "text", "text": "Half"}])),
+    (COHERE, False, "model_unavailable, again", cohere_whole("ERROR", content=[{"type": "text", "text": "Half"}])),
+    (COHERE, False, 'add_task {"title": "Pay"}', cohere_whole("TOOL_CALL", **COHERE_CALL)),
+    (CLAUDE, True, "model_unavailable, again", anthropic_stream(None, text="I pay.", call=True)),
+    (GEMINI, True, "Half", gemini_stream(candidate(TEXT, "STOP"), None)),
+    (GEMINI, True, "Half", gemini_stream(candidate(TEXT, "STOP"), candidate([{"text": ""}]))),
+    (GEMINI, True, "model_cut, again", gemini_stream(candidate([GEMINI_CALL], "MAX_TOKENS"), None)),
+    (
+        GEMINI,
+        True,
+        LENGTH,
+        gemini_stream(candidate([{"text": "Ha"}], "STOP"), candidate([{"text": "lf"}], "MAX_TOKENS")),
+    ),
     (CLAUDE, True, "model_cut, again", anthropic_stream("max_tokens", text="I pay.", call=True)),
     (CLAUDE, True, LENGTH, anthropic_stream("max_tokens", text="Half")),
     (CLAUDE, True, LENGTH, anthropic_stream("model_context_window_exceeded", text="Half")),
@@ -170,12 +206,12 @@ ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in _pay
 @pytest.mark.spec("AGENT-57", "AGENT-58")
 def test_only_a_whole_response_is_taken_for_one_on_every_provider(model: ScriptedModel, runner: asyncio.Runner) -> None:
     wrong = [
-        (name, streaming, reply.body[:200], wanted, answer)
+        (name, streaming, wanted, answer, reply.body[-400:])
         for name, streaming, wanted, reply in ENDINGS
         if (answer := answer_of(name, reply, model, runner, streaming=streaming)) != wanted
     ]
 
-    assert not wrong
+    assert wrong == []
 
 
 IN_200 = [
@@ -215,6 +251,32 @@ def test_the_code_of_an_error_with_status_200_counts_like_a_status(
     assert answer_of("openai/any", reply, model, runner, streaming=streaming) == wanted
 
 
+STATUSES = [
+    (422, "No.", "model_failed"),
+    (402, "Pay first.", "model_misconfigured"),
+    (413, "Too large.", "model_failed"),
+    (504, "Late.", "model_unavailable, again"),
+    (408, "Late.", "model_unavailable, again"),
+    (429, "insufficient_quota", "model_misconfigured"),
+    (400, "This endpoint's maximum context length is 8192 tokens.", "model_failed"),
+    (400, "The prompt is too long for the model maximum context length.", "model_failed"),
+]
+
+
+@pytest.mark.spec("AGENT-45", "AGENT-72")
+@pytest.mark.parametrize("name", ["openai/any", "deepseek/any", "groq/any"])
+def test_a_status_of_the_providers_own_counts_whatever_the_library_makes_of_it(
+    name: str, model: ScriptedModel, runner: asyncio.Runner
+) -> None:
+    told = [
+        (status, answer_of(name, Refusal(status, said), model, runner, streaming=streaming))
+        for status, said, _ in STATUSES
+        for streaming in (True, False)
+    ]
+
+    assert told == [(status, code) for status, _, code in STATUSES for _ in (True, False)]
+
+
 @pytest.mark.spec("AGENT-43")
 def test_whatever_the_providers_library_raises_is_the_providers_failure(
     model: ScriptedModel, runner: asyncio.Runner
@@ -239,6 +301,12 @@ def test_whatever_the_providers_library_raises_is_the_providers_failure(
         ("azure/any", None, None),
         ("perplexity/any", None, None),
         ("vllm/any", None, None),
+        ("azure/any", "key", None),
+        ("hosted_vllm/any", None, None),
+        ("lm_studio/any", None, None),
+        ("custom_openai/any", "key", None),
+        ("litellm_proxy/any", None, None),
+        ("openai/any", "schl\u00fcssel", "http://127.0.0.1:9/v1"),
         ("vertex_ai/any", None, None),
         ("llama3.2", None, None),
         ("openia/gpt-5-mini", None, None),
@@ -290,7 +358,7 @@ def test_a_response_that_is_always_cut_is_told(person: httpx.Client, model: Scri
     failed = say(person, "Do it")
 
     assert (failed.status_code, failed.json()["code"]) == (502, "model_cut")
-    assert "nothing of it was done" in failed.json()["detail"]
+    assert "it did nothing of it" in failed.json()["detail"]
     assert (failed.json()["response"], len(model.requests)) == ("", 3)
     assert person.get("/api/tasks").json()["tasks"] == []
     model.follow([says("Here I am.")])
@@ -304,9 +372,13 @@ def test_a_response_that_is_always_cut_is_told(person: httpx.Client, model: Scri
         ("The three steps are: first,", "\n\n(The answer was cut off"),
         ("Run this:\n\n```sh\nls", "\n```\n\n(The answer was cut off"),
         ("Run this:\n\n````md\n```\nls\n```\n", "\n````\n\n(The answer was cut off"),
+        ("- Run:\n  ```sh\n  ls", "\n  ```\n\n(The answer was cut off"),
+        ("```md\n```js\nx\n```\nThat is all and then", "\n\n(The answer was cut off"),
+        ("```a``` is how", "\n\n(The answer was cut off"),
+        ("```\na\n``` more", "\n```\n\n(The answer was cut off"),
         ("Run this:\n\n~~~\nls\n~~~\nand", "\n\n(The answer was cut off"),
     ],
-    ids=["words", "code", "fence in a fence", "closed"],
+    ids=range(8),
 )
 def test_a_text_that_was_cut_off_says_so(said: str, rest: str, listener: httpx.Client, model: ScriptedModel) -> None:
     model.follow([says(said, finish="length")])

@@ -750,7 +750,7 @@ def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (f"Add a task to read {'x' * 300}", "A title has at most 200 characters; this one has 305."),
+        (f"Add a task to read {'x' * 300}", "The title may have at most 200 characters; this one has 305."),
         ("Make task 7 urgent", 'There is no task 7. Say "show my tasks" to see them.'),
         ("Move task 1 to February 30", '"February 30" as a date'),
     ],

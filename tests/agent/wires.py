@@ -43,7 +43,7 @@ def openai_whole(reason: str | None, message: Sent) -> Wire:
     return Wire(json.dumps({**head, "choices": [choice], "usage": COUNTED}), JSON)
 
 
-def anthropic_stream(reason: str, *, text: str = "", call: bool = False) -> Wire:
+def anthropic_stream(reason: str | None, *, text: str = "", call: bool = False) -> Wire:
     """Return a stream in Anthropic's form."""
     start: Sent = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "c", "stop_reason": None}
     sent: list[Sent] = [
@@ -83,15 +83,29 @@ def candidate(parts: Sequence[Sent] | None, reason: str | None = None) -> Sent:
     return {**content, "index": 0, **({"finishReason": reason} if reason else {})}
 
 
-def gemini_stream(*candidates: Sent) -> Wire:
-    """Return a stream in Gemini's form."""
-    return Wire("".join(f"data: {json.dumps({'candidates': [one]})}\r\n\r\n" for one in candidates))
+def gemini_stream(*candidates: Sent | None) -> Wire:
+    """Return a stream in Gemini's form; None stands for a piece that has the usage alone."""
+    counted = {"usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}}
+    sent = [counted if one is None else {"candidates": [one]} for one in candidates]
+    return Wire("".join(f"data: {json.dumps(one)}\r\n\r\n" for one in sent))
 
 
 def gemini_whole(one: Sent) -> Wire:
     """Return a whole response in Gemini's form."""
     counted = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
     return Wire(json.dumps({"candidates": [one], "usageMetadata": counted}), JSON)
+
+
+COHERE_CALL = {
+    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "add_task", "arguments": json.dumps(PAY)}}]
+}
+
+
+def cohere_whole(reason: str, **message: Any) -> Wire:
+    """Return a whole response in the form of Cohere's second version."""
+    usage = {"tokens": {"input_tokens": 1, "output_tokens": 1}}
+    said = {"role": "assistant", **message}
+    return Wire(json.dumps({"id": "1", "finish_reason": reason, "message": said, "usage": usage}), JSON)
 
 
 OLLAMA_CALL = {"tool_calls": [{"function": {"name": "add_task", "arguments": PAY}}]}

@@ -239,8 +239,8 @@ def test_a_text_is_filed_once(operations: Operations, database: Database, alice:
         ({"title": "t", "text": "a\x00b"}, "control characters"),
         ({"title": "two\nlines", "text": "a"}, "on one line"),
         ({"title": "", "text": "a"}, "may not be empty"),
-        ({"title": "t", "text": "a", "user_id": "guest_1"}, "does not belong"),
-        ({"title": "t", "text": "a", "rules": {}}, "does not belong"),
+        ({"title": "t", "text": "a", "user_id": "guest_1"}, "not known here"),
+        ({"title": "t", "text": "a", "rules": {}}, "not known here"),
     ],
     ids=lambda given: ascii(given)[:40],
 )

@@ -332,6 +332,16 @@ def test_a_task_that_was_deleted_elsewhere_goes(open_page: OpenPage, service: st
     expect(page.get_by_test_id("notice").get_by_role("button")).to_have_count(0)
 
 
+@pytest.mark.spec("WEB-12")
+def test_a_hint_for_models_is_not_shown(open_page: OpenPage, service: str) -> None:
+    page = open_page(service)
+    say(page, "Complete task 999")
+    expect(text_of(page, 1)).to_contain_text("There is no task 999.")
+    page.get_by_test_id("tool-call").locator("summary").first.click()
+
+    expect(page.get_by_test_id("tool-result").first).to_have_text("Task 999 does not exist.")
+
+
 @pytest.mark.spec("WEB-57")
 @pytest.mark.parametrize("address", ["#c/99999", "#c/abc"])
 def test_a_conversation_that_does_not_exist_is_said_to_be_missing(

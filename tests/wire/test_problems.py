@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -42,6 +43,27 @@ def test_wrong_input_names_its_fields(guest: httpx.Client) -> None:
         "colour": "This field does not exist.",
         "tags.0": "This may not be empty.",
     }
+
+
+@pytest.mark.spec("HTTP-18")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"title": "x" * 201}, "The title may have at most 200 characters; this one has 201."),
+        ({"title": ""}, "The title may not be empty."),
+        ({}, "The title is missing."),
+        ({"title": "a", "priority": "urgent"}, "The priority has to be one of these: 'none', 'low', 'medium', 'high'."),
+        ({"title": "a", "tags": ["x" * 60]}, "The tag may have at most 50 characters; this one has 60."),
+        ({"title": "a", "due": 7}, "The due date cannot be used as it is."),
+        ({"title": "a\nb"}, "Title: The text must stand on one line."),
+        ({"title": "a", "user_id": "x"}, "There is something in the request that is not known here."),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_for_people(body: dict[str, Any], said: str, guest: httpx.Client) -> None:
+    problem = refused(guest.post("/api/tasks", json=body), 422, "invalid_input")
+
+    assert problem["detail"] == said
+    assert all(f"{item['field']}: " in problem["hint"] for item in problem["errors"])
 
 
 @pytest.mark.spec("HTTP-3")
