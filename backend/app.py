@@ -26,7 +26,7 @@ from backend.wire.own_hosts import OwnHosts
 from backend.wire.problems import install_problems
 from backend.wire.proxies import Proxies
 from backend.wire.signed_in import bearer_token, sign_in
-from backend.wire.strangers import Strangers
+from backend.wire.strangers import Strangers, Visitors
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -129,5 +129,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
         expose_headers=["X-Request-ID", "Retry-After", "Location", "Mcp-Session-Id", "WWW-Authenticate"],
     )
-    app.add_middleware(EveryRequest, metrics=metrics, strangers=Strangers(proxies), upload_paths=UPLOAD_PATHS)
+    app.add_middleware(
+        EveryRequest,
+        metrics=metrics,
+        strangers=Strangers(proxies),
+        visitors=Visitors(proxies, settings.max_connections_per_address),
+        upload_paths=UPLOAD_PATHS,
+    )
     return app

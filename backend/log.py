@@ -45,6 +45,8 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("backend").setLevel(LEVELS[level])
     logging.getLogger("uvicorn.error").setLevel(max(LEVELS[level], logging.INFO))
+    # Anybody can send what is no HTTP, as often as they like; the metrics count it.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != "Invalid HTTP request received.")
     for name in ("mcp", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The SDK and LiteLLM put prompts and tool data into records at ERROR too.

@@ -23,7 +23,7 @@ MOST_FILES = 20
 FIELD = "file"
 FRAMING_BYTES = 1024 * 1024
 """What a request may have beside the bytes of its files."""
-STALL_SECONDS = 60.0
+STALL_SECONDS = 30.0
 """How long a client may send nothing in the middle of an upload."""
 
 _MOST_PARTS = 100
@@ -122,6 +122,8 @@ async def received(scope: Scope, receive: Receive, limits: UploadLimits) -> Asyn
                 "The upload could not be read. Try again.", hint="Send it as multipart/form-data."
             ) from error
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise Unavailable("The server has too many files open. Try again soon.", retry_after=10) from error
             if error.errno != errno.ENOSPC:
                 raise
             raise Unavailable("The server's disk is full. Try again later.", retry_after=60) from error

@@ -119,7 +119,8 @@ def create_tasks_from_document(
     Use it when the user wants the action items of a document as tasks: show the dry run, and make them with dry_run
     false only after the user agreed in a new message. None is made twice.
     """
-    document = readable(DocumentRepository(scope).get(document_id))
+    # Locked where tasks are made: of two calls at once the second sees what the first made.
+    document = readable(DocumentRepository(scope).get(document_id, lock=not dry_run))
     if to_do is None:
         # It became readable after the preparation had looked.
         raise StillIndexing(document)

@@ -18,10 +18,13 @@ log = structlog.get_logger()
 
 HEADER_SECONDS = 30.0
 """How long the header of a request may take, from the connection's start or from its first byte after an answer."""
+MOST_HEADER_BYTES = 64 * 1024
+"""How long a header, a trailer or the line of a chunk may be: the parser has no limit, and joins it piece by piece."""
 SECONDS_BETWEEN_LINES = 60.0
 """Refusals in between are counted and not logged: there may be thousands a second."""
 
 PROXIES = "proxies"
+_OF_A_BODY = (b"content-length", b"transfer-encoding")
 
 
 class HeaderOverdue(DocuTalkError):
@@ -34,6 +37,28 @@ class HeaderOverdue(DocuTalkError):
         super().__init__(f"The request's header did not come within {seconds:.0f} seconds. Send the request again.")
 
 
+class HeaderTooLarge(DocuTalkError):
+    """A header has no end."""
+
+    status = 431
+    code = "header_too_large"
+
+    def __init__(self) -> None:
+        super().__init__("The request's address and header are longer than 64 KiB together. Send less of them.")
+
+
+class UpgradeWithBody(DocuTalkError):
+    """A request has a body and asks for another protocol: the parser would read the body as the next request."""
+
+    status = 400
+    code = "upgrade_not_possible"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no other protocol to change to.", hint="Send the request without Upgrade, or over HTTP/1.1."
+        )
+
+
 class NotHttp(DocuTalkError):
     """What came cannot be read as HTTP."""
 
@@ -41,7 +66,9 @@ class NotHttp(DocuTalkError):
     code = "bad_request"
 
     def __init__(self) -> None:
-        super().__init__("This is no valid HTTP request. Its method is unknown, or a header holds a control character.")
+        super().__init__(
+            "This is no valid HTTP request. Its method may be unknown, or a header may hold a control character."
+        )
 
 
 class TooManyConnections(TooManyRequests):
@@ -134,6 +161,8 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
         _overdue: asyncio.TimerHandle | None = None
         _has_begun = False
         """Whether a header has begun and not ended."""
+        _unread = 0
+        """Bytes that came since the parser last told of something whole."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
             super().connection_made(transport)
@@ -145,6 +174,12 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
                 self._await_header()
 
         def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            if self._unread > MOST_HEADER_BYTES:
+                self._end(None if self._is_answering else HeaderTooLarge())
+                return
+            self._unread += len(data)
             super().data_received(data)
             if not self._is_answering:
                 self._await_header()
@@ -154,9 +189,24 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
             self._has_begun = True
 
         def on_headers_complete(self) -> None:
-            super().on_headers_complete()
+            self._unread = 0
             self._has_begun = False
             self._stop_waiting()
+            has_body = any(name in _OF_A_BODY and value != b"0" for name, value in self.headers)
+            if has_body and self.parser.should_upgrade():
+                self._end(None if self._is_answering else UpgradeWithBody())
+            else:
+                super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._unread = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._unread = 0
+            # Of a request that was refused with its header there is nothing to complete.
+            if self.cycle is not None:
+                super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
@@ -169,7 +219,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
             self._end(None if self._is_answering else NotHttp())
 
         def _unsupported_upgrade_warning(self) -> None:
-            """Serve the request as if it asked for no other protocol; a line in the log for each helps nobody."""
+            """Serve what has no body as if it asked for no other protocol; a line in the log for each helps nobody."""
 
         @property
         def _is_answering(self) -> bool:

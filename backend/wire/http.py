@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.errors import DocuTalkError
 from backend.wire.problems import TOO_LARGE, problem, problem_of
-from backend.wire.strangers import Strangers
+from backend.wire.strangers import Strangers, Visitors
 
 log = structlog.get_logger()
 
@@ -74,12 +74,19 @@ class EveryRequest:
     """ASGI middleware around the whole app."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, strangers: Strangers, *, upload_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        strangers: Strangers,
+        visitors: Visitors,
+        *,
+        upload_paths: Collection[str] = (),
     ) -> None:
         """Wrap the app; what is posted to `upload_paths` limits itself as it reads."""
         self._app = app
         self._metrics = metrics
         self._strangers = strangers
+        self._visitors = visitors
         self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +115,8 @@ class EveryRequest:
             if scope["path"] in ALWAYS_ANSWERED:
                 await self._app(scope, receive, answer)
             else:
-                await self._admitted(scope, receive, answer)
+                with self._visitors.counted(scope):
+                    await self._admitted(scope, receive, answer)
         except DocuTalkError as error:
             if error.status == 429:
                 log.warning("request_refused", code=error.code)

@@ -1,24 +1,57 @@
 """A bound on what one address has at work at once before its requests are known to be a user's."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from starlette.types import Scope
 
 from backend.identity.authenticator import network_of
 from backend.limiter import Limiter
+from backend.wire.connections import TooManyConnections
 from backend.wire.proxies import Proxies
 
 AT_ONCE = 4
-MOST_WAITING = 100
-"""A page load asks for some thirty files over six connections: a room full of people may load it in one moment."""
+MOST_WAITING = 1_000
+"""A page load asks for some thirty files, and a room full of people may load it in one moment."""
 WAIT_SECONDS = 5.0
 MOST_KNOWN = 10_000
 """Credentials that are remembered; the one that was used longest ago is forgotten first."""
 
 _SLOT = "docutalk.slot"
+
+
+class Visitors:
+    """Counts the requests of each client that comes through a trusted proxy, where all connections are the proxy's."""
+
+    def __init__(self, proxies: Proxies, most: int) -> None:
+        """Take the proxies, and how many requests of one client may be under way; 0 is no limit."""
+        self._proxies = proxies
+        self._most = most
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def counted(self, scope: Scope) -> Iterator[None]:
+        """Count a request until it is answered.
+
+        Raises:
+            TooManyConnections: The client has as many under way as an address may have connections.
+        """
+        peer = scope["client"][0] if scope.get("client") else "unknown"
+        if not self._most or not self._proxies.trust(peer):
+            yield
+            return
+        client = network_of(self._proxies.client_of(scope))
+        if self._under_way[client] >= self._most:
+            raise TooManyConnections
+        self._under_way[client] += 1
+        try:
+            yield
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
 
 
 class Slot:

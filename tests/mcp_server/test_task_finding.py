@@ -1,6 +1,7 @@
 """Tasks that are made of a document."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,6 +99,17 @@ def test_the_tasks_are_made_once_and_keep_document_page_and_quote(
         "- Book a room by 2031-03-04",
     )
     assert shown["due"] == "2031-03-04T23:59:00+01:00"
+
+
+@pytest.mark.spec("DTOOL-41")
+def test_of_calls_at_once_only_one_makes_each_task(operations: Operations, database: Database, alice: Caller) -> None:
+    todo = file(database, alice, "\n".join(f"- [ ] Task {number}" for number in range(1, 41)), filename="todo.md")
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: create(operations, alice, todo.id, dry_run=False), range(4)))
+
+    assert sorted(len(one["tasks"]) for one in made) == [0, 0, 0, 40]
+    assert sum(one["made_before"] for one in made) == 120
 
 
 @pytest.mark.spec("DTOOL-41")

@@ -209,6 +209,62 @@ def test_one_connection_more_than_the_process_can_have_is_refused() -> None:
         wait_until(lambda: asked(address) == 200)
 
 
+@pytest.mark.spec("LIMIT-12")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+        b"GET /",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    ],
+    ids=["header", "address", "trailer", "chunk"],
+)
+def test_a_header_without_end_is_not_taken(begun: bytes) -> None:
+    async def patient(_scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await hello(_scope, receive, send)
+
+    with served(patient, header_seconds=30) as address, connect(address) as connection:
+        sent = 0
+        with suppress(ConnectionError):
+            connection.sendall(begun)
+            while sent < 50_000_000:
+                sent += connection.send(b"a" * 65_536)
+        answer = rest_of(connection)
+
+    assert sent < 50_000_000
+    if b"POST" not in begun and answer:
+        assert problem_in(answer)[0] == 431
+
+
+@pytest.mark.spec("LIMIT-13")
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_body_of_a_request_for_another_protocol_is_no_request(protocol: bytes, at_once: bool) -> None:
+    paths: list[str] = []
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        paths.append(scope["path"])
+        await hello(scope, receive, send)
+
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    header = (
+        b"POST /seen HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %s\r\nContent-Length: %d\r\n\r\n"
+    )
+    with served(noting) as address, connect(address) as connection:
+        connection.sendall(header % (protocol, len(hidden)) + (hidden if at_once else b""))
+        if not at_once:
+            with suppress(ConnectionError):
+                connection.sendall(hidden)
+        answer = rest_of(connection)
+
+    assert problem_in(answer)[0] == 400
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert paths == []
+
+
 @pytest.mark.spec("LIMIT-8")
 def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "UNREAD_SECONDS", 1)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from typing import Any
 
 import httpx
 import psycopg2
@@ -14,8 +15,9 @@ from starlette.types import Scope
 
 from backend.limiter import TooBusy
 from backend.wire import strangers
+from backend.wire.connections import TooManyConnections
 from backend.wire.proxies import Proxies
-from backend.wire.strangers import AT_ONCE, Strangers
+from backend.wire.strangers import AT_ONCE, Strangers, Visitors
 from tests.conftest import query, wait_until
 from tests.problem import refused
 
@@ -144,3 +146,22 @@ def test_a_credential_has_slots_of_its_own_from_when_it_was_valid_until_it_is_re
             assert not await is_admitted(request("good"))
 
     asyncio.run(run())
+
+
+@pytest.mark.spec("LIMIT-6")
+def test_behind_a_trusted_proxy_each_client_has_a_limit_of_requests() -> None:
+    visitors = Visitors(Proxies(["10.0.0.1"]), 2)
+
+    def scope(client: str, peer: str = "10.0.0.1") -> Any:
+        return {"client": (peer, 1), "headers": [(b"x-forwarded-for", client.encode())]}
+
+    with ExitStack() as under_way:
+        for _ in range(2):
+            under_way.enter_context(visitors.counted(scope("203.0.113.7")))
+        with pytest.raises(TooManyConnections), visitors.counted(scope("203.0.113.7")):
+            pass
+        for other in (scope("203.0.113.8"), scope("203.0.113.7", peer="192.0.2.1")):
+            with visitors.counted(other):
+                pass
+    with visitors.counted(scope("203.0.113.7")):
+        pass
