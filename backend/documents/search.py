@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from backend.database import Scope
+from backend.documents.codes import codes_of
 from backend.documents.common_words import without_common_words
 from backend.documents.holdings import Library, Reason, holdings_of
 from backend.documents.index import literal, spelled
@@ -29,8 +30,6 @@ LONGEST_QUERY = 8_192
 """Bytes of UTF-8; what comes after them is not sought."""
 CANDIDATES = 100
 """Of each half, or as many as are asked for: far more than anybody reads, and quickly told."""
-DIGITS_OF_A_CODE = 3
-"""At least, and a third of its letters and digits; CO2 and COVID-19 are words like others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +127,15 @@ class Search:
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}
         most = max(depth, CANDIDATES)
         question = without_common_words(_cut(query), sorted(library.passages, key=lambda one: -library.passages[one]))
-        words = worded(self._session, question, library, values)
+        codes, others = codes_of(question)
+        words = worded(self._session, others, codes, library, values)
         best = words.best(most)
         near = nearest(self._session, library, values, most=most, beside=best)
         proposed = [*near, *(key for key in best if key not in near)]
         ids = np.array(proposed, np.int64)
         similarity = np.array([near.get(key, np.nan) for key in proposed])
-        if _has_only_codes(question):
+        if codes and not others:
+            # What an embedding finds near one code are texts with any other.
             closeness = np.zeros(len(ids))
         else:
             closeness = _closeness(similarity, self._unrelated(ids, library, vector.unrelated))
@@ -197,17 +198,6 @@ def _cut(query: str) -> str:
     """Return a question that can be sought, at most `LONGEST_QUERY` long and with its letters as they are indexed."""
     start = storable(query).encode()[:LONGEST_QUERY].decode(errors="ignore")
     return spelled(start.replace("\ufffd", " "))
-
-
-def _has_only_codes(question: str) -> bool:
-    """Return whether a question is nothing but codes, such as numbers of invoices or parts.
-
-    An embedding says nothing about those: what it finds near one code are texts with any other.
-    """
-    tokens = [signs for token in question.split() if (signs := list(filter(str.isalnum, token)))]
-    return bool(tokens) and all(
-        sum(map(str.isdigit, signs)) >= max(DIGITS_OF_A_CODE, len(signs) / 3) for signs in tokens
-    )
 
 
 _LANGUAGES = text(

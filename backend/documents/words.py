@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session
 
+from backend.documents.codes import identifies, spellings
 from backend.documents.holdings import Library, only, statement
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ FEWEST_PASSAGES = 100
 otherwise the one word that a lone passage has of a question would count next to nothing."""
 MOST_TERMS = 16
 """Of one language; the rarest say nearly all that a question says."""
+MOST_POSITIONS = 16_384
+"""PostgreSQL numbers a text's words up to this."""
 MOST_POSTINGS = 20_000
 """Passages of one language that are scored for a question, each once for each term; its rarest has all of its own."""
 
@@ -40,12 +43,19 @@ class Term:
     language: str
     lexeme: str
     positions: tuple[int, ...]
-    """In the question, the same in every language."""
+    """In the question, the same in every language; those of codes come after all others."""
     passages: int
     """How many of this language have it."""
     entries: bytes | memoryview | None = None
     """Its postings, as `models.Postings` says, of the documents that are asked for; None where it has yet to be chosen
     whether they are looked at."""
+    spelling: int = 0
+    """0 for a word of the question; from 1 for a part of a code, the number of the way in which the code is written."""
+
+    @property
+    def identifies(self) -> bool:
+        """Whether it is the part of a code that tells the code from others."""
+        return self.spelling > 0 and identifies(self.lexeme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +103,15 @@ class Worded:
         return scores
 
 
-def worded(session: Session, query: str, library: Library, values: dict[str, Any]) -> Worded:
-    """Return what the question's words say of all passages that have any of those worth looking for."""
+def worded(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> Worded:
+    """Return what the question's words and codes say of all passages that have any of those worth looking for.
+
+    A passage has a code if it has the part that tells the code from others; its other parts count in such a passage
+    alone. INV-2041 is no answer to INV-9999.
+    """
     import numpy as np
 
-    terms = weighed(_terms(session, query, library, values), library)
+    terms = weighed(_in_one_spelling(_terms(session, query, codes, library, values)), library)
     if not terms:
         return Worded(np.empty(0, np.int64), np.empty(0))
     entries = [bytes(one) for one in _entries(session, terms, library, values)]
@@ -108,22 +122,42 @@ def worded(session: Session, query: str, library: Library, values: dict[str, Any
     length = found["length"] / library.average_length
     bm25 = shares * (K1 + 1) * counts / (counts + K1 * (1 - B + B * length))
     ids, places = np.unique(found["id"].astype(np.int64), return_inverse=True)
-    return Worded(ids, np.bincount(places, bm25))
+    if codes:
+        has_code = np.bincount(places, np.repeat([one.term.identifies for one in terms], sizes)) > 0
+        bm25 *= has_code[places] | np.repeat([not one.term.spelling for one in terms], sizes)
+    scores = np.bincount(places, bm25)
+    return Worded(ids[scores > 0], scores[scores > 0])
 
 
-def _terms(session: Session, query: str, library: Library, values: dict[str, Any]) -> list[Term]:
+def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
+    """Return the terms without those of all spellings of the codes but the first that stands somewhere."""
+    there = [term.spelling for term in terms if term.passages and term.identifies]
+    return [term for term in terms if term.spelling in (0, min(there, default=1))]
+
+
+def _terms(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> list[Term]:
     """Return the question's words as each language stems them, with their postings where all of them are looked at."""
     asked = {
         "languages": list(library.passages),
-        "query": query,
+        "queries": [query, *(spellings(codes) if codes else ())],
         "most_terms": MOST_TERMS,
         "most_postings": MOST_POSTINGS,
     }
     rows = session.execute(
-        statement(_TERMS, only(library, "p", filtered=False), "language", "lexeme", "positions", "passages", "entries"),
+        statement(_TERMS, only(library, "p", filtered=False), *_COLUMNS_OF_TERMS),
         values | asked,
     )
-    return [Term(row.language, row.lexeme, tuple(row.positions), row.passages, row.entries) for row in rows]
+    return [
+        Term(
+            row.language,
+            row.lexeme,
+            tuple(position + row.spelling * MOST_POSITIONS for position in row.positions),
+            row.passages,
+            row.entries,
+            row.spelling,
+        )
+        for row in rows
+    ]
 
 
 def _entries(
@@ -187,12 +221,13 @@ def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
 # Of a short question all words are looked at, whatever they weigh, and so their postings come at once. The key of the
 # table has them too: in it those of a word lie side by side, in the table they are scattered.
 _TERMS = """
-select l.language, w.lexeme, w.positions, coalesce(f.passages, 0) as passages,
+select l.language, q.spelling - 1 as spelling, w.lexeme, w.positions, coalesce(f.passages, 0) as passages,
        case when length(v.lexemes) <= :most_terms
             and coalesce(sum(f.passages) over (partition by l.language), 0) <= :most_postings
             then coalesce(f.entries, '') end as entries
 from unnest(cast(:languages as text[])) as l (language)
-cross join lateral to_tsvector(cast(l.language as regconfig), :query) as v (lexemes)
+cross join unnest(cast(:queries as text[])) with ordinality as q (query, spelling)
+cross join lateral to_tsvector(cast(l.language as regconfig), q.query) as v (lexemes)
 cross join lateral unnest(v.lexemes) as w
 cross join lateral (
     select sum(octet_length(p.entries)) / 8 as passages,
@@ -204,6 +239,8 @@ cross join lateral (
     from postings p where p.user_id = :user_id and p.language = l.language and p.lexeme = w.lexeme {only}
 ) as f
 """
+
+_COLUMNS_OF_TERMS = ("language", "spelling", "lexeme", "positions", "passages", "entries")
 
 _ENTRIES = """
 select (

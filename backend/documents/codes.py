@@ -1,0 +1,43 @@
+"""Which words of a question are codes, such as numbers of invoices or parts, and which part of a code identifies it.
+
+An embedding says nothing about them: what it finds near one code are texts with any other.
+"""
+
+import re
+
+DIGITS_OF_A_CODE = 3
+"""At least, in one of its parts, and a third of that part's letters and digits; CO2 and COVID-19 are ordinary words."""
+
+_PARTS = re.compile(r"[^\W_]+")
+_AROUND = re.compile(r"^[\W_]+|[\W_]+$")
+# 24/7, 10:30, v1.2.3, 12.05.2024, 1,234.56, 1920x1080, 1990s, 500mg: numbers that a text may put in other ways.
+_NUMBER = re.compile(r"v?\d{1,4}(?:[,:/'\u2019x\u00d7]\d{1,4}|\.\d+)*[^\W\d_]{0,3}", re.IGNORECASE)
+# 2024-05-01, 01-05-2024, 2024-25.
+_DATE = re.compile("[12]\\d{3}[-\u2013]\\d{1,4}(?:-\\d{1,2})?|\\d{1,2}-\\d{1,2}-\\d{2,4}")
+_JOINED = re.compile(r"(?<![^\W_])([^\W\d_]+)(?=\d{3})")
+
+
+def codes_of(question: str) -> tuple[str, str]:
+    """Return a question's codes, and its other words."""
+    words = [word for word in question.split() if any(map(str.isalnum, word))]
+    are_codes = [is_code(word) for word in words]
+    codes = [word for word, is_one in zip(words, are_codes, strict=True) if is_one]
+    others = [word for word, is_one in zip(words, are_codes, strict=True) if not is_one]
+    return " ".join(codes), " ".join(others)
+
+
+def is_code(word: str) -> bool:
+    """Return whether a word is a code. Dates, times, versions, short numbers and amounts are none."""
+    bare = _AROUND.sub("", word)
+    return not (_NUMBER.fullmatch(bare) or _DATE.fullmatch(bare)) and any(map(identifies, _PARTS.findall(bare)))
+
+
+def identifies(part: str) -> bool:
+    """Return whether this part of a code identifies it: the digits of INV-9999 do, its letters do not."""
+    signs = [sign for sign in part if sign.isalnum()]
+    return sum(map(str.isdigit, signs)) >= max(DIGITS_OF_A_CODE, len(signs) / 3)
+
+
+def spellings(codes: str) -> list[str]:
+    """Return the ways in which codes may be written: as they are, and where letters and digits are joined, apart."""
+    return list(dict.fromkeys([codes, _JOINED.sub(r"\1 ", codes), _JOINED.sub(r"\1-", codes)]))
