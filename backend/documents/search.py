@@ -1,7 +1,7 @@
 """Hybrid search: the passages whose embedding is near the question's, and those that have its words, weighed together.
 
 Both halves are scored for every candidate of either, on scales that do not depend on the candidates: nearness from 0
-for an unrelated passage to 1 for an equal one, and words from 0 to 1 for a passage that has all of them. Each counts
+for an unrelated passage to 1 for an equal one, and words from 0 to 1 for a passage full of all of them. Each counts
 for one half. By ranks, or stretched to the candidates' own extremes, the best of a bad lot would look like a good one.
 """
 
@@ -52,8 +52,8 @@ class Candidates:
     """The cosine between question and passage; NaN where a passage has no embedding."""
     closeness: "NDArray[np.float64]"
     """How near they are: from 0 for unrelated, or for no embedding, to 1 for equal."""
-    bm25: "NDArray[np.float64]"
-    """From 0 to 1 for a passage of average length that has all the words; up to K1 + 1 for one that is full of them."""
+    wording: "NDArray[np.float64]"
+    """How well they match the question's words: from 0 for none to 1 for a passage full of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,15 @@ class FoundPassage:
     page_number: int | None
     text: str
     score: float
-    """From 0 to 1, falling along the list, and comparable between questions: half of it is how near the passage is,
-    from unrelated to equal, and half are its words."""
+    """From 0 to 1, falling along the list, and comparable between questions: one half is how near the passage is, from
+    unrelated to equal, and the other is `text_score`."""
     start: int
     end: int
     vector_score: float | None
     """The cosine between question and passage; None while the passage has no embedding by the model."""
     text_score: float
-    """From 0 to 1 for a passage that has all the question's words, each weighed by its rarity."""
+    """From 0 for a passage with none of the question's words to 1 for one that is full of all of them, each weighed by
+    its rarity; one of average length that has each once has .7."""
     headings: str
 
 
@@ -159,8 +160,7 @@ class Search:
     ) -> list[FoundPassage]:
         """Return the passages at the places `best` among the candidates, but those that are gone meanwhile."""
         chosen = [
-            column[best].tolist()
-            for column in (candidates.ids, scores, candidates.similarity, candidates.bm25.clip(max=1))
+            column[best].tolist() for column in (candidates.ids, scores, candidates.similarity, candidates.wording)
         ]
         values = {"user_id": self._user_id, "ids": chosen[0]}
         passages = {row.id: row for row in self._session.execute(_PASSAGES, values)}
@@ -175,17 +175,17 @@ class Search:
                 start=row.start,
                 end=row.end,
                 vector_score=None if isnan(similarity) else similarity,
-                text_score=coverage,
+                text_score=wording,
                 headings=row.headings,
             )
-            for key, score, similarity, coverage in zip(*chosen, strict=True)
+            for key, score, similarity, wording in zip(*chosen, strict=True)
             if (row := passages.get(key))
         ]
 
 
 def fused(candidates: Candidates) -> "NDArray[np.float64]":
     """Return each candidate's score from 0 to 1: half by its embedding, half by its words."""
-    return ((candidates.closeness + candidates.bm25) / 2).clip(max=1)
+    return (candidates.closeness + candidates.wording) / 2
 
 
 def _closeness(similarity: "NDArray[np.float64]", unrelated: "NDArray[np.float64]") -> "NDArray[np.float64]":

@@ -1,7 +1,7 @@
 """Which passages have the words of a question, and how much that says: BM25 over the postings.
 
-A passage of average length that has each of the question's words once has 1, one that has none of them 0, and one that
-is full of them at most K1 + 1: so scores of different questions can be compared.
+A score goes from 0 for a passage that has none of the question's words to 1 for one that is full of all of them; one
+of average length that has each once has .7. So scores of different questions can be compared.
 
 The database says which passages have a word, how often, and how long they are; the scores are worked out here, where
 it takes a fraction of the time that the database would need, which everybody shares.
@@ -73,12 +73,12 @@ _Rated = tuple[float, Term]
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """What a question's words say of the passages that have any: two arrays of the same length."""
+    """How well passages match a question's words, of those that match any: two arrays of the same length."""
 
     ids: "NDArray[np.int64]"
     """Of the passages, rising."""
-    bm25: "NDArray[np.float64]"
-    """Divided by what all the question's words weigh, those that stand nowhere included."""
+    scores: "NDArray[np.float64]"
+    """From 0 to 1, by all the question's words, those that stand nowhere included."""
 
     def best(self, most: int) -> list[int]:
         """Return the ids of the best passages, at most so many, best first."""
@@ -87,8 +87,8 @@ class Worded:
         places = np.arange(len(self.ids))
         if len(places) > most:
             # All others need not be sorted.
-            places = np.flatnonzero(self.bm25 >= np.partition(self.bm25, -most)[-most])
-        ranked = places[(-self.bm25[places]).argsort(kind="stable")[:most]]
+            places = np.flatnonzero(self.scores >= np.partition(self.scores, -most)[-most])
+        ranked = places[(-self.scores[places]).argsort(kind="stable")[:most]]
         found: list[int] = self.ids[ranked].tolist()
         return found
 
@@ -99,7 +99,7 @@ class Worded:
         if not len(self.ids):
             return np.zeros(len(chunk_ids))
         places = self.ids.searchsorted(chunk_ids).clip(max=len(self.ids) - 1)
-        scores: NDArray[np.float64] = self.bm25[places] * (self.ids[places] == chunk_ids)
+        scores: NDArray[np.float64] = self.scores[places] * (self.ids[places] == chunk_ids)
         return scores
 
 
@@ -125,8 +125,16 @@ def worded(session: Session, query: str, codes: str, library: Library, values: d
     if codes:
         has_code = np.bincount(places, np.repeat([one.term.identifies for one in terms], sizes)) > 0
         bm25 *= has_code[places] | np.repeat([not one.term.spelling for one in terms], sizes)
-    scores = np.bincount(places, bm25)
+    scores = saturated(np.bincount(places, bm25))
     return Worded(ids[scores > 0], scores[scores > 0])
+
+
+def saturated(bm25: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Return BM25, which is at most K1 + 1 when divided by the question's rarities, as a score from 0 to 1.
+
+    The more of its words a passage has, the less one more counts, as one word repeated does within BM25.
+    """
+    return bm25 * (K1 + 1 + K1) / (K1 + 1) / (bm25 + K1)
 
 
 def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:

@@ -53,7 +53,7 @@ def quality(shelves: Shelves, judged: Judged, embedder: Embedder, cache: Path | 
             gains.append(
                 (
                     ndcg(_documents([one.id for one in found], names), grades),
-                    ndcg(_documents(_by(candidates, candidates.bm25), names), grades),
+                    ndcg(_documents(_by(candidates, candidates.wording), names), grades),
                     ndcg(_documents(_by(candidates, np.nan_to_num(candidates.similarity)), names), grades),
                 )
             )

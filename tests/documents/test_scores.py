@@ -41,8 +41,8 @@ def test_words_are_weighed_by_bm25(database: Database, alice: Caller) -> None:
     got = [passage for passage in found.passages if passage.text_score > 0]
     assert [passage.text for passage in got] == [passages[number] for number, _ in expected]
     for (_, score), passage in zip(expected, got, strict=True):
-        assert passage.score == pytest.approx(score / 2, abs=0.0001)
-        assert passage.text_score == pytest.approx(min(score, 1))
+        assert passage.score == pytest.approx(passage.text_score / 2, abs=0.0001)
+        assert passage.text_score == pytest.approx(score * 3.4 / 2.2 / (score + 1.2))
 
 
 def bm25(passages: list[str], question: list[str]) -> list[tuple[int, float]]:
@@ -65,11 +65,25 @@ def bm25(passages: list[str], question: list[str]) -> list[tuple[int, float]]:
 
 @pytest.mark.spec("SEARCH-10", "SEARCH-26")
 def test_the_halves_count_the_same() -> None:
-    closeness, bm25 = np.array([0.8, 0.0, 0.6, 0.0, 1.0]), np.array([0.0, 0.8, 0.6, 0.4, 2.2])
+    closeness, wording = np.array([0.8, 0.0, 0.6, 0.0, 1.0]), np.array([0.0, 0.8, 0.6, 0.4, 1.0])
 
-    scores = fused(Candidates(np.arange(5), np.zeros(5), closeness, bm25))
+    scores = fused(Candidates(np.arange(5), np.zeros(5), closeness, wording))
 
     assert scores.tolist() == pytest.approx([0.4, 0.4, 0.6, 0.2, 1.0])
+
+
+@pytest.mark.spec("SEARCH-10")
+def test_repeating_the_question_s_words_is_no_answer(database: Database, alice: Caller) -> None:
+    near, far = ([cosine, math.sqrt(1 - cosine**2), *[0.0] * 382] for cosine in (0.75, 0.1))
+    answer = "Who sends an article back within thirty days gets a refund to the card that was charged for the article."
+    with user(database, alice) as scope:
+        indexed(scope, ["Refunds. Refund. Refund of refunds. Refund.", answer], vectors=[far, near])
+
+        found = sought(scope, "refund", axis(0))
+
+    assert texts(found)[0] == answer
+    assert found.passages[1].text_score > 0.8
+    assert found.passages[1].score <= 0.5
 
 
 @pytest.mark.spec("SEARCH-28")
@@ -183,8 +197,8 @@ def test_half_of_a_question_s_words_is_half_however_few_passages_there_are(
 
     # What stands nowhere is a little rarer than what stands in one, and a longer passage counts for a little less.
     half, whole = shares
-    assert half / whole == pytest.approx(0.45, abs=0.02)
-    assert whole == pytest.approx(1, abs=0.3)
+    assert half == pytest.approx(0.45, abs=0.1)
+    assert whole == pytest.approx(0.7, abs=0.1)
 
 
 @pytest.mark.spec("SEARCH-23")
@@ -207,7 +221,7 @@ def test_the_rarest_words_are_sought(database: Database, alice: Caller, monkeypa
         assert found("a5 a4 a3 a2 a1 w2") == {"a1", "a2", "a3", "a4"}, "Four words are looked for."
         [rare, *_] = sought(scope, "w1 w4").passages
         [half, *_] = sought(scope, "w1 w4 nowhere").passages
-    assert half.text_score < rare.text_score / 1.5, "What stands nowhere is missed too."
+    assert half.text_score < rare.text_score / 1.3, "What stands nowhere is missed too."
 
 
 @pytest.mark.spec("SEARCH-23")
@@ -223,4 +237,4 @@ def test_a_word_that_is_rare_in_one_language_alone_is_not_taken_for_rare(
 
     # By the note alone, all of its words would be as rare as each other, and the first of the alphabet be taken.
     assert found.text == "annex bill corner landlord turbine winter"
-    assert found.text_score > 0.6
+    assert found.text_score > 0.5

@@ -184,7 +184,7 @@ def test_words_are_found_however_their_letters_are_encoded(
         [passage] = sought(scope, asked).passages
 
     assert passage.text == written
-    assert passage.text_score == pytest.approx(1)
+    assert passage.text_score > 0.7
 
 
 @pytest.mark.spec("SEARCH-18")
