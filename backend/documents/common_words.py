@@ -9,16 +9,17 @@ from unicodedata import combining, normalize
 
 COMMON = {
     "english": """
-        a about after all am an and any are aren as at be because been before being between both but by can
-        could couldn did didn do does doesn doing don during each few for from had has have having he her
-        here hers him his how i if in into is isn it its just ll me more most my no nor not of off on once
-        only or other our ours out over own please s same shall she should so some such t tell than that the
-        their theirs them then there these they this those through to too under until up us ve very was wasn
-        we were what when where which while who whom whose why will with would you your yours
+        'd 'll 'm 're 's 've a about after ain't all am an and any are aren't as at be because been before
+        being between both but by can can't could couldn't did didn't do does doesn't doing don't during
+        each few for from had hadn't has hasn't have haven't having he her here hers him his how i if in
+        into is isn't it its just me more most mustn't my needn't no nor not of off on once only or other
+        our ours out over own please same shall she should shouldn't so some such than that the their theirs
+        them then there these they this those through to too under until up very was wasn't we were weren't
+        what when where which while who whom whose why will with won't would wouldn't you your yours
     """,
     "german": """
-        aber alle allem allen aller alles als also am an ander andere anderen auch auf aus bei beim bin bis
-        bist bitte da damit dann das dass daß dein deine dem den denn der des dessen dich die dies diese
+        's aber alle allem allen aller alles als also am an ander andere anderen auch auf aus bei beim bin
+        bis bist bitte da damit dann das dass daß dein deine dem den denn der des dessen dich die dies diese
         diesem diesen dieser dieses dir doch dort du durch ein eine einem einen einer eines er es etwas euch
         euer für gegen gibt habe haben hat hatte hatten hier hin hinter ich ihm ihn ihnen ihr ihre ihrem
         ihren ihrer im in ins ist ja jede jedem jeden jeder jedes jetzt kann kannst können könnte man mein
@@ -257,9 +258,10 @@ COMMON = {
     """,
 }
 """By the text search configuration of the language, where PostgreSQL has one: articles, pronouns, question words,
-prepositions, conjunctions, auxiliary verbs, and what an apostrophe leaves of them."""
+prepositions, conjunctions, auxiliary verbs, and what stands before or after an apostrophe. What begins with an
+apostrophe, or has one, is common only so: Don is a name, and don't is none."""
 
-_SAY_MUCH_IN_ENGLISH = """
+_AMBIGUOUS = """
     ad ale ali also ama ann ari art ban bang bare bat bet bile bin bio bus car care co come comment con contra day
     de den des die dies din do don door dos dove due el em en end era fins fort go hat hay hem her hoe hut ins it
     jag la le los man mar may me mea men met mi mine mint moll mot multi net non nor of on one op os over pa par
@@ -268,12 +270,14 @@ _SAY_MUCH_IN_ENGLISH = """
     vid voi vos war wit yang zen
     b c d e f g h i j k l m n o p q r s t u v w x y z
 """
-"""Common words of other languages that say much in English, or in names: they do not tell which language a question is
-in. "Man of war" is no German, though two of its words are."""
+"""Common words of other languages that are ordinary words in English, or parts of names: they are no evidence of a
+question's language. "Man of war" is no German, though two of its words are."""
 
 _PUNCTUATION = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~¡¿«»„“”‚‘’'…·–—،؛؟;׃।॥՞՝。、？！"
-_APOSTROPHES = re.compile("['\u2019\u02bc]")
-"""PostgreSQL ends a word at one too."""
+_APOSTROPHES = "'\u2019\u02bc"
+_BEFORE_APOSTROPHES = re.compile(f"(?=[{_APOSTROPHES}])")
+"""PostgreSQL ends a word there too."""
+_ANY_APOSTROPHE = re.compile(f"[{_APOSTROPHES}]")
 _GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
@@ -286,12 +290,34 @@ def without_common_words(question: str, languages: Sequence[str]) -> str:
         question: It is split at blanks; what is left is joined by single ones.
         languages: Those of the documents. Of two that a question may be in, the first of these is preferred.
     """
-    tokens = [_APOSTROPHES.split(token) for token in question.split()]
-    own = _language_of([word for words in tokens for word in words], languages)
+    tokens = [_parts(token) for token in question.split()]
+    names = _names([part for parts in tokens for part in parts])
+    own = _language_of([part for parts in tokens for part in parts if part not in names], languages)
     if own is None:
         return question
-    left = ["'".join(word for word in words if own not in _languages_of(word)) for words in tokens]
+    left = [
+        _joined(parts, [part for part in parts if part in names or own not in _languages_of(part)]) for parts in tokens
+    ]
     return " ".join(filter(_has_words, left)) or question
+
+
+def _parts(token: str) -> list[str]:
+    """Return a token's parts, which begin at its apostrophes: `What` and `'s`. One that is common as a whole is one."""
+    return [token] if _languages_of(token) else _BEFORE_APOSTROPHES.split(token)
+
+
+def _joined(parts: Sequence[str], left: Sequence[str]) -> str:
+    """Return what is left of a token: all of it if only single letters would be, as the `l` of `l'or`."""
+    if left and all(len(_folded(part)) <= 1 for part in left):
+        left = parts
+    return "".join(left).lstrip(_APOSTROPHES)
+
+
+def _names(words: Sequence[str]) -> frozenset[str]:
+    """Return those in capitals, where not all are: US, IT and WHO are no common words."""
+    if not any(sign.islower() for word in words for sign in word):
+        return frozenset()
+    return frozenset(word for word in words if word.isupper() and len(_folded(word)) > 1)
 
 
 def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
@@ -301,7 +327,7 @@ def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
         language
         for word in words
         for language in _languages_of(word)
-        if language == "english" or _folded(word) not in _saying_much()
+        if language == "english" or _folded(word) not in _ambiguous()
     )
     # One word alone may be any language's: "ano" is a common one in Czech, and a year in Spanish.
     likely = [
@@ -314,7 +340,9 @@ def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
 
 def _languages_of(word: str) -> frozenset[str]:
     """Return the languages in which a word is common."""
-    return _languages().get(_folded(word), frozenset())
+    folded = _folded(word)
+    found = _languages().get(folded, frozenset())
+    return found | _languages().get(f"'{folded}", frozenset()) if word.startswith(tuple(_APOSTROPHES)) else found
 
 
 def _has_words(text: str) -> bool:
@@ -326,15 +354,15 @@ def _folded(word: str) -> str:
 
     In capitals, and by many in small letters, Greek is written without them. In Latin letters accents make other words.
     """
-    letters = word.strip(_PUNCTUATION).casefold()
+    letters = _ANY_APOSTROPHE.sub("'", word).strip(_PUNCTUATION).casefold()
     if not _GREEK.search(letters):
         return letters
     return "".join(letter for letter in normalize("NFD", letters) if not combining(letter))
 
 
 @cache
-def _saying_much() -> frozenset[str]:
-    return frozenset(_SAY_MUCH_IN_ENGLISH.split())
+def _ambiguous() -> frozenset[str]:
+    return frozenset(_AMBIGUOUS.split())
 
 
 @cache
@@ -343,5 +371,5 @@ def _languages() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for language, words in COMMON.items():
         for word in words.split():
-            found[_folded(word)].add(language)
+            found[f"'{_folded(word)}" if word.startswith("'") else _folded(word)].add(language)
     return {word: frozenset(languages) for word, languages in found.items()}

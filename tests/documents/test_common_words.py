@@ -21,6 +21,20 @@ LEFT = {
     "Какова цена мельницы и где она?": "Какова цена мельницы",
     "What is a to-do list?": "to-do list?",
     "O'Reilly's book is here": "O'Reilly book",
+    "Is IT in the US safe?": "IT US safe?",
+    "What does the WHO say about OR, and who is it?": "WHO say OR,",
+    "Quel est le code de l'unité SI ?": "code unité SI",
+    "WHAT IS THE PRICE?": "PRICE?",
+    "What is the price of l'or?": "price l'or?",
+    "Quel est le prix de l'or ?": "prix or",
+    "Qual è il prezzo dell'oro?": "prezzo oro?",
+    "I'm sure we're late, and he'd say you've won": "sure late, say won",
+    "They\u2019ll pay, won\u2019t they?": "pay,",
+    "Who won and hasn't paid, or wouldn't, shouldn't, hadn't, weren't, haven't, mustn't?": "won paid,",
+    "Who is Don, and where is Don's house?": "Don, Don house?",
+    "Gibt's einen Rabatt?": "Rabatt?",
+    "Where is vitamin D in it?": "vitamin D",
+    "Tell us about William Tell": "Tell us William Tell",
 }
 
 
