@@ -1,5 +1,6 @@
 """Which language a text is in, so that its words are stemmed by that language's rules."""
 
+import re
 import threading
 from functools import cache
 from typing import TYPE_CHECKING
@@ -56,6 +57,16 @@ OTHERS = (
 Creoles and regional languages that hardly differ from one above in a technical text are not among them.
 """
 
+_SCRIPTS = {
+    "russian": re.compile("[\u0400-\u052f]"),
+    "greek": re.compile("[\u0370-\u03ff\u1f00-\u1fff]"),
+    "armenian": re.compile("[\u0530-\u058f]"),
+    "arabic": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
+    "hindi": re.compile("[\u0900-\u097f]"),
+    "tamil": re.compile("[\u0b80-\u0bff]"),
+}
+"""The letters of each script but the Latin, by the language above that most people write in it."""
+
 _loading = threading.Lock()
 
 
@@ -71,6 +82,12 @@ def language_of(text: str) -> str:
         identifier = _loaded()
     language, confidence = identifier.classify(text)
     return CONFIGURATIONS.get(language, UNSURE) if confidence >= LEAST_CONFIDENCE else UNSURE
+
+
+def language_of_script(text: str) -> str:
+    """Return a language that is written in the script of most of a text's letters; `simple` for a Latin one."""
+    letters = sum(map(str.isalpha, text))
+    return next((one for one, script in _SCRIPTS.items() if 2 * len(script.findall(text)) > letters), UNSURE)
 
 
 @cache

@@ -17,7 +17,7 @@ from backend.documents.codes import codes_of
 from backend.documents.common_words import without_common_words
 from backend.documents.holdings import Library, Reason, holdings_of
 from backend.documents.index import literal, spelled
-from backend.documents.language import UNSURE
+from backend.documents.language import UNSURE, language_of_script
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
@@ -30,6 +30,9 @@ LONGEST_QUERY = 8_192
 """Bytes of UTF-8; what comes after them is not sought."""
 CANDIDATES = 100
 """Of each half, or as many as are asked for: far more than anybody reads, and quickly told."""
+
+SIGNS_OF_A_SCRIPT = 200
+"""At the beginning of a passage of unknown language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +148,20 @@ class Search:
     def _unrelated(
         self, ids: "NDArray[np.int64]", library: Library, figures: Mapping[str, float]
     ) -> "NDArray[np.float64]":
-        """Return the cosine up to which each passage is unrelated to a question, by its document's language."""
+        """Return the cosine up to which each passage is unrelated to a question, by its document's language.
+
+        Where the language is unknown, the passage's script counts: a short Greek note is Greek.
+        """
         import numpy as np
 
-        by_language = {language: figures.get(language, figures[UNSURE]) for language in library.passages}
-        if len(set(by_language.values())) == 1:
-            return np.full(len(ids), next(iter(by_language.values())))
-        values = {"user_id": self._user_id, "ids": ids.tolist()}
-        languages = {row.id: row.language for row in self._session.execute(_LANGUAGES, values)}
-        return np.array([by_language.get(languages.get(key, UNSURE), figures[UNSURE]) for key in ids.tolist()])
+        if len(figures) == 1 or (len(library.passages) == 1 and UNSURE not in library.passages):
+            return np.full(len(ids), figures.get(next(iter(library.passages)), figures[UNSURE]))
+        values = {"user_id": self._user_id, "ids": ids.tolist(), "unsure": UNSURE, "signs": SIGNS_OF_A_SCRIPT}
+        languages = {
+            row.id: row.language if row.beginning is None else language_of_script(row.beginning)
+            for row in self._session.execute(_LANGUAGES, values)
+        }
+        return np.array([figures.get(languages.get(key, UNSURE), figures[UNSURE]) for key in ids.tolist()])
 
     def _told(
         self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"
@@ -202,7 +210,8 @@ def _cut(query: str) -> str:
 
 _LANGUAGES = text(
     """
-    select c.id, d.language from chunks c join documents d on d.user_id = c.user_id and d.id = c.document_id
+    select c.id, d.language, case when d.language = :unsure then left(c.content, :signs) end as beginning
+    from chunks c join documents d on d.user_id = c.user_id and d.id = c.document_id
     where c.user_id = :user_id and c.id = any(:ids)
     """
 )

@@ -1,5 +1,6 @@
 """What is found, in which order, and why nothing is."""
 
+# ruff: noqa: RUF001  # Other alphabets are what this is about.
 import math
 import random
 import time
@@ -222,6 +223,31 @@ def test_what_is_no_nearer_than_unrelated_texts_are_is_not_found(database: Datab
         assert sought(scope, "giraffe", unrelated=0.79).reason == "below_threshold"
         [passage] = sought(scope, "giraffe", unrelated=0.2).passages
     assert passage.vector_score == pytest.approx(0.75, abs=0.001)
+
+
+@pytest.mark.spec("EMB-30", "SEARCH-28")
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Ціна 5 €", "russian"),
+        ("Η τιμή", "greek"),
+        ("السعر", "arabic"),
+        ("कीमत", "hindi"),
+        ("விலை", "tamil"),
+        ("Գինը", "armenian"),
+        ("Το Internet είναι εδώ", "greek"),
+    ],
+)
+def test_how_near_is_unrelated_depends_on_the_script_where_the_language_is_unknown(
+    database: Database, alice: Caller, text: str, language: str
+) -> None:
+    near = [0.75, math.sqrt(1 - 0.75**2), *[0.0] * 382]
+    with user(database, alice) as scope:
+        indexed(scope, [text, "The price"], vectors=[near, near], language="simple")
+
+        found = sought(scope, "giraffe", unrelated={"simple": 0.5, language: 0.8})
+
+    assert {passage.text: passage.score for passage in found.passages} == {text: 0, "The price": 0.25}
 
 
 @pytest.mark.spec("EMB-30", "SEARCH-28")
