@@ -10,8 +10,10 @@ DIGITS_OF_A_CODE = 3
 
 _PARTS = re.compile(r"[^\W_]+")
 _AROUND = re.compile(r"^[\W_]+|[\W_]+$")
-# 24/7, 10:30, v1.2.3, 12.05.2024, 1,234.56, 1920x1080, 1990s, 500mg: numbers that a text may put in other ways.
-_NUMBER = re.compile(r"v?\d{1,4}(?:[,:/'\u2019x\u00d7]\d{1,4}|\.\d+)*[^\W\d_]{0,3}", re.IGNORECASE)
+# 24/7, 10:30, v1.2.3, 12.05.2024, 1,234.56, 1920x1080, 1990s, 500mg, 100-year: what a text may put in other ways.
+_NUMBER = re.compile(
+    r"v?\d{1,4}(?:[,:/'\u2019x\u00d7\u2013]\d{1,4}|\.\d+)*[^\W\d_]{0,3}(?:-[^\W\d_]{4,})*", re.IGNORECASE
+)
 # 2024-05-01, 01-05-2024, 2024-25.
 _DATE = re.compile("[12]\\d{3}[-\u2013]\\d{1,4}(?:-\\d{1,2})?|\\d{1,2}-\\d{1,2}-\\d{2,4}")
 _JOINED = re.compile(r"(?<![^\W_])([^\W\d_]+)(?=\d{3})")

@@ -98,6 +98,8 @@ def test_a_word_with_a_digit_or_two_is_found_by_its_meaning(database: Database, 
         ("500mg?", "Half a gram"),
         ("What is 1920x1080?", "A resolution"),
         ("1066", "The battle of Hastings"),
+        ("Was ist mit den 1970er-Jahren?", "Ein Jahrzehnt"),
+        ("What was 973–1048?", "The life of a scholar"),
     ],
 )
 def test_a_number_that_can_be_put_in_other_ways_is_found_by_its_meaning(
