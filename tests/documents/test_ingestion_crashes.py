@@ -47,6 +47,7 @@ def settings(own: OwnDatabase) -> dict[str, Any]:
         "MIGRATE_ON_START": "false",
         "LEASE_SECONDS": LEASE_SECONDS,
         "MODEL": "offline",
+        "GUEST_TURNS_PER_DAY": 0,
         "MAX_UPLOAD_BYTES": 100_000_000,
     }
 

@@ -105,7 +105,13 @@ def test_a_tool_that_may_return_text_of_documents_says_of_which(tool: Tool[Any, 
 def test_what_is_prepared_before_a_transaction_is_no_argument() -> None:
     prepared = {tool.name: tool.prepared for tool in TOOLS if tool.prepared}
 
-    assert prepared == {"search_documents": "vector", "add_document": "rules", "search": "sought", "fetch": "links"}
+    assert prepared == {
+        "search_documents": "vector",
+        "add_document": "rules",
+        "create_tasks_from_document": "to_do",
+        "search": "sought",
+        "fetch": "links",
+    }
     for tool in TOOLS:
         assert tool.prepared not in tool.input_schema["properties"]
 
