@@ -57,7 +57,9 @@ export function startRun(body, key, signal) {
 
 /** Ask the server to stop a run, from wherever it is followed; its events tell the end. @param {string} runId @param {AbortSignal} signal */
 export async function cancelRun(runId, signal) {
-  await call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST", signal });
+  const answer = await call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST", signal });
+  // What no cache may keep stays unfinished to the browser until somebody reads it.
+  await answer.text();
   reconnectNow();
 }
 
