@@ -14,7 +14,7 @@ NOT_FOR_PEOPLE = re.compile(
 )
 SETTINGS = re.compile(r"\b[A-Z]+_[A-Z_]+\b")
 FOR_OWNERS = {"NotReady"}
-"""What these say is for the log and for whoever runs the service."""
+"""What these say is for the log and for the owner of the service."""
 
 
 def sentences() -> Iterator[tuple[str, int, str]]:

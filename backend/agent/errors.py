@@ -55,7 +55,7 @@ class ModelMisconfigured(ModelFailed):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"The model {model} cannot be asked as this service is set up. Whoever runs it has to check MODEL and the "
+            f"The model {model} cannot be asked as this service is set up. Its owner has to check MODEL and the "
             "provider's address, key and account. Your message is kept."
         )
 

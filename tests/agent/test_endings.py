@@ -108,10 +108,10 @@ def answer_of(
         output = runner.run(asked(made(name, url=model.url), streaming=streaming))
     except ProviderFailed as failed:
         return f"{failed.failure.code}{', again' if failed.again else ''}"
-    return " ".join(map(_told, output))
+    return " ".join(map(_said, output))
 
 
-def _told(item: Any) -> str:
+def _said(item: Any) -> str:
     if item.type == "function_call":
         return f"{item.name} {json.dumps(json.loads(item.arguments))}"
     part = item.content[0]
@@ -353,7 +353,7 @@ def test_nothing_of_a_cut_response_is_done_and_the_model_is_asked_again(
 
 
 @pytest.mark.spec("AGENT-57")
-def test_a_response_that_is_always_cut_is_told(person: httpx.Client, model: ScriptedModel) -> None:
+def test_a_response_that_is_always_cut_is_said(person: httpx.Client, model: ScriptedModel) -> None:
     model.follow([says("I add it.", calls=(ADD,), finish="length")])
     failed = say(person, "Do it")
 

@@ -120,6 +120,7 @@ def test_a_header_that_comes_by_drops_has_no_more_time() -> None:
         def drip() -> bool:
             with suppress(ConnectionError):
                 connection.send(b"a")
+            # The time between the drops is what is tested.
             time.sleep(SHORT / 10)
             return is_ended(connection)
 
@@ -362,6 +363,8 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
         assert guest.get("/api/documents").json()["documents"] == []
 
 
+# A machine that holds the client up for two seconds fails it.
+@pytest.mark.slow
 @pytest.mark.spec("LIMIT-5")
 def test_a_body_that_comes_slowly_but_steadily_is_taken(hurried: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "STALL_SECONDS", 2)
@@ -369,6 +372,7 @@ def test_a_body_that_comes_slowly_but_steadily_is_taken(hurried: str, monkeypatc
 
     def slowly(body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), -(-len(body) // 8)):
+            # All pieces together take longer than one may.
             time.sleep(0.3)
             yield body[start : start + -(-len(body) // 8)]
 
