@@ -27,7 +27,7 @@ FLOORS = (
     {"schema"},
     {"database", "fair_share"},
     {"idempotency", "limiter"},
-    {"settings", "errors", "log", "plain_text", "blanking", "embedded_postgres"},
+    {"settings", "errors", "log", "plain_text", "blanking", "embedded_postgres", "retry_after"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
 

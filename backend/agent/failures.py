@@ -23,6 +23,7 @@ from backend.agent.errors import (
     ProviderFailed,
     causes_of,
 )
+from backend.retry_after import asked_to_wait
 
 # By name: which library of HTTP lies below is the concern of the provider's own.
 _ADDRESSES = frozenset({"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
@@ -57,7 +58,7 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
     if status in (401, 403):
         return ProviderFailed(ModelAuthFailed(model))
     if status is None or status in (408, 429) or status >= 500:
-        wait = _asked_to_wait(error)
+        wait = asked_to_wait(error)
         return ProviderFailed(ModelUnavailable(model, retry_after=math.ceil(wait or 10)), again=True, wait=wait)
     return ProviderFailed(
         ModelFailed(
@@ -160,14 +161,3 @@ def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: b
         (name.endswith("_API_KEY") and not has_key) or (name.endswith("_API_BASE") and name != "OLLAMA_API_BASE")
         for name in missing
     )
-
-
-def _asked_to_wait(error: Exception) -> float | None:
-    """Return after how many seconds the provider wants to be asked again, when it says so."""
-    # LiteLLM keeps the provider's headers here; its errors' own response is made up and has none.
-    headers = getattr(error, "litellm_response_headers", None) or {}
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None

@@ -14,6 +14,7 @@ import structlog
 from backend.documents.embedders.known_models import dimensions_of, prefixes_of, task_of, tokens_of, unrelated_of
 from backend.documents.embedding import EmbeddingFailed, EmbeddingRefused, Kind
 from backend.plain_text import storable
+from backend.retry_after import asked_to_wait
 
 log = structlog.get_logger()
 
@@ -122,7 +123,7 @@ class RemoteEmbedder:
                 )
             except (openai.OpenAIError, TimeoutError) as error:
                 failure = self._failure(error)
-                asked = _asked_to_wait(error)
+                asked = asked_to_wait(error)
                 log.warning("embedding_failed", code=failure.code, attempt=attempt, error=type(error).__name__)
                 # Not to the second, so that those who failed together do not come back together.
                 wait = asked if asked is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -166,7 +167,7 @@ class RemoteEmbedder:
         if status in (408, 409, 429) or status >= 500:
             return EmbeddingFailed(
                 f"The provider of the embedding model {self.id} does not answer right now. Try again soon.",
-                retry_after=math.ceil(_asked_to_wait(error) or 10),
+                retry_after=math.ceil(asked_to_wait(error) or 10),
             )
         return EmbeddingRefused(
             f"The provider of the embedding model {self.id} refused the request (HTTP {status}). Whoever runs this "
@@ -212,14 +213,3 @@ class RemoteEmbedder:
             # OpenAI's client refuses to start without a key; with a wrong one the provider says what is wrong.
             route |= {"api_key": key or "none", "api_base": base_url, "encoding_format": "float"}
         return route
-
-
-def _asked_to_wait(error: Exception) -> float | None:
-    """Return after how many seconds the provider wants to be asked again, when it says so."""
-    # LiteLLM keeps the provider's headers here; its errors' own response is made up and has none.
-    headers = getattr(error, "litellm_response_headers", None) or {}
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None
