@@ -173,6 +173,20 @@ def test_ten_processes_with_full_pools_find_a_place(start: Callable[..., Embedde
         assert answers(url)
 
 
+@pytest.mark.spec("EMBED-16")
+def test_no_plan_counts_on_parallel_workers(cluster: EmbeddedPostgres) -> None:
+    libpq = make_url(cluster.url).set(drivername="postgresql").render_as_string()
+    with closing(psycopg2.connect(libpq)) as connection, connection.cursor() as cursor:
+        # With these, PostgreSQL would take as many as it may.
+        for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            cursor.execute(f"set {setting} = 0")
+        cursor.execute("explain select sum(reltuples) from pg_class")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Seq Scan on pg_class" in plan
+    assert "Gather" not in plan
+
+
 @pytest.mark.spec("EMBED-3")
 def test_processes_that_start_at_once_make_one_database_and_share_it(
     start: Callable[..., EmbeddedPostgres], member: Callable[..., Member], tmp_path: Path
