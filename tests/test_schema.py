@@ -170,6 +170,52 @@ def test_leases_go_down_and_up_again_under_the_rows_that_are_there(
     assert query(superuser, added) == [(0, None)]
 
 
+@pytest.mark.spec("SCHEMA-13")
+def test_the_key_of_vectors_changes_under_the_vectors_of_two_models(
+    cluster: EmbeddedPostgres, new_database: Callable[[], str]
+) -> None:
+    url = new_database()
+    superuser = behind(cluster, url)
+    migrate(url, revision="0008")
+    query(
+        superuser,
+        "insert into users (user_id, kind, name) select 'user ' || n, 'guest', 'A' from generate_series(1, 2) n",
+    )
+    query(
+        superuser,
+        "insert into documents (user_id, id, filename, original_filename, content_type, file_size, sha256) "
+        "select user_id, 1, 'a', 'a', 'text/plain', 1, 'a' from users",
+    )
+    query(
+        superuser,
+        'insert into chunks (user_id, id, document_id, content, page, chunk_index, start, "end") '
+        "select user_id, n, 1, 'a', 1, n, 0, 1 from users, generate_series(1, 3) n",
+    )
+    query(
+        superuser,
+        "insert into chunk_vectors (user_id, model_id, chunk_id, document_id, embedding) "
+        "select user_id, m, id, 1, array[m, id, 3]::halfvec from chunks, generate_series(1, 2) m",
+    )
+    rows = "select user_id, model_id, chunk_id, embedding::text from chunk_vectors order by 1, 2, 3"
+    key = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'pk_chunk_vectors'"
+    before = query(superuser, rows)
+    assert len(before) == 12
+
+    migrate(url, revision="0009")
+    assert query(superuser, rows) == before
+    assert query(superuser, key) == [("PRIMARY KEY (user_id, chunk_id, model_id)",)]
+
+    _downgrade(superuser, "0008")
+    assert query(superuser, rows) == before
+    assert query(superuser, key) == [("PRIMARY KEY (user_id, model_id, chunk_id)",)]
+
+    migrate(url)
+    assert query(superuser, rows) == before
+    query(superuser, "delete from chunks where id = 2 and user_id = 'user 1'")
+    gone = {("user 1", 1, 2), ("user 1", 2, 2)}
+    assert query(superuser, rows) == [row for row in before if row[:3] not in gone]
+
+
 @pytest.mark.slow
 @pytest.mark.spec("SCHEMA-2")
 def test_alembic_works_by_hand_on_the_database_that_the_settings_name(
@@ -283,6 +329,16 @@ def test_models_and_migrations_agree(superuser_url: str) -> None:
         "where contype in ('p', 'f', 'c', 'u') and connamespace = 'public'::regnamespace and conname !~ '^alembic'",
     )
     assert modelled == set(kept)
+    ordered = query(
+        superuser_url,
+        "select conrelid::regclass::text, (select array_agg(a.attname::text order by k.place) "
+        "from unnest(conkey) with ordinality as k (number, place) "
+        "join pg_attribute a on a.attrelid = conrelid and a.attnum = k.number) from pg_constraint "
+        "where contype = 'p' and connamespace = 'public'::regnamespace and conname !~ '^alembic'",
+    )
+    assert dict(ordered) == {
+        table.name: [column.name for column in table.primary_key] for table in SQLModel.metadata.tables.values()
+    }
 
 
 @pytest.mark.spec("SCHEMA-5")
@@ -362,6 +418,25 @@ def test_every_foreign_key_begins_with_the_user(superuser_url: str) -> None:
 
     assert len(keys) > 5
     assert {(here, there) for _, here, there in keys} == {("user_id", "user_id")}
+
+
+@pytest.mark.spec("SCHEMA-12")
+def test_an_index_begins_with_the_columns_of_every_foreign_key(superuser_url: str) -> None:
+    keys = query(
+        superuser_url,
+        """
+        select k.conrelid::regclass::text, k.conname::text, exists (
+            select from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
+            where i.indrelid = k.conrelid and i.indisvalid and i.indpred is null and m.amname = 'btree'
+              and cardinality(k.conkey) <= i.indnkeyatts
+              and (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
+        )
+        from pg_constraint k where k.contype = 'f'
+        """,
+    )
+
+    assert len(keys) > 15
+    assert [(table, name) for table, name, is_led in keys if not is_led] == []
 
 
 @pytest.mark.spec("SCHEMA-8")

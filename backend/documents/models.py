@@ -163,8 +163,9 @@ class ChunkVector(Owned, table=True):
 
     __tablename__ = "chunk_vectors"
 
-    model_id: int = Field(primary_key=True, sa_type=SmallInteger)
+    # The key begins with the foreign key's columns: otherwise each deleted passage reads all of the user's key.
     chunk_id: int = Field(primary_key=True, sa_type=Integer)
+    model_id: int = Field(primary_key=True, sa_type=SmallInteger)
     document_id: int = Field(sa_type=Integer)
     embedding: Any = Field(sa_type=HALFVEC)
 

@@ -1,18 +1,39 @@
 """What the index keeps of a passage."""
 
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
 
-from backend.database import Database
-from backend.documents.index import Index
+from backend.database import Database, make_engine
+from backend.documents.holdings import Library
+from backend.documents.index import Index, literal
+from backend.documents.nearest import nearest
 from backend.identity.caller import Caller
 from tests.conftest import query
-from tests.documents.indexed import ENTRY, as_passages, axis, indexed, sought, texts, user
+from tests.documents.indexed import ENTRY, MODEL_ID, as_passages, axis, indexed, sought, texts, user
 
 pytestmark = pytest.mark.database
+
+STATISTICS = {"none": -1, "of an empty table": 0}
+"""How many rows PostgreSQL takes the table to have, from before it was filled."""
+CASCADE = "delete from only chunk_vectors v where $1 = v.user_id and $2 = v.chunk_id"
+"""What the foreign key runs for each deleted passage."""
+OTHER_MODEL = """
+insert into chunk_vectors (user_id, model_id, chunk_id, document_id, embedding)
+select user_id, 2, chunk_id, document_id, embedding from chunk_vectors
+"""
+READS = """
+select pg_stat_get_xact_numscans('pk_chunk_vectors'::regclass) as scans,
+       -- They are counted at the index, or at the table after a bitmap.
+       pg_stat_get_xact_tuples_fetched('pk_chunk_vectors'::regclass)
+           + pg_stat_get_xact_tuples_fetched('chunk_vectors'::regclass) as rows,
+       pg_stat_get_xact_tuples_returned('chunk_vectors'::regclass) as rows_without_index
+"""
+"""What this connection has read of the vectors since its counts were last collected."""
 
 
 @pytest.mark.spec("SEARCH-1")
@@ -134,3 +155,64 @@ def test_all_of_a_document_goes_with_its_row(database: Database, alice: Caller) 
             rows = scope.session.execute(text(f"select distinct document_id from {table}"))  # noqa: S608
             assert list(rows.scalars()) == [kept], table
         assert texts(sought(scope, "turbine")) == ["a turbine stays"]
+
+
+@pytest.mark.spec("SEARCH-31")
+@pytest.mark.parametrize("rows", STATISTICS.values(), ids=STATISTICS)
+def test_vectors_are_looked_up_by_the_key_whatever_the_statistics(
+    database: Database, alice: Caller, superuser_url: str, rows: int
+) -> None:
+    many = 300
+    with user(database, alice) as scope:
+        indexed(scope, [str(number) for number in range(many)])
+        scope.session.execute(text(OTHER_MODEL))
+
+    with old_statistics(superuser_url, rows):
+        # A passage's deletion reads its own vectors in the key, and not all of the user's.
+        assert columns_of(superuser_url, index_of_a_deletion(superuser_url))[:2] == ["user_id", "chunk_id"]
+
+        # A search reads one model's rows, in one scan.
+        values = {"user_id": alice.user_id, "model_id": MODEL_ID, "vector": literal(axis(0)), "document_ids": None}
+        library = Library(passages={"english": many}, words=many, sought=many)
+        with user(database, alice) as scope:
+            before = scope.session.execute(text(READS)).one()
+            assert len(nearest(scope.session, library, values, most=5)) == 5
+            after = scope.session.execute(text(READS)).one()
+        assert [late - early for early, late in zip(before, after, strict=True)] == [1, many, 0]
+
+
+@contextmanager
+def old_statistics(superuser_url: str, rows: int) -> Iterator[None]:
+    """Keep PostgreSQL from knowing, for a while, what the table of vectors has."""
+    query(superuser_url, "alter table chunk_vectors set (autovacuum_enabled = off)")
+    try:
+        query(superuser_url, "delete from pg_statistic where starelid = 'chunk_vectors'::regclass")
+        query(superuser_url, "update pg_class set reltuples = %s, relpages = 0 where relname = 'chunk_vectors'", rows)
+        yield
+    finally:
+        query(superuser_url, "alter table chunk_vectors reset (autovacuum_enabled)")
+
+
+def index_of_a_deletion(superuser_url: str) -> str:
+    """Return the name of the index that the foreign key looks a deleted passage's vectors up in."""
+    engine = make_engine(superuser_url)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("set local plan_cache_mode = force_generic_plan")
+            connection.exec_driver_sql(f"prepare cascade (varchar, integer) as {CASCADE}")
+            plans = connection.exec_driver_sql("explain (format json) execute cascade ('', 0)").scalar_one()
+    finally:
+        engine.dispose()
+    [scan] = plans[0]["Plan"]["Plans"]
+    return str(scan["Index Name"])
+
+
+def columns_of(superuser_url: str, index: str) -> list[str]:
+    """Return the columns of an index in their order."""
+    columns = query(
+        superuser_url,
+        "select a.attname::text from pg_index i, unnest(i.indkey) with ordinality as k (number, place), pg_attribute a "
+        "where i.indexrelid = %s::regclass and a.attrelid = i.indrelid and a.attnum = k.number order by k.place",
+        index,
+    )
+    return [name for (name,) in columns]
