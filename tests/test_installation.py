@@ -21,8 +21,6 @@ from backend.schema import head, migrate
 from backend.settings import Settings
 from tests.conftest import LOGIN, LONGEST_START, database_url_of, login_url, query, wait_until
 
-pytestmark = pytest.mark.database
-
 
 @pytest.fixture
 def empty(cluster: EmbeddedPostgres, database_url: str, worker_id: str) -> Iterator[Postgres]:
@@ -44,6 +42,7 @@ def database() -> Iterator[Database]:
     closed.close()
 
 
+@pytest.mark.database
 @pytest.mark.spec("INST-1")
 def test_an_empty_database_is_migrated_and_then_served(database: Database, empty: Postgres) -> None:
     made = Installation(database, lambda: empty, migrate_on_start=True)
@@ -57,6 +56,7 @@ def test_an_empty_database_is_migrated_and_then_served(database: Database, empty
     assert not database.is_reachable()
 
 
+@pytest.mark.database
 @pytest.mark.spec("INST-2")
 def test_nothing_is_served_from_a_database_that_is_not_in_order(database: Database, empty: Postgres) -> None:
     made = Installation(database, lambda: empty, migrate_on_start=False)
@@ -78,6 +78,7 @@ def test_nothing_is_served_from_a_database_that_is_not_in_order(database: Databa
     assert not made.is_ready
 
 
+@pytest.mark.database
 @pytest.mark.spec("INST-3")
 def test_the_service_tells_why_it_is_not_ready_and_becomes_ready_without_a_restart(
     make_settings: Callable[..., Settings], empty: Postgres, monkeypatch: pytest.MonkeyPatch

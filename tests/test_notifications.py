@@ -33,8 +33,6 @@ from tests.pooler import Habit, pooler
 from tests.process import Process, running
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, text_of
 
-pytestmark = pytest.mark.database
-
 LISTENING = "from pg_stat_activity where application_name = 'docutalk listening' and datname = %s"
 RUN_ID = re.compile(r'"run_id": "(\w+)"')
 HABITS: list[Habit] = ["swallows notifications", "tells another process id"]
@@ -122,6 +120,7 @@ def connections(own: OwnDatabase) -> int:
     return int(count)
 
 
+@pytest.mark.database
 @pytest.mark.spec("NOTE-1")
 def test_every_process_hears_in_order_and_within_a_tenth_of_a_second(own: OwnDatabase, database: Database) -> None:
     async def run() -> None:
@@ -138,6 +137,7 @@ def test_every_process_hears_in_order_and_within_a_tenth_of_a_second(own: OwnDat
     asyncio.run(run())
 
 
+@pytest.mark.database
 @pytest.mark.spec("NOTE-1")
 def test_what_is_taken_back_is_not_told(own: OwnDatabase, database: Database) -> None:
     async def run() -> None:
@@ -193,6 +193,7 @@ def test_a_service_makes_a_lost_connection_anew_when_a_message_comes(
         wait_until(lambda: connections(own) == 1)
 
 
+@pytest.mark.database
 @pytest.mark.spec("NOTE-3")
 def test_a_process_that_learns_of_work_in_no_other_way_keeps_trying(own: OwnDatabase, database: Database) -> None:
     async def run() -> None:

@@ -192,10 +192,13 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     python.chmod(0o755)
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("sh", "dirname", "mktemp", "rm"):
+    for tool in ("sh", "dirname", "grep", "mktemp", "rm"):
         (tools / tool).symlink_to(Path("/bin", tool))
     if path:
         (tools / path).symlink_to(python)
+    (checkout / "tests" / "of_tasks").mkdir(parents=True)
+    (checkout / "tests" / "of_tasks" / "test_marked.py").write_text("@pytest.mark.database\n")
+    (checkout / "tests" / "test_unmarked.py").write_text("database\n")
     missing = "Chromium." if path else "Chromium and Node."
     command = ("/bin/sh", "scripts/test_all.sh", str(python), "2", "fast")
     environment = {"PATH": str(tools), "CHROMIUM": "", "TEST_POSTGRES": "", "TEST_LOGIN": ""}
@@ -210,9 +213,9 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     calls = re.sub(r"cache_dir=\S+", "cache_dir=CACHE", (checkout / "calls").read_text())
     assert calls.splitlines() == [
         f"  -m pytest -n 2 -o cache_dir=CACHE -m (slow or browser or node) and not long and {marks}",
-        "16 owner -m pytest -n 2 -m database and fast",
-        "16 plain -m pytest -n 2 -m database and fast",
-        "18 plain -m pytest -n 2 -m database and fast",
+        "16 owner -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
+        "16 plain -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
+        "18 plain -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
     ]
 
 
@@ -262,6 +265,14 @@ def test_a_slow_test_that_failed_runs_once_more_and_is_listed_and_a_fast_one_doe
     assert {path.name: len(path.read_text()) for path in checkout.glob(f"{mark}-*")} == runs
     flaky = "Flaky, since they failed and then passed alone:\n  tests/test_unsteady.py::test_unsteady[two]\n"
     assert ended.stdout.endswith(flaky) == (status == 0)
+
+
+@pytest.mark.spec("PACK-6")
+def test_the_mark_of_each_database_test_stands_in_its_file(request: pytest.FixtureRequest) -> None:
+    marked = {item.path for item in request.session.items if item.get_closest_marker("database")}
+
+    # By it `make test-all` finds the files.
+    assert [path.name for path in marked if "mark.database" not in path.read_text()] == []
 
 
 @pytest.mark.spec("PACK-7")

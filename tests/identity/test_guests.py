@@ -16,8 +16,6 @@ from tests.conftest import query, serving, signed_in_guest
 from tests.own_database import opened
 from tests.problem import refused
 
-pytestmark = pytest.mark.database
-
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -79,6 +77,7 @@ def test_a_time_zone_is_known_by_its_name(service: str, zone: Any) -> None:
     refused(httpx.post(f"{service}/api/auth/guest", json={"time_zone": zone}), 422, "invalid_input")
 
 
+@pytest.mark.database
 @pytest.mark.spec("IDENT-3")
 def test_the_token_of_an_expired_guest_is_refused(authenticator: Authenticator, superuser_url: str) -> None:
     user, token = authenticator.welcome_guest(address="tests", zone=BERLIN)
@@ -94,6 +93,7 @@ def test_the_token_of_an_expired_guest_is_refused(authenticator: Authenticator, 
         authenticator.caller(token)
 
 
+@pytest.mark.database
 @pytest.mark.spec("IDENT-4")
 def test_an_expired_guest_is_purged_with_every_row(
     guest: httpx.Client, authenticator: Authenticator, superuser_url: str
@@ -113,6 +113,7 @@ def test_an_expired_guest_is_purged_with_every_row(
     refused(guest.get("/api/me"), 401, "unauthorized")
 
 
+@pytest.mark.database
 @pytest.mark.spec("IDENT-4")
 def test_each_new_guest_takes_expired_ones_away(authenticator: Authenticator, superuser_url: str) -> None:
     gone, _ = authenticator.welcome_guest(address="tests", zone=BERLIN)
@@ -149,6 +150,7 @@ def test_an_address_brings_only_so_many_guests_an_hour(strict: str) -> None:
     assert come(strict, "203.0.113.2").status_code == 201
 
 
+@pytest.mark.database
 @pytest.mark.spec("IDENT-5")
 @pytest.mark.parametrize(("zone", "said"), [("UTC", "9:00 PM"), ("Asia/Kolkata", "2:30 AM")])
 def test_a_refused_guest_reads_when_to_try_again(database_url: str, zone: str, said: str) -> None:
@@ -226,6 +228,7 @@ def test_an_installation_can_take_no_guests(make_settings: Callable[..., Setting
         refused(httpx.post(f"{url}/api/auth/guest"), 403, "forbidden")
 
 
+@pytest.mark.database
 @pytest.mark.spec("IDENT-5")
 def test_addresses_are_kept_as_keyed_hashes(database: Database, superuser_url: str) -> None:
     counting = Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=5))

@@ -22,8 +22,6 @@ from backend.tasks.tools import complete_task, list_tasks
 from tests.conftest import query
 from tests.mcp_server.sessions import http_client, over_http, text_of
 
-pytestmark = pytest.mark.database
-
 USERS = 5
 CALLS = 12
 
@@ -43,6 +41,7 @@ def titles_of(operations: Operations, caller: Caller) -> list[str]:
     return sorted(task["title"] for task in listed["tasks"])
 
 
+@pytest.mark.database
 @pytest.mark.spec("MCP-40")
 def test_users_of_the_shared_client_in_process_are_not_mixed(operations: Operations, new_caller: Everyone) -> None:
     callers = [new_caller(door="chat") for _ in range(USERS)]
@@ -64,6 +63,7 @@ def test_users_of_the_shared_client_in_process_are_not_mixed(operations: Operati
         assert titles_of(operations, caller) == sorted(f"{caller.user_id} {number}" for number in range(CALLS))
 
 
+@pytest.mark.database
 @pytest.mark.spec("MCP-40")
 def test_users_over_http_are_not_mixed(service: str, new_token: Callable[[], str]) -> None:
     tokens = [new_token() for _ in range(USERS)]
@@ -90,6 +90,7 @@ def test_users_over_http_are_not_mixed(service: str, new_token: Callable[[], str
         assert all(title.startswith(own) for title in titles)
 
 
+@pytest.mark.database
 @pytest.mark.spec("MCP-41")
 def test_without_a_caller_nothing_is_listed_or_done(operations: Operations) -> None:
     async def unsigned() -> CallToolResult:

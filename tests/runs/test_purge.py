@@ -18,8 +18,6 @@ from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest, wait_until
 from tests.runs.scripted import Parts, ScriptedAssistant, echo
 
-pytestmark = pytest.mark.database
-
 DAYS = 2
 EVENTS = {"Accept": "text/event-stream"}
 KEPT = (
@@ -118,6 +116,7 @@ async def stop(_said: list[str], _journal: Journal) -> None:
     await asyncio.Event().wait()
 
 
+@pytest.mark.database
 @pytest.mark.spec("PURGE-2")
 @pytest.mark.parametrize(("script", "status"), [(echo, "completed"), (fail, "failed"), (stop, "cancelled")])
 def test_the_end_is_told_as_before_however_the_run_ended(
@@ -140,6 +139,7 @@ def test_the_end_is_told_as_before_however_the_run_ended(
     asyncio.run(end())
 
 
+@pytest.mark.database
 @pytest.mark.spec("PURGE-1")
 def test_runs_are_purged_once_the_oldest_first_and_some_at_a_time(
     database: Database, superuser_url: str, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch

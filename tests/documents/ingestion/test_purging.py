@@ -18,9 +18,8 @@ from tests.documents.ingesting import (
     until,
 )
 
-pytestmark = pytest.mark.database
 
-
+@pytest.mark.database
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.spec("FORGET-3")
 def test_housekeeping_removes_what_was_deleted_long_ago_the_oldest_first(
