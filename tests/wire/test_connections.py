@@ -160,14 +160,14 @@ def test_a_slow_answer_and_a_slow_reader_of_a_body_have_all_the_time() -> None:
 
     async def slow(_scope: Scope, receive: Receive, send: Send) -> None:
         # Meanwhile the server stops reading from the connection: it is not the client that is late.
-        await asyncio.sleep(2 * SHORT)
+        await asyncio.sleep(1.5 * SHORT)
         read, is_more = 0, True
         while is_more:
             message = await receive()
             read, is_more = read + len(message["body"]), message["more_body"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         for word in (str(read), "end"):
-            await asyncio.sleep(2 * SHORT)
+            await asyncio.sleep(1.5 * SHORT)
             await send({"type": "http.response.body", "body": word.encode(), "more_body": word != "end"})
 
     with served(slow) as (host, port), httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client:
@@ -336,8 +336,10 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
     monkeypatch.setattr(http, "STALL_SECONDS", SHORT)
     monkeypatch.setattr(uploads, "STALL_SECONDS", SHORT)
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nsome text'
-    with signed_in_guest(hurried) as guest:
-        for path, kind, begun in (
+    begun: list[tuple[str, bytes]] = []
+    with signed_in_guest(hurried) as guest, ExitStack() as opened:
+        token = guest.headers["Authorization"].encode()
+        for path, kind, body in (
             ("/api/tasks", "application/json", b'{"title": '),
             ("/api/auth/guest", "application/json", b""),
             ("/mcp", "application/json", b'{"jsonrpc": "2.0", '),
@@ -345,20 +347,24 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
             ("/api/documents", "multipart/form-data; boundary=b", form),
         ):
             for length in (b"Content-Length: 1000", b"Transfer-Encoding: chunked"):
-                chunk = b"%x\r\n%b\r\n" % (len(begun), begun) if length.startswith(b"T") and begun else begun
-                token = guest.headers["Authorization"].encode()
-                with connect(address) as connection:
-                    connection.sendall(
+                chunk = b"%x\r\n%b\r\n" % (len(body), body) if length.startswith(b"T") and body else body
+                begun.append(
+                    (
+                        path,
                         b"POST %b HTTP/1.1\r\nHost: localhost\r\nAuthorization: %b\r\nContent-Type: %b\r\n%b\r\n\r\n%b"
-                        % (path.encode(), token, kind.encode(), length, chunk)
+                        % (path.encode(), token, kind.encode(), length, chunk),
                     )
-                    status, _, header = problem_in(rest_of(connection))
-                assert (path, status) == (path, 408)
-                assert b"\r\nconnection: close" in header
+                )
+        begun.append(("a header", b"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bear"))
 
-        with connect(address) as connection:
-            connection.sendall(b"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bear")
-            assert problem_in(rest_of(connection))[0] == 408
+        # All wait at once: each has its own limit.
+        waiting = [(path, opened.enter_context(connect(address))) for path, _ in begun]
+        for (_, connection), (_, half) in zip(waiting, begun, strict=True):
+            connection.sendall(half)
+        for path, connection in waiting:
+            status, _, header = problem_in(rest_of(connection))
+            assert (path, status) == (path, 408)
+            assert b"\r\nconnection: close" in header
         assert guest.get("/api/tasks").json()["tasks"] == []
         assert guest.get("/api/documents").json()["documents"] == []
 
