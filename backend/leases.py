@@ -1,21 +1,23 @@
 """Leases on rows that somebody works on: claimed, kept alive, fenced by their attempt, taken over when they run out.
 
 A leased table has the columns `attempt`, `fruitless`, `lease_owner`, `lease_until`, `cancel_requested`, `ended_at` and
-`status`, and a function `claimable_{table}(most_of_a_user, but_not)` that finds a row to work on and locks it. The
-database's clock alone decides.
+`status`, a function `claimable_{table}(most_of_a_user, but_not)` that finds a row to work on and locks it, and a
+trigger that keeps its users' places in `queues`. The database's clock alone decides.
 """
 
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import text
-from sqlmodel import Session, func
+from sqlalchemy import CheckConstraint, Index, Text, text
+from sqlmodel import Field, Session, func
 
 from backend.database import Database, become
 from backend.errors import Unavailable
 from backend.notifications import CHANNEL
+from backend.repository import Owned, belongs_to_user, timestamp
 
 MOST_FRUITLESS_ATTEMPTS = 5
 """Attempts without a newly committed step, after which a row is given up."""
@@ -24,6 +26,11 @@ WORK = {"runs": "work", "documents": "document"}
 """The kind of the notification that there is a row of the table for whoever is free."""
 
 _WAITING = {"runs": "queued", "documents": "pending"}
+
+_HOLD_PLACE = text(
+    "insert into queues (user_id, kind) values (:user_id, :kind) "
+    "on conflict (user_id, kind) do update set kind = excluded.kind"
+)
 
 Begun = TypeVar("Begun")
 
@@ -35,6 +42,22 @@ class LeaseLost(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("Another process has taken this over and goes on with it.", retry_after=1)
+
+
+class Queue(Owned, table=True):
+    """A user's place among those whose runs, or whose documents, wait; only the database's own functions change it."""
+
+    __tablename__ = "queues"
+
+    kind: str = Field(primary_key=True, sa_type=Text, description="The leased table.")
+    served_at: datetime | None = timestamp(description="When a row of the user's was last claimed.")
+    place: datetime | None = timestamp(description="The lowest comes first; None while nothing can be claimed.")
+
+    __table_args__ = (
+        belongs_to_user(),
+        CheckConstraint("kind in ('runs', 'documents')", name="kind"),
+        Index("ix_queues_place", "kind", "place", postgresql_where=text("place is not null")),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +96,9 @@ class Leases:
     def has_room(self, session: Session, user_id: str) -> bool:
         """Tell whether the user may have one more row worked on; until the transaction ends, nobody else may decide.
 
-        Rows are locked in the order of accepting a message: a conversation, its runs, the user, usage and numbers.
+        The user's place in the queue is locked last: after a conversation, its runs, usage and numbers.
         """
-        session.execute(text("select from users where user_id = :user_id for no key update"), {"user_id": user_id})
+        session.execute(_HOLD_PLACE, {"user_id": user_id, "kind": self._table})
         leased = session.execute(
             text(
                 f"select count(*) from {self._table} where user_id = :user_id and ended_at is null "  # noqa: S608
@@ -86,7 +109,7 @@ class Leases:
         return int(leased.scalar_one()) < self._most_of_a_user
 
     def claim(self, begin: Callable[[Session, Lease], Begun], *, but_not: Collection[str] = ()) -> Begun | None:
-        """Claim the row that has waited longest, and return what `begin` makes of it in the same transaction.
+        """Claim the oldest row of the user served longest ago, and return what `begin` makes of it, in one transaction.
 
         `but_not` are the ids of rows that this process works on already: when it was held up, their leases ran out, and
         are about to be renewed. Returns None when there is nothing that this process could claim now.
@@ -99,10 +122,10 @@ class Leases:
                 ).one_or_none()
                 if found is None:
                     return None
-                become(session, found.user_id)
-                # Somebody may have claimed for this user in between; then the next look leaves the user out.
-                if self.has_room(session, found.user_id):
+                if found.user_id is not None:
+                    become(session, found.user_id)
                     return begin(session, self._take(session, found.user_id, found.id))
+            # Many users had nothing to claim; they have left the queue, and the next ones are looked at.
 
     def renew(self, lease: Lease) -> bool:
         """Keep a lease alive and return whether the work was asked to stop.
@@ -127,11 +150,6 @@ class Leases:
         """Let anybody claim the row at once; the attempt is not counted as a fruitless one."""
         waiting = _WAITING[self._table]
         self._let_go(lease, f"lease_until = null, status = '{waiting}', fruitless = greatest(fruitless - 1, 0)")
-
-    def pause(self, lease: Lease) -> None:
-        """Let anybody claim the row after those that wait by now; the attempt is not counted as a fruitless one."""
-        waiting = _WAITING[self._table]
-        self._let_go(lease, f"lease_until = now(), status = '{waiting}', fruitless = greatest(fruitless - 1, 0)")
 
     def put_off(self, lease: Lease) -> None:
         """Let anybody claim the row in a while, the longer the more attempts came to nothing."""

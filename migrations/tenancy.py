@@ -19,15 +19,20 @@ def protect(table: str, *, grants: str = "select, insert, update, delete") -> No
     op.execute(f"grant {grants} on {table} to {APP_ROLE}")
 
 
-def definer(signature: str, returns: str, body: str) -> None:
+def definer(signature: str, returns: str, body: str, *, language: str = "sql") -> None:
     """Create a function that runs as the owner, for what has to be found before a user is known.
 
-    It may return ids only; the work then runs as that user.
+    It may return ids only; the work then runs as that user. A trigger's is nobody's to call.
+
+    The statements of `plpgsql` keep their plans for as long as a connection lives: those that were made while a table
+    was small would read it whole when it has grown, so they are made of indexes from the start.
     """
+    planned = "set enable_seqscan = off" if language == "plpgsql" else ""
     op.execute(
-        f"create function public.{signature} returns {returns} language sql security definer set search_path = '' "
-        f"as $body$ {body} $body$"
+        f"create function public.{signature} returns {returns} language {language} security definer "
+        f"set search_path = '' {planned} as $body$ {body} $body$"
     )
     name = signature.split("(", 1)[0]
     op.execute(f"revoke all on function public.{name} from public")
-    op.execute(f"grant execute on function public.{name} to {APP_ROLE}")
+    if returns != "trigger":
+        op.execute(f"grant execute on function public.{name} to {APP_ROLE}")

@@ -170,7 +170,12 @@ def test_the_row_that_has_waited_longest_is_claimed_first(
     waited = [60, 600, 6, 300]
     runs = {claimant.accept(new_caller()).run_id: minutes for minutes in waited}
     for run_id, minutes in runs.items():
-        own.query("update runs set created_at = now() - make_interval(mins => %s) where id = %s", minutes, run_id)
+        own.query(
+            "update queues set place = now() - make_interval(mins => %s) "
+            "where user_id = (select user_id from runs where id = %s)",
+            minutes,
+            run_id,
+        )
 
     assert [runs[lease.id] for lease in claimant.claim_all()] == sorted(waited, reverse=True)
 
@@ -500,7 +505,7 @@ def test_a_process_that_was_held_up_for_longer_than_its_lease_goes_on_and_does_n
         await asyncio.to_thread(own.query, RUN_OUT, journal.run_id)
         made[0].worker.heard("work", journal.run_id)
         async with asyncio.timeout(10):
-            while (await asyncio.to_thread(lease_of, own, journal.run_id))[3] < 0:  # noqa: ASYNC110  A row.
+            while ((await asyncio.to_thread(lease_of, own, journal.run_id))[3] or -1) < 0:  # noqa: ASYNC110  A row.
                 await asyncio.sleep(0.02)
         await journal.add_text("at last")
         await asyncio.sleep(0.2)

@@ -194,13 +194,10 @@ class Ingestion:
 
     async def _put_off(self, lease: Lease, why: DocuTalkError) -> str:
         try:
-            if isinstance(why, LeaseLost | NotFound | StoppedHere):
+            if isinstance(why, LeaseLost | NotFound | StoppedHere | Paused):
                 # A deleted document is not claimed again, and the user's next one can be; a lost lease stays as it is.
                 await run_sync(self._leases.give_back, lease)
-                return "handed back" if isinstance(why, StoppedHere) else "let go"
-            if isinstance(why, Paused):
-                await run_sync(self._leases.pause, lease)
-                return "paused"
+                return "let go" if isinstance(why, LeaseLost | NotFound) else "handed back"
             log.warning("ingestion_put_off", code=why.code)
             if isinstance(why, EmbeddingFailed | ModelSwapped):
                 await run_sync(self._ingestor.spare, lease)

@@ -95,7 +95,15 @@ class Document(Owned, table=True):
             "lease_until",
             postgresql_where=text("ended_at is null and lease_until is not null"),
         ),
-        Index("ix_documents_unended", "created_at", postgresql_where=text("ended_at is null")),
+        Index(
+            "ix_documents_lapsing", "lease_until", postgresql_where=text("ended_at is null and lease_until is not null")
+        ),
+        Index(
+            "ix_documents_unended",
+            "user_id",
+            "created_at",
+            postgresql_where=text("ended_at is null and deleted_at is null"),
+        ),
         Index("ix_documents_deleted", "deleted_at", postgresql_where=text("deleted_at is not null")),
     )
 

@@ -69,7 +69,14 @@ class Run(Owned, table=True):
             "status in ('queued', 'running', 'waiting', 'completed', 'failed', 'cancelled')", name="status"
         ),
         Index("ix_runs_user_id_conversation_id", "user_id", "conversation_id", "created_at"),
-        Index("ix_runs_unended", "created_at", postgresql_where=text("ended_at is null")),
+        Index("ix_runs_lapsing", "lease_until", postgresql_where=text("ended_at is null and lease_until is not null")),
+        Index(
+            "ix_runs_unended",
+            "user_id",
+            "conversation_id",
+            "message_id",
+            postgresql_where=text("ended_at is null"),
+        ),
         Index("ix_runs_unpurged", "ended_at", postgresql_where=text("purged_at is null")),
         Index(
             "uq_runs_idempotency_key",

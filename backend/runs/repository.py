@@ -80,7 +80,7 @@ class RunRepository(UserRepository[Run]):
 
     def is_busy(self, conversation_id: int) -> bool:
         """Tell whether a run of the conversation has not ended."""
-        statement = self._mine().where(Run.conversation_id == conversation_id, col(Run.status).not_in(ENDED))
+        statement = self._mine().where(Run.conversation_id == conversation_id, col(Run.ended_at).is_(None))
         return self._session.exec(statement.limit(1)).first() is not None
 
     def count_unfinished(self) -> int:

@@ -239,7 +239,7 @@ class Turns:
                 return _turn(earlier, is_new=False)
             conversations = ConversationRepository(scope)
             # The conversation's row is locked first, so that two messages at once are accepted one after the other.
-            # Then come the user, usage and numbers, in the order in which others lock them: no deadlock.
+            # Then come usage, numbers and the place in the queue, in the order in which others lock them: no deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
             if earlier is not None:
                 runs.change(earlier, idempotency_key=None)
@@ -249,7 +249,6 @@ class Turns:
                     retry_after=10,
                 )
             is_free = conversation is None or not runs.is_busy(conversation.id)
-            begins = has_slot and is_free and self._leases.has_room(scope.session, caller.user_id)
             self._count(scope, caller)
             if conversation is None:
                 conversation = conversations.add(first_message=message)
@@ -259,6 +258,7 @@ class Turns:
             said = MessageRepository(scope).add(
                 conversation_id=conversation.id, role="user", content=message, run_id=run_id
             )
+            begins = has_slot and is_free and self._leases.has_room(scope.session, caller.user_id)
             lease = Lease(caller.user_id, run_id, attempt=1) if begins else None
             fixed_input = self._fixed_input(scope, caller, conversation.id, said.id) if lease else None
             model, notice = self._take_model(scope, caller)

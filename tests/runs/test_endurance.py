@@ -504,9 +504,10 @@ def test_a_process_goes_down_in_time_while_its_database_hangs(
     async def goes_down() -> float:
         if what == "claims a run":
             await queued(database, alice)
-            with held(superuser_url, "select 1 from users where user_id = %s for update", alice.user_id) as lock:
+            # A claim passes over locked rows; for a locked table it has to wait.
+            with held(superuser_url, "lock table queues; select 1") as lock:
                 parts = Parts.of(database, ScriptedAssistant(script))
-                await until(lambda: lock.waiting(for_what="users"))
+                await until(lambda: lock.waiting(for_what="claimable_runs"))
                 return await stopped(parts)
         parts = Parts.of(database, ScriptedAssistant(script))
         turn = await parts.worker.accept(alice, "hello", conversation_id=None)

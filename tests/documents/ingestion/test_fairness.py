@@ -175,7 +175,7 @@ def test_a_process_that_goes_down_in_a_pause_hands_back_both_documents(
     pausing, go_on = threading.Event(), threading.Event()
 
     def heard(statement: str) -> None:
-        if "lease_until = now(), status" in statement:
+        if "lease_owner = null, lease_until = null, status" in statement:
             pausing.set()
             go_on.wait(30)
 

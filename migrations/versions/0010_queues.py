@@ -1,0 +1,252 @@
+"""Queues: whose run or document is claimed next, found by reading a few rows however many wait."""
+
+from dataclasses import dataclass
+
+from alembic import op
+
+from migrations.tenancy import definer, protect
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+PLACE = "greatest(q.served_at, now() - interval '1 hour')"
+"""Whoever was served longest ago comes first; who was not served within an hour, in the order of coming.
+
+A new user then has no more than an hour's start on one who waits, so nobody waits for ever behind new ones.
+"""
+
+
+@dataclass(frozen=True)
+class Leased:
+    """What the queue of one table differs in."""
+
+    table: str
+    waits: str
+    """Whether a row waits to be worked on; a lease that has run out is taken away first."""
+    fits: str = "true"
+    """Whether nothing of the same user is to be done before it."""
+    beside: tuple[str, str] = ("", "")
+    """What else is locked with the row: how it is joined, and its lock."""
+    changes: str = "status, attempt, lease_owner, ended_at"
+    """The columns whose change may let a row of the user's be claimed."""
+
+    @property
+    def kind(self) -> str:
+        """The table's name in SQL."""
+        return f"'{self.table}'"
+
+
+RUNS = Leased(
+    "runs",
+    waits="r.ended_at is null and r.lease_until is null and r.status <> 'waiting'",
+    fits="not exists (select from public.runs e where e.user_id = r.user_id and e.conversation_id = r.conversation_id "
+    "and e.message_id < r.message_id and e.ended_at is null)",
+    # Against being deleted: whoever changes a row twice locks what it points to, and others lock the conversation
+    # before its runs.
+    beside=(
+        "join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id",
+        "for key share of c skip locked",
+    ),
+)
+DOCUMENTS = Leased(
+    "documents",
+    waits="r.ended_at is null and r.lease_until is null and r.deleted_at is null",
+    changes="status, attempt, lease_owner, ended_at, deleted_at",
+)
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.execute(
+        """
+        create table queues (
+            user_id varchar(128) not null,
+            kind text not null,
+            served_at timestamp with time zone,
+            place timestamp with time zone,
+            constraint pk_queues primary key (user_id, kind),
+            constraint fk_queues_user_id foreign key(user_id) references users (user_id) on delete cascade,
+            constraint ck_queues_kind check (kind in ('runs', 'documents'))
+        )
+        """
+    )
+    op.execute("create index ix_queues_place on queues (kind, place) where place is not null")
+    protect("queues")
+    op.execute("drop function claimable_runs(integer, text[])")
+    op.execute("drop function claimable_documents(integer, text[])")
+    op.execute("drop index ix_runs_unended")
+    op.execute("drop index ix_documents_unended")
+    op.execute("create index ix_runs_unended on runs (user_id, conversation_id, message_id) where ended_at is null")
+    op.execute(
+        "create index ix_documents_unended on documents (user_id, created_at) "
+        "where ended_at is null and deleted_at is null"
+    )
+    for leased in (RUNS, DOCUMENTS):
+        _queue(leased)
+
+
+def _queue(leased: Leased) -> None:
+    table, kind = leased.table, leased.kind
+    op.execute(
+        f"create index ix_{table}_lapsing on {table} (lease_until) where ended_at is null and lease_until is not null"
+    )
+    op.execute(
+        f"insert into queues (user_id, kind, place) select user_id, {kind}, min(created_at) from {table} "
+        "where ended_at is null group by user_id"
+    )
+    # The user's row is locked before it is seen what waits. So a change that commits later is seen by whoever makes
+    # it, and one that committed before by us: nothing waits unnoticed.
+    definer(
+        f"queue_{table}()",
+        "trigger",
+        f"""
+        declare
+            who text := coalesce(new.user_id, old.user_id);
+            is_served boolean := coalesce(new.attempt, 0) > coalesce(old.attempt, 0);
+            is_waiting boolean;
+        begin
+            if tg_op = 'INSERT' then
+                insert into public.queues (user_id, kind) values (who, {kind}) on conflict do nothing;
+            end if;
+            perform from public.queues q where q.user_id = who and q.kind = {kind} for update;
+            is_waiting := exists (select from public.{table} r where r.user_id = who and {leased.waits});
+            update public.queues q set
+                served_at = case when is_served then now() else q.served_at end,
+                place = case when not is_waiting then null when is_served then now()
+                             else coalesce(q.place, {PLACE}) end
+            where q.user_id = who and q.kind = {kind} and (is_served or is_waiting = (q.place is null));
+            return null;
+        end
+        """,
+        language="plpgsql",
+    )
+    op.execute(
+        f"create trigger queue_{table} after insert or delete or update of {leased.changes} on {table} "
+        f"for each row execute function queue_{table}()"
+    )
+    # What somebody else has locked is passed over, here as below: a claim never waits for anybody. A user of whom
+    # nothing can be claimed leaves the queue until something of theirs changes. The rows found stay locked until the
+    # caller's transaction ends, so nobody else claims them meanwhile, or another one of the same user.
+    definer(
+        f"claimable_{table}(most_of_a_user integer, but_not text[])",
+        "table (user_id text, id text)",
+        f"""
+        #variable_conflict use_column
+        declare
+            lapsed record;
+            who text;
+            row_id text;
+            passed_over text[] := '{{}}';
+        begin
+            for lapsed in
+                select r.user_id, r.id from public.{table} r where r.ended_at is null and r.lease_until < now()
+                order by r.lease_until limit 100 for update skip locked
+            loop
+                perform from public.queues q where q.user_id = lapsed.user_id and q.kind = {kind}
+                for update skip locked;
+                if found then
+                    update public.{table} r set lease_until = null
+                    where r.user_id = lapsed.user_id and r.id = lapsed.id;
+                    update public.queues q set place = {PLACE}
+                    where q.user_id = lapsed.user_id and q.kind = {kind} and q.place is null;
+                end if;
+            end loop;
+            for looked in 1..100 loop
+                select q.user_id into who from public.queues q
+                where q.kind = {kind} and q.place is not null and q.user_id <> all (passed_over)
+                order by q.place limit 1 for update skip locked;
+                if not found then
+                    return;
+                end if;
+                if (select count(*) from public.{table} r where r.user_id = who and r.ended_at is null
+                    and r.lease_until >= now()) < most_of_a_user then
+                    select r.id into row_id from public.{table} r {leased.beside[0]}
+                    where r.user_id = who and {leased.waits} and {leased.fits} and {_name(table)} <> all (but_not)
+                    order by r.created_at limit 1 for update of r skip locked {leased.beside[1]};
+                    if found then
+                        return query select who, row_id;
+                        return;
+                    end if;
+                    if exists (select from public.{table} r where r.user_id = who and {leased.waits} and {leased.fits})
+                    then
+                        passed_over := passed_over || who;
+                        continue;
+                    end if;
+                end if;
+                update public.queues q set place = null where q.user_id = who and q.kind = {kind};
+            end loop;
+            -- There may be more; the caller commits this much first.
+            return query select null::text, null::text;
+        end
+        """,
+        language="plpgsql",
+    )
+    op.execute(f"drop function is_any_{table[:-1]}_left()")
+    definer(
+        f"is_any_{table[:-1]}_left()",
+        "boolean",
+        f"""
+        select exists (select from public.queues q where q.kind = {kind} and q.place is not null)
+            or exists (select from public.{table} r where r.ended_at is null and r.lease_until is not null)
+        """,
+    )
+
+
+def _name(table: str) -> str:
+    """Return by what a process names a row of its own."""
+    return "r.id" if table == "runs" else "r.user_id || ' ' || r.id"
+
+
+def downgrade() -> None:
+    """Take back."""
+    for table in ("documents", "runs"):
+        op.execute(f"drop function is_any_{table[:-1]}_left()")
+        op.execute(f"drop function claimable_{table}(integer, text[])")
+        op.execute(f"drop trigger queue_{table} on {table}")
+        op.execute(f"drop function queue_{table}()")
+        op.execute(f"drop index ix_{table}_lapsing")
+        op.execute(f"drop index ix_{table}_unended")
+        op.execute(f"create index ix_{table}_unended on {table} (created_at) where ended_at is null")
+    op.execute("drop table queues")
+    definer(
+        "claimable_runs(most_of_a_user integer, but_not text[])",
+        "table (user_id text, id text)",
+        """
+        select r.user_id::text, r.id::text from public.runs r
+        join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where r.ended_at is null and r.id <> all (but_not)
+          and (r.status = 'queued' or r.status = 'running' and (r.lease_until is null or r.lease_until < now()))
+          and not exists (select from public.runs e
+                          where e.user_id = r.user_id and e.conversation_id = r.conversation_id
+                            and e.message_id < r.message_id and e.ended_at is null)
+          and (select count(*) from public.runs b where b.user_id = r.user_id and b.ended_at is null
+                 and b.lease_until >= now()) < most_of_a_user
+        order by coalesce(r.lease_until, r.created_at) limit 1
+        for update of r skip locked for key share of c skip locked
+        """,
+    )
+    definer(
+        "is_any_run_left()",
+        "boolean",
+        "select exists (select from public.runs r where r.ended_at is null and r.status <> 'waiting')",
+    )
+    definer(
+        "claimable_documents(most_of_a_user integer, but_not text[])",
+        "table (user_id text, id text)",
+        """
+        select d.user_id::text, d.id::text from public.documents d
+        where d.ended_at is null and d.deleted_at is null and d.user_id || ' ' || d.id <> all (but_not)
+          and (d.status = 'pending' or d.lease_until is null or d.lease_until < now())
+          and (select count(*) from public.documents b where b.user_id = d.user_id and b.ended_at is null
+                 and b.lease_until >= now()) < most_of_a_user
+        order by coalesce(d.lease_until, d.created_at) limit 1
+        for update of d skip locked
+        """,
+    )
+    definer(
+        "is_any_document_left()",
+        "boolean",
+        "select exists (select from public.documents d where d.ended_at is null and d.deleted_at is null)",
+    )
