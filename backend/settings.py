@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     guest_days: int = Field(30, ge=1, le=3650)
     max_connections_per_address: int = Field(100, ge=0, le=1_000_000)
     chat_wait_seconds: int = Field(60, ge=1, le=600)
-    max_concurrent_runs: int = Field(16, ge=1, le=1000)
+    max_concurrent_runs: int = Field(64, ge=1, le=1000)
     lease_seconds: float = Field(15, ge=1, le=300)
     run_events_days: int = Field(30, ge=2, le=3650)
     max_steps: int = Field(12, ge=1, le=100)

@@ -325,7 +325,9 @@ def test_a_lost_lease_writes_nothing(own: OwnDatabase, database: Database, new_c
 
     def write(attempt: int) -> int:
         with database.scope(caller.user_id, caller.zone) as scope:
-            return RunRepository(scope).append(run_id, [Event("text", {"delta": "a", "offset": 0})], attempt=attempt)
+            event = Event("text", {"delta": "a", "offset": 0})
+            [stored] = RunRepository(scope).append(run_id, [event], attempt=attempt).events
+            return stored.seq or 0
 
     assert write(lease.attempt) == 2
     _taken_over(own, database, run_id)

@@ -3,6 +3,7 @@
 Importing this module imports the Agents SDK; `assistant.py` does so in the background.
 """
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import mcp_types
@@ -42,6 +43,7 @@ class Loop:
         # Retries are the recorded model's, so that a stream which broke off is retried too.
         once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
         self._settings = ModelSettings(include_usage=True, parallel_tool_calls=True, extra_args=once)
+        self._listed: dict[frozenset[str], list[mcp_types.Tool]] = {}
         self._models: dict[str, Model] = {OFFLINE_NAME: OfflineModel()}
         if choice.shown != OFFLINE_NAME:
             # Not at the top: LiteLLM costs as much as all the rest, and the offline model does not need it.
@@ -69,7 +71,9 @@ class Loop:
             model=recorded,
             model_settings=self._settings,
             mcp_servers=[
-                ToolsInProcess(self._client, journal, frozenset(fixed_input["tools"]), self._quoting, self._share)
+                ToolsInProcess(
+                    self._client, journal, await self._tools(fixed_input["tools"]), self._quoting, self._share
+                )
             ],
         )
         try:
@@ -90,6 +94,13 @@ class Loop:
             raise ModelFailed(f"The model {model} answered what nobody can use. Try again.") from error
         await recorded.finish()
 
+    async def _tools(self, allowed: Collection[str]) -> list[mcp_types.Tool]:
+        """Return the tools that the run was given when it began, as the server lists them for its caller's scopes."""
+        scopes = current_caller().scopes
+        if scopes not in self._listed:
+            self._listed[scopes] = (await self._client.list_tools()).tools
+        return [tool for tool in self._listed[scopes] if tool.name in allowed]
+
 
 class ToolsInProcess(MCPServer):
     """Our own MCP server as the SDK sees it, reached without a socket; each call is one of the run's."""
@@ -98,7 +109,7 @@ class ToolsInProcess(MCPServer):
         self,
         client: Client,
         journal: Journal,
-        allowed: frozenset[str],
+        tools: list[mcp_types.Tool],
         quoting: frozenset[str],
         share: FairShare,
     ) -> None:
@@ -107,7 +118,7 @@ class ToolsInProcess(MCPServer):
         self._quoting = quoting
         self._client = client
         self._journal = journal
-        self._allowed = allowed
+        self._tools = tools
 
     @property
     def name(self) -> str:
@@ -122,8 +133,7 @@ class ToolsInProcess(MCPServer):
 
     async def list_tools(self, *_context: Any, **_more: Any) -> list[mcp_types.Tool]:
         """List the tools that the run was given when it began."""
-        listed = await self._client.list_tools()
-        return [tool for tool in listed.tools if tool.name in self._allowed]
+        return self._tools
 
     async def call_tool(
         self, tool_name: str, arguments: dict[str, Any] | None, meta: dict[str, Any] | None = None

@@ -111,7 +111,11 @@ class Follower:
             channel = self._live.find(run_id)
             news = channel.news() if channel else self._live.elsewhere(run_id)
             if channel is None or channel.stored_seq > seq or seq == 0:
-                for event in await run_sync(self._read, caller, run_id, seq, limiter=self._reading):
+                # What the database showed once, it need not be asked about again: whether the run is the caller's.
+                events = channel.after(seq) if channel is not None and seq > 0 else None
+                if events is None:
+                    events = await run_sync(self._read, caller, run_id, seq, limiter=self._reading)
+                for event in events:
                     seq = event.seq or seq
                     if seq > after:
                         yield event

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from anyio.to_thread import run_sync
+from sqlalchemy.event import listen
 
 from backend.conversations.repository import ConversationRepository
 from backend.database import Database, Scope
@@ -16,7 +17,7 @@ from backend.operations.perform import Outcome
 from backend.plain_text import storable
 from backend.runs.ending import EndStatus, RunCancelled, StillThere, end, told
 from backend.runs.live import Live
-from backend.runs.repository import ENDED, Event, RunEnded, RunRepository
+from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunRepository
 from backend.runs.transcript import Transcript
 
 STORE_TEXT_SECONDS = 1.0
@@ -51,13 +52,15 @@ class Journal:
         lease: Lease,
         still_there: StillThere,
         transcript: Transcript | None = None,
-        last_seq: int = 1,
+        stored: Sequence[Event] = (),
     ) -> None:
         self.run_id = lease.id
         self.interrupted: DocuTalkError | None = None
         """Why this attempt is to stop before its end."""
         self.ended: EndStatus | None = None
         """How the run ended, once that is committed."""
+        self.is_work_left = False
+        """Whether another run of the user waited for that end."""
         self._database = database
         self._live = live
         self._caller = caller
@@ -66,9 +69,9 @@ class Journal:
         self._still_there = still_there
         self._transcript = transcript or Transcript()
         self._replayed = len(self._transcript.responses)
-        self._channel = live.open(lease.id, stored_seq=last_seq, text_start=len(self._transcript.answer))
+        self._channel = live.open(lease.id, stored, text_start=len(self._transcript.answer))
         self._text_stored_at = time.monotonic()
-        self._recorded_seq = 0
+        self._recorded: list[Event] = []
         self._step = asyncio.Lock()
 
     @property
@@ -145,11 +148,14 @@ class Journal:
         event = self._transcript.settle(
             outcome.call_id or "", outcome.result, is_error=outcome.is_error, operation_id=outcome.operation_id
         )
-        self._recorded_seq = RunRepository(scope).append(self.run_id, [event], attempt=self._attempt)
+        appended = RunRepository(scope).append(self.run_id, [event], attempt=self._attempt)
+        # Followers are told nothing that may yet be rolled back.
+        listen(scope.session, "after_commit", lambda _session: self._recorded.extend(appended.events), once=True)
 
     def tell(self) -> None:
-        """Make the followers look for what a call committed."""
-        self._channel.stored_seq = max(self._recorded_seq, self._channel.stored_seq)
+        """Make the followers see what a call committed."""
+        committed, self._recorded = self._recorded, []
+        self._channel.store(committed)
         self._channel.tell()
 
     async def finish(self, response: dict[str, Any], *, outputs: dict[str, str]) -> None:
@@ -222,21 +228,22 @@ class Journal:
             text, start = self._channel.text, self._channel.text_start
             said = [Event("text", {"delta": text, "offset": start})] if text else []
 
-            def write() -> int:
+            def write() -> Appended:
                 with self._database.scope(self._caller.user_id, self._caller.zone) as scope:
                     runs = RunRepository(scope)
                     final = last(scope, runs) if last is not None else []
-                    seq = runs.append(self.run_id, [*said, *new, *final], attempt=self._attempt, last=last is not None)
+                    told = [*said, *new, *final]
+                    appended = runs.append(self.run_id, told, attempt=self._attempt, last=last is not None)
                     if also is not None:
                         also(runs)
-                    return seq
+                    return appended
 
-            seq = await run_sync(write)
-            self.ended = ending
+            appended = await run_sync(write)
+            self.ended, self.is_work_left = ending, appended.is_work_left
             self._text_stored_at = time.monotonic()
             self._channel.text = self._channel.text[len(text) :]
             self._channel.text_start = start + len(text)
-            self._channel.stored_seq = max(seq, self._channel.stored_seq)
+            self._channel.store(appended.events)
             self._channel.tell()
 
         await self.alone(step())

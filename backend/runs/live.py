@@ -4,21 +4,43 @@ Nothing here is the truth: without it followers see the same, up to a second lat
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
+from backend.runs.repository import Event
 
-@dataclass
+MOST_KEPT = 32
+"""Committed events that a channel keeps; who is further behind reads the database."""
+
+
 class Channel:
     """The live end of one run that this process executes."""
 
-    stored_seq: int = 1
-    """The number of the last event that is known to be committed."""
-    text_start: int = 0
-    """Where in the answer `text` begins."""
-    text: str = ""
-    """The part of the answer that no stored event has yet."""
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, stored: Sequence[Event] = (), *, text_start: int = 0) -> None:
+        """Take the run's last committed events, and where in the answer the text begins that no event has yet."""
+        self.stored_seq = 1
+        """The number of the last event that is known to be committed."""
+        self.text_start = text_start
+        """Where in the answer `text` begins."""
+        self.text = ""
+        """The part of the answer that no stored event has yet."""
+        self._kept: list[Event] = []
+        self._news = asyncio.Event()
+        self.store(stored)
+
+    def store(self, events: Sequence[Event]) -> None:
+        """Keep events that were committed, in order."""
+        for event in events:
+            if event.seq is not None:
+                if event.seq != self.stored_seq + 1:
+                    self._kept = []
+                self._kept = [*self._kept[1 - MOST_KEPT :], event]
+                self.stored_seq = event.seq
+
+    def after(self, seq: int) -> list[Event] | None:
+        """Return the committed events above a number, or None when the first of them are not kept."""
+        missing = max(self.stored_seq - seq, 0)
+        return self._kept[len(self._kept) - missing :] if missing <= len(self._kept) else None
 
     def tell(self) -> None:
         """Wake everybody who waits; called on the event loop's thread."""
@@ -38,9 +60,9 @@ class Live:
         # They are weak: each lives as long as somebody waits for it.
         self._elsewhere: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
-    def open(self, run_id: str, *, stored_seq: int = 1, text_start: int = 0) -> Channel:
+    def open(self, run_id: str, stored: Sequence[Event] = (), *, text_start: int = 0) -> Channel:
         """Open the channel of a run that is about to be executed here."""
-        channel = self._channels[run_id] = Channel(stored_seq, text_start)
+        channel = self._channels[run_id] = Channel(stored, text_start=text_start)
         self.heard(run_id)
         return channel
 

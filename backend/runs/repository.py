@@ -44,16 +44,28 @@ class RunEnded(Conflict):
         super().__init__("This answer has ended. Send a new message to go on.")
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What `append` stored."""
+
+    events: list[Event]
+    """The events as they were stored, with their numbers."""
+    is_work_left: bool
+    """Whether another run of the user waits for the end of this one."""
+
+
 _APPEND = text(
     """
-    update runs set last_seq = last_seq + :count, fruitless = case when :is_step then 0 else fruitless end
-    where user_id = :user_id and id = :id and attempt = :attempt and (ended_at is null or :last)
-    returning last_seq, pg_notify(
-        :channel,
-        case when :is_work or :last and exists (
-            select from runs w where w.user_id = :user_id and w.id <> :id and w.ended_at is null
-        ) then 'work ' else 'news ' end || :id
+    with changed as (
+        update runs set last_seq = last_seq + :count, fruitless = case when :is_step then 0 else fruitless end
+        where user_id = :user_id and id = :id and attempt = :attempt and (ended_at is null or :last)
+        returning last_seq, :last and exists (
+            select from queues q where q.user_id = :user_id and q.kind = 'runs' and q.place is not null
+        ) as is_work_left
     )
+    select last_seq, is_work_left,
+        pg_notify(:channel, case when :is_work or is_work_left then 'work ' else 'news ' end || :id)
+    from changed
     """
 )
 
@@ -134,8 +146,8 @@ class RunRepository(UserRepository[Run]):
 
     def append(
         self, run_id: str, events: list[Event], *, attempt: int, last: bool = False, is_work: bool = False
-    ) -> int:
-        """Store events under the run's next numbers, and return the last number.
+    ) -> Appended:
+        """Store events under the run's next numbers.
 
         The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap. With
         the commit every process hears that there is news of the run, or work: this run, or one that waited for its end.
@@ -145,7 +157,7 @@ class RunRepository(UserRepository[Run]):
             RunEnded: It has ended, and these are not said to be its last events.
             LeaseLost: A later attempt is under way.
         """
-        last_seq = self._session.execute(
+        appended = self._session.execute(
             _APPEND,
             {
                 "count": len(events),
@@ -157,24 +169,19 @@ class RunRepository(UserRepository[Run]):
                 "channel": CHANNEL,
                 "is_work": is_work,
             },
-        ).scalar_one_or_none()
-        if last_seq is None:
+        ).one_or_none()
+        if appended is None:
             raise RunEnded if self.get(run_id).ended_at else LeaseLost
-        rows = [
-            {
-                "user_id": self._scope.user_id,
-                "run_id": run_id,
-                "seq": last_seq - len(events) + place,
-                "kind": event.kind,
-                "data": storable_json(event.data),
-                "created_at": self._scope.now,
-            }
+        stored = [
+            Event(event.kind, storable_json(event.data), appended.last_seq - len(events) + place)
             for place, event in enumerate(events, start=1)
         ]
-        if rows:
+        mine = {"user_id": self._scope.user_id, "run_id": run_id, "created_at": self._scope.now}
+        if stored:
+            rows = [mine | {"seq": event.seq, "kind": event.kind, "data": event.data} for event in stored]
             self._session.execute(insert(RunEvent), rows)
             self._written("added", table="run_events", run_id=run_id, count=len(rows))
-        return int(last_seq)
+        return Appended(stored, appended.is_work_left)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:
         """List the events with a number above `after`, in order."""

@@ -99,7 +99,8 @@ class Claimed:
     model: str
     fixed_input: dict[str, Any]
     transcript: Transcript
-    last_seq: int
+    stored: list[Event]
+    """The events that were committed with the claim."""
     refused: DocuTalkError | None = None
     """Why the run is to be ended at once, if it is."""
 
@@ -285,7 +286,7 @@ class Turns:
                     started_at=self._database.now() if lease else None,
                 )
             )
-            last_seq = runs.append(run_id, [_run_event(run)], attempt=run.attempt, is_work=lease is None)
+            appended = runs.append(run_id, [_run_event(run)], attempt=run.attempt, is_work=lease is None)
             if lease is None:
                 return _turn(run)
             claimed = Claimed(
@@ -295,7 +296,7 @@ class Turns:
                 run.model,
                 run.input or {},
                 Transcript(),
-                last_seq,
+                appended.events,
             )
             return replace(_turn(run), claimed=claimed)
 
@@ -334,9 +335,9 @@ class Turns:
         elif run.model not in models:
             refused = ModelWithdrawn()
         runs.change(run, status="running", started_at=run.started_at or scope.now)
-        last_seq = runs.append(run.id, [_run_event(run), *told_again], attempt=lease.attempt)
+        stored = runs.append(run.id, [_run_event(run), *told_again], attempt=lease.attempt).events
         return Claimed(
-            caller, lease, run.conversation_id, run.model, run.input or {}, transcript, last_seq, refused=refused
+            caller, lease, run.conversation_id, run.model, run.input or {}, transcript, stored, refused=refused
         )
 
     def _take_model(self, scope: Scope, caller: Caller) -> tuple[str, dict[str, Any] | None]:

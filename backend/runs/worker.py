@@ -83,6 +83,8 @@ class Worker:
         self._assistant = assistant
         self._live = live
         self._free_slots = max_concurrent
+        self._is_more_waiting = False
+        """Whether a run may wait for nothing but a free slot here."""
         self._keep_events = keep_events
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -188,19 +190,22 @@ class Worker:
                 if claimed is None:
                     self._free_slots += 1
             if claimed is None:
+                self._is_more_waiting = False
                 return
             log.info("run_claimed", run_id=claimed.lease.id, attempt=claimed.lease.attempt)
             self._start(claimed)
 
     def _take_slot(self) -> bool:
         if self._is_stopping or not self._assistant.is_loaded or self._free_slots == 0:
+            self._is_more_waiting = True
             return False
         self._free_slots -= 1
         return True
 
-    def _free_slot(self) -> None:
+    def _free_slot(self, *, is_work_left: bool = False) -> None:
         self._free_slots += 1
-        self._lookout.again()
+        if is_work_left or self._is_more_waiting:
+            self._lookout.again()
 
     def _start(self, claimed: Claimed) -> None:
         journal = Journal(
@@ -211,7 +216,7 @@ class Worker:
             lease=claimed.lease,
             still_there=self._turns.still_there,
             transcript=claimed.transcript,
-            last_seq=claimed.last_seq,
+            stored=claimed.stored,
         )
         if (earlier := self._executions.get(claimed.lease.id)) is not None:
             # This process was held up for longer than its own lease.
@@ -242,7 +247,7 @@ class Worker:
             beating.cancel()
             if self._executions.get(claimed.lease.id) is execution:
                 del self._executions[claimed.lease.id]
-            self._free_slot()
+            self._free_slot(is_work_left=journal.is_work_left)
             journal.close()
             seconds = asyncio.get_running_loop().time() - started
             log.info(

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from mcp import Client
 
 from backend.parts import OF_CHAT
 from backend.settings import Settings
@@ -86,6 +87,26 @@ def real_model(request: Request) -> Answer:
     said: str = messages[place]["content"]
     step: Step = TURNS[said][sum(message["role"] == "assistant" for message in after)]
     return step(results)
+
+
+@pytest.mark.spec("AGENT-74")
+def test_tools_are_listed_once_for_callers_with_the_same_scopes_and_not_for_each_model_call(
+    listener: httpx.Client, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Client] = []
+    lists = Client.list_tools
+
+    async def counted(client: Client, **options: Any) -> Any:
+        listed.append(client)
+        return await lists(client, **options)
+
+    monkeypatch.setattr(Client, "list_tools", counted)
+    model.follow(real_model)
+
+    for said in ("Add a task to buy groceries", "Show me all my tasks"):
+        assert say(listener, said).raise_for_status().json()["status"] == "completed"
+
+    assert len(listed) <= 1, "It is not at all when a test before made the service list them."
 
 
 @pytest.mark.spec("AGENT-20")

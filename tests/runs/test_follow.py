@@ -2,15 +2,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from anyio.to_thread import run_sync
 
 from backend.database import Database
 from backend.identity.caller import Caller
+from backend.operations.perform import Outcome
 from backend.runs import journal as journals
 from backend.runs.follow import HEARTBEAT, RECONNECT, Follower
 from backend.runs.journal import Journal
-from backend.runs.live import Live
+from backend.runs.live import MOST_KEPT, Live
 from backend.runs.repository import Event
 from backend.runs.turns import Turn
+from tests.own_database import opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo, text_of
 
 WORDS = [f"word{number}" for number in range(20)]
@@ -184,3 +187,84 @@ def test_a_database_that_goes_away_is_told_as_reconnect(database_url: str, alice
         return await parts.told(alice, turn)
 
     assert asyncio.run(run()) == [RECONNECT]
+
+
+@pytest.mark.spec("RUN-43")
+def test_who_follows_a_run_where_it_is_executed_reads_the_database_once(database_url: str, alice: Caller) -> None:
+    reads: list[str] = []
+
+    async def run(database: Database) -> list[list[Event]]:
+        parts = Parts.of(database, ScriptedAssistant(slowly))
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        told = await asyncio.gather(*[parts.told(alice, turn) for _ in range(3)])
+        database.on_statement(lambda statement: reads.append("again") if "FROM run_events" in statement else None)
+        return [*told, await parts.told(alice, turn)]
+
+    with opened(database_url) as database:
+        database.on_statement(lambda statement: reads.append("read") if "FROM run_events" in statement else None)
+        *told, afterwards = asyncio.run(run(database))
+
+    assert len(stored(afterwards)) > 4
+    for events in told:
+        assert stored(events) == afterwards
+    assert reads == ["read"] * 3 + ["read", "again"]
+
+
+@pytest.mark.spec("RUN-43")
+def test_who_is_far_behind_is_told_the_rest_from_the_database(database: Database, alice: Caller) -> None:
+    told: list[list[Event]] = []
+
+    async def long(_said: list[str], journal: Journal) -> None:
+        for number in range(2 * MOST_KEPT):
+            await journal.add_response(FINAL, [_call(number)], outputs={})
+        await journal.finish(FINAL, outputs={})
+
+    async def run() -> list[Event]:
+        parts = Parts.of(database, ScriptedAssistant(long))
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        events = []
+        async for event in parts.follower.events(alice, turn.run_id):
+            events.append(event)
+            if event.seq == 1:
+                # It reads no further until the run has written more than is kept.
+                told.append(await parts.told(alice, turn))
+        return events
+
+    events = asyncio.run(run())
+
+    assert stored(events) == stored(told[0])
+    assert [event.seq for event in events] == list(range(1, 4 * MOST_KEPT + 3))
+
+
+@pytest.mark.spec("RUN-44")
+def test_followers_are_told_of_a_call_once_it_is_committed_and_of_none_that_is_rolled_back(
+    database: Database, alice: Caller
+) -> None:
+    class Broken(Exception):
+        """What keeps a transaction from being committed."""
+
+    async def script(_said: list[str], journal: Journal) -> None:
+        def record(result: str, *, fails: bool) -> None:
+            with database.scope(alice.user_id, alice.zone) as scope:
+                journal.record(scope, Outcome("add_task", "call_0", 1, {"result": result}))
+                if fails:
+                    raise Broken
+
+        await journal.add_response(FINAL, [_call(0)], outputs={})
+        with pytest.raises(Broken):
+            await run_sync(lambda: record("rolled back", fails=True))
+        journal.tell()
+        await asyncio.sleep(0.05)
+        await run_sync(lambda: record("kept", fails=False))
+        journal.tell()
+        await journal.finish(FINAL, outputs={})
+
+    events, _ = followed(database, alice, script)
+
+    assert [event.kind for event in events] == ["run", "tool_call", "tool_result", "done"]
+    assert events[2].data["result"] == {"result": "kept"}
+    assert [event.seq for event in events] == [1, 2, 3, 4]
+
+
+def _call(number: int) -> dict[str, Any]:
+    return {"call_id": f"call_{number}", "name": "add_task", "arguments": {"title": "milk"}}

@@ -152,7 +152,7 @@ def journal_of(database: Database, claimed: Claimed) -> Journal:
         lease=claimed.lease,
         still_there=lambda _scope, ids: ids,
         transcript=claimed.transcript,
-        last_seq=claimed.last_seq,
+        stored=claimed.stored,
     )
 
 

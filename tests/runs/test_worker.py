@@ -7,6 +7,7 @@ import pytest
 from mcp import Client
 from structlog.testing import capture_logs
 
+from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import ConversationRepository, MessageRepository
@@ -23,6 +24,7 @@ from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
 from backend.runs.worker import MOST_RUNS_OF_A_USER
 from backend.tasks.tools import TASK_TOOLS
 from tests.conftest import query
+from tests.own_database import opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
 
 
@@ -363,3 +365,34 @@ def test_an_idempotency_key_is_forgotten_after_a_day(
     assert not repeated.is_new
     assert other.is_new
     assert other.run_id != first.run_id
+
+
+@pytest.mark.spec("RUN-45")
+def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
+    database_url: str, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is looked for by the clock, and nobody listens to notifications.
+    monkeypatch.setattr(lookout, "LOOK_SECONDS", 3600)
+    looks: list[str] = []
+
+    async def story(database: Database) -> tuple[int, list[str]]:
+        async with asyncio.timeout(20):
+            idle = Parts.of(database, ScriptedAssistant(echo))
+            for number in range(4):
+                await idle.say(alice, str(number))
+            quiet = len(looks)
+            parts = Parts.of(database, ScriptedAssistant(echo), slots=1)
+            first = await parts.worker.accept(alice, "first", conversation_id=None)
+            waiting = [await parts.worker.accept(bob, "for a slot", conversation_id=None)]
+            waiting.append(
+                await parts.worker.accept(bob, "for the one before", conversation_id=waiting[0].conversation_id)
+            )
+            await parts.told(alice, first)
+            return quiet, [(await parts.told(bob, turn))[-1].data["response"] for turn in waiting]
+
+    with opened(database_url) as database:
+        database.on_statement(lambda statement: looks.append(statement) if "claimable_runs" in statement else None)
+        quiet, replies = asyncio.run(story(database))
+
+    assert quiet == 1, "The process looks once as it begins."
+    assert replies == ["You said for a slot.", "You said for the one before."]
