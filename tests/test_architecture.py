@@ -27,7 +27,7 @@ FLOORS = (
     {"installation"},
     {"schema"},
     {"database", "fair_share"},
-    {"idempotency", "limiter"},
+    {"idempotency", "limiter", "api_router"},
     {"settings", "errors", "log", "plain_text", "blanking", "embedded_postgres", "retry_after"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""

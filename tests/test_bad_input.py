@@ -229,6 +229,61 @@ def test_a_hostile_last_event_id_is_refused(someone: httpx.Client, value: bytes)
     refused(someone.get(f"/api/runs/{run_id}/events", headers={b"Last-Event-ID": value}), 422, "invalid_input")
 
 
+EVERY_ROUTE = [pytest.param(method, path, route, id=f"{method} {path}") for method, path, route in routes()]
+
+
+@pytest.mark.spec("HTTP-19")
+@pytest.mark.parametrize(("method", "path", "route"), EVERY_ROUTE)
+@pytest.mark.usefixtures("unchanged")
+def test_a_query_parameter_that_is_not_known_or_comes_twice_is_refused(
+    someone: httpx.Client, method: str, path: str, route: dict[str, Any]
+) -> None:
+    body = {field: VALID[field] for field in body_of(route).get("required", ())} or None
+    known = [item["name"] for item in route.get("parameters", ()) if item["in"] == "query"]
+    target = ours(someone, path)
+
+    problem = refused(send(someone, method, target, body, params={"due_date": "1"}), 422, "invalid_input")
+    assert problem["errors"] == [{"field": "due_date", "message": "This parameter does not exist."}]
+    assert problem["detail"].startswith('"due_date" is not known at this address, so nothing was done.')
+    assert problem["hint"].startswith(f"{method} {path} takes {'these' if known else 'no'} query parameters")
+    for name in known:
+        problem = refused(send(someone, method, target, body, params=[(name, "1"), (name, "1")]), 422, "invalid_input")
+        assert problem["errors"] == [{"field": name, "message": "This parameter may be given only once."}]
+        assert name in problem["hint"]
+
+
+@pytest.mark.spec("HTTP-19")
+@pytest.mark.parametrize("name", ["Limit", "user_id", "", "a\u202eb\n\x00", "x" * 300])
+def test_a_hostile_name_of_a_parameter_is_refused_in_plain_letters(someone: httpx.Client, name: str) -> None:
+    problem = refused(send(someone, "GET", "/api/tasks", params={name: "1", "limit": "0"}), 422, "invalid_input")
+
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    assert [error["field"] for error in problem["errors"]] == [shown[:100] or "query"]
+    assert f'"{shown[:50]}" is not known at this address' in problem["detail"]
+
+
+@pytest.mark.spec("HTTP-19")
+def test_several_unknown_parameters_are_all_named(someone: httpx.Client) -> None:
+    problem = refused(send(someone, "GET", "/api/tasks?search=milk&&limit&page=2&x&y"), 422, "invalid_input")
+
+    assert [error["field"] for error in problem["errors"]] == ["search", "page", "x", "y"]
+    assert problem["detail"].startswith('"search", "page", "x" are not known at this address')
+    refused(send(someone, "GET", "/api/nothing?search=milk"), 404, "not_found")
+
+
+@pytest.mark.spec("HTTP-7")
+@pytest.mark.parametrize(("method", "path"), [item.values[:2] for item in EVERY_ROUTE if item.values[1] not in OPEN])
+@pytest.mark.usefixtures("unchanged")
+def test_who_asks_comes_before_what_is_asked(service: str, someone: httpx.Client, method: str, path: str) -> None:
+    numbers = {name: "one" for name in VALID if name.endswith("_id")}
+    wrong = {"content": b"{", "headers": {"Content-Type": "application/json"}, "params": {"unknown": "1"}}
+    mine = filled(path, **numbers, user_id=someone.headers["X-User"])
+
+    refused(httpx.request(method, f"{service}{mine}", **wrong), 401, "unauthorized")  # type: ignore[arg-type]
+    if "{user_id}" in path:
+        refused(someone.request(method, filled(path, **numbers), **wrong), 404, "not_found")  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def bad_tokens(service: str, superuser_url: str) -> dict[str, str | None]:
     """Tokens that are worth nothing."""
@@ -291,6 +346,7 @@ def requests(draw: st.DrawFn) -> tuple[str, str, Any, dict[str, str], dict[str, 
     word = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.integers().map(str)
     parameters = {item["name"]: draw(word) for item in route.get("parameters", ()) if draw(st.booleans())}
     in_path = {name: value for name, value in parameters.items() if f"{{{name}}}" in path}
+    in_query = {item["name"] for item in route.get("parameters", ()) if item["in"] == "query"}
     quoted = {name: str(httpx.QueryParams({"v": value}))[2:] or "0" for name, value in in_path.items()}
     properties = body_of(route).get("properties", {})
     fields = {name: draw(JSON | st.just(VALID.get(name))) for name in properties if draw(st.booleans())}
@@ -304,7 +360,7 @@ def requests(draw: st.DrawFn) -> tuple[str, str, Any, dict[str, str], dict[str, 
         method,
         filled(path, **quoted),
         body,
-        {**parameters},
+        {name: value for name, value in parameters.items() if name in in_query or draw(st.integers(0, 9)) == 0},
         {name: value.strip() for name, value in headers.items()},
     )
 

@@ -50,7 +50,7 @@ ROUTES: dict[str, list[Way]] = {
     "GET /": [Way()],
     "GET /docs": [Way()],
     "GET /openapi.json": [Way()],
-    "GET /static/{path:path}": [Way(path="/static/app.js")],
+    "GET /static/{path}": [Way(path="/static/app.js")],
     "GET /health": [Way()],
     "GET /health/db": [Way()],
     "GET /ready": [Way()],
@@ -225,7 +225,7 @@ def routes(make_settings: Callable[..., Settings]) -> set[str]:
     found = set()
     for route in iter_route_contexts(create_app(make_settings()).routes):
         for method in set(route.methods or ["*"]) - {"HEAD"}:
-            found.add(f"{method} {route.path}")
+            found.add(f"{method} {re.sub(r':[a-z]+}', '}', route.path or '')}")
     return found
 
 

@@ -162,7 +162,7 @@ def test_each_request_is_told_once_with_its_route_and_time(run: Run) -> None:
         assert (line["method"], line["route"], line["status"]) == (method, route, status), name
         assert run.answers[name].status_code == status
         assert line["latency_ms"] >= 0
-        has_user = name not in ("unknown", "jwt", "health", "malformed")
+        has_user = name not in ("unknown", "jwt", "health")
         assert line.get("user_id") == (run.user_id if has_user else None), name
         assert ("run_id" in line and "conversation_id" in line) == (name in ("chat", "events")), name
 

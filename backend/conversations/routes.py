@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
+from backend.api_router import api_router
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.conversations.schemas import (
     ConversationChange,
@@ -30,7 +31,7 @@ def conversation_routes(
     database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf, share: FairShare
 ) -> APIRouter:
     """Return the routes under `/api/conversations`; `share` bounds what each user has at work at once."""
-    router = APIRouter(prefix="/api/conversations", tags=["conversations"])
+    router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     ConversationInPath = Annotated[ConversationId, Path()]
 

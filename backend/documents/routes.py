@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.api_router import api_router
 from backend.database import Database
 from backend.documents import rest_tools, tools
 from backend.documents.file_types import kind_of
@@ -128,7 +129,7 @@ def document_routes(
     `on_added` is called when there may be a document to read; `purge` takes the user and the number of a deleted
     document, and removes at once what can be removed.
     """
-    router = APIRouter(tags=["documents"])
+    router = api_router(signed_in, tags=["documents"])
     uploads = Uploads(operations, database, limits, rules)
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     DocumentInPath = Annotated[DocumentId, Path()]

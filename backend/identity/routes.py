@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from backend.api_router import api_router
 from backend.database import Database, Scope
 from backend.errors import Forbidden, Unauthorized
 from backend.idempotency import IdempotencyHeader
@@ -44,7 +45,7 @@ def identity_routes(
 
     `model_notice` returns why the offline model would answer a caller now in place of the configured one, or None.
     """
-    router = APIRouter(prefix="/api", tags=["identity"])
+    router = api_router(signed_in, prefix="/api", tags=["identity"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
     @router.post("/auth/guest", status_code=201, summary="Begin as a guest")

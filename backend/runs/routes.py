@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from backend.api_router import api_router
 from backend.database import Database
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
@@ -57,7 +58,7 @@ def run_routes(
 
     `stream_of` tells events in the protocol of the native clients; `share` bounds what each user has at work at once.
     """
-    router = APIRouter(prefix="/api/runs", tags=["chat"])
+    router = api_router(signed_in, prefix="/api/runs", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
     async def find(caller: Caller, run_id: str) -> RunSeen:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
+from backend.api_router import api_router
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
@@ -61,7 +62,7 @@ class TaskChange(BaseModel):
 
 def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
     """Return the routes under `/api/tasks`."""
-    router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+    router = api_router(signed_in, prefix="/api/tasks", tags=["tasks"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     TaskInPath = Annotated[TaskId, Path()]
 

@@ -168,7 +168,7 @@ def _route(scope: Scope) -> str:
     """Return the template of the route that answered; what people put into a path is told to nobody."""
     # FastAPI notes its own routes only; a plain one without parameters is its path.
     plain = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
-    return str(getattr(scope.get("route"), "path", plain))
+    return str(getattr(scope.get("route"), "path_format", plain))
 
 
 def _request_id(scope: Scope) -> str:

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
+from backend.api_router import NAMED_USER, api_router
 from backend.conversations.schemas import ConversationId
-from backend.errors import NotFound
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.identity.guest_budget import ModelNotice
@@ -58,14 +58,23 @@ class ChatReply(BaseModel):
 
 def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float) -> APIRouter:
     """Return the routes of chat."""
-    router = APIRouter(prefix="/api", tags=["chat"])
+    router = api_router(signed_in, prefix="/api", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     answers: dict[int | str, dict[str, Any]] = {
         200: {"model": ChatReply, "content": {"text/event-stream": {}}},
         202: {"model": ChatReply, "description": "The run goes on; follow it at /api/runs/{run_id}/events."},
     }
 
-    async def answer(request: Request, said: ChatMessage, caller: Caller, key: str | None) -> Response:
+    @router.post("/chat", summary="Say something and get the answer", responses=answers)
+    @router.post(
+        "/{user_id:user}/chat",
+        summary="The same, for clients that name the user",
+        responses=answers,
+        dependencies=[NAMED_USER],
+    )
+    async def chat(
+        request: Request, said: ChatMessage, caller: SignedInCaller, key: IdempotencyHeader = None
+    ) -> Response:
         caller.require("write")
         follower.admit(caller)
         turn = await worker.accept(caller, said.message, conversation_id=said.conversation_id, idempotency_key=key)
@@ -74,24 +83,6 @@ def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any
         if "text/event-stream" in request.headers.get("accept", ""):
             return event_stream(events)
         return await _whole_answer(events, turn, wait_seconds)
-
-    @router.post("/chat", summary="Say something and get the answer", responses=answers)
-    async def chat(
-        request: Request, said: ChatMessage, caller: SignedInCaller, key: IdempotencyHeader = None
-    ) -> Response:
-        return await answer(request, said, caller, key)
-
-    @router.post("/{user_id}/chat", summary="The same, for clients that name the user", responses=answers)
-    async def chat_of_user(
-        user_id: Annotated[str, Path(max_length=512)],
-        request: Request,
-        said: ChatMessage,
-        caller: SignedInCaller,
-        key: IdempotencyHeader = None,
-    ) -> Response:
-        if user_id not in (caller.user_id, caller.subject):
-            raise NotFound("This user does not exist.", hint="POST /api/chat takes the user from the token.")
-        return await answer(request, said, caller, key)
 
     return router
 

@@ -10,13 +10,24 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
-from backend.errors import Unauthorized
+from backend.errors import NotFound, Unauthorized
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller, Door
 from backend.wire.strangers import recognize
 
 SignIn = Callable[..., Awaitable[Caller]]
 Headers = list[tuple[bytes, bytes]]
+_CALLER = "docutalk.caller"
+
+
+class NoSuchUser(NotFound):
+    """The path names another user than the caller, or nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This user does not exist.", hint="The same address without the user takes the user from the token."
+        )
+
 
 _bearer = HTTPBearer(
     auto_error=False, description="A guest's token, a personal access token, or a token of your Better Auth server."
@@ -24,12 +35,18 @@ _bearer = HTTPBearer(
 
 
 def sign_in(authenticator: Authenticator) -> SignIn:
-    """Return the dependency that gives routes their caller."""
+    """Return the dependency that gives routes their caller, who is also the user that the path names, if it does."""
 
     async def signed_in(
-        request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+        request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> Caller:
-        return await caller_of(request.scope, authenticator, door="rest")
+        # The route asks first of all, and its function once more.
+        if _CALLER not in request.scope:
+            request.scope[_CALLER] = await caller_of(request.scope, authenticator, door="rest")
+        caller: Caller = request.scope[_CALLER]
+        if request.path_params.get("user_id", caller.user_id) not in (caller.user_id, caller.subject):
+            raise NoSuchUser
+        return caller
 
     return signed_in
 

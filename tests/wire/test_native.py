@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from backend.database import Database
 from backend.fair_share import FairShare
@@ -202,12 +202,15 @@ def test_an_answer_that_takes_longer_than_the_wait_is_found_at_its_run(database:
         await seen.wait()
         await echo(said, journal)
 
+    async def as_alice(_request: Request) -> Caller:
+        return alice
+
     async def talk() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
         parts = Parts.of(database, ScriptedAssistant(slow))
         app = FastAPI()
-        app.include_router(chat_routes(parts.worker, parts.follower, lambda: alice, wait_seconds=0.2))
+        app.include_router(chat_routes(parts.worker, parts.follower, as_alice, wait_seconds=0.2))
         app.include_router(
-            run_routes(database, parts.worker, parts.follower, lambda: alice, stream_of=event_stream, share=FairShare())
+            run_routes(database, parts.worker, parts.follower, as_alice, stream_of=event_stream, share=FairShare())
         )
         install_problems(app)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
