@@ -17,7 +17,7 @@ from backend.parts import Parts, go_down_on_signal
 from backend.runs.repository import RunRepository
 from backend.runs.routes import run_routes
 from backend.settings import Settings
-from backend.tasks.routes import task_routes
+from backend.tasks.routes import named_task_routes, task_routes
 from backend.web.routes import web_routes
 from backend.wire.health import health_routes
 from backend.wire.http import EveryRequest, Metrics
@@ -74,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
     )
     app.include_router(task_routes(parts.operations, signed_in))
+    app.include_router(named_task_routes(parts.operations, signed_in))
     app.include_router(
         document_routes(
             parts.operations,

@@ -46,7 +46,7 @@ class Wanted:
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
-        """Return whether a listed task has the priority and the words, which list_tasks cannot ask for."""
+        """Return whether a listed task has the priority and the words, by which it was not listed."""
         tags = task.get("tags")
         of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
         of_task += map(str, tags) if isinstance(tags, list) else []

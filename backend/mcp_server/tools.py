@@ -169,7 +169,7 @@ def _tasks_with(query: str, scope: Scope) -> tuple[list[Task], int]:
     tasks: dict[int, Task] = {}
     hits: dict[int, int] = {}
     for word in words:
-        for task in repository.all(TaskFilter(query=word), after=0, limit=100):
+        for task in repository.all(TaskFilter(query=word), limit=100):
             tasks[task.id] = task
             hits[task.id] = hits.get(task.id, 0) + 1
     best = sorted(tasks, key=lambda task_id: (-hits[task_id], task_id))[:MOST_RESULTS]

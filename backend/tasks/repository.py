@@ -1,14 +1,16 @@
 """The repository of tasks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import func, or_
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_
 from sqlmodel import col, select
 
 from backend.errors import Conflict, NotFound
 from backend.repository import UserRepository
+from backend.tasks.cursor import PRIORITIES, Place, Sort
 from backend.tasks.models import Task
 
 Status = Literal["all", "pending", "completed"]
@@ -34,12 +36,14 @@ class TaskNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks to list."""
+    """Which tasks to list, and in which order: by number without a `sort`."""
 
     status: Status = "all"
     query: str | None = None
     due_before: datetime | None = None
     tag: str | None = None
+    priority: str | None = None
+    sort: Sort | None = None
 
 
 class TaskRepository(UserRepository[Task]):
@@ -55,9 +59,13 @@ class TaskRepository(UserRepository[Task]):
             raise TaskNotFound(task_id)
         return task
 
-    def all(self, wanted: TaskFilter, *, after: int, limit: int) -> list[Task]:
-        """List at most `limit` tasks that fit, by id, from the first one after the id `after`."""
-        statement = self._mine().where(col(Task.id) > after)
+    def all(self, wanted: TaskFilter, *, after: Place | None = None, limit: int) -> list[Task]:
+        """List at most `limit` tasks that fit, in the order that is wanted, from the first one after a place.
+
+        The place is one of the same order. Tasks that sort alike follow each other by number, and those without a due
+        date come last, whichever way due dates are sorted.
+        """
+        statement = self._mine()
         if wanted.status != "all":
             statement = statement.where(col(Task.completed).is_(wanted.status == "completed"))
         if wanted.query:
@@ -68,7 +76,15 @@ class TaskRepository(UserRepository[Task]):
             statement = statement.where(col(Task.due) <= wanted.due_before)
         if wanted.tag:
             statement = statement.where(col(Task.tags).contains([wanted.tag]))
-        return list(self._session.exec(statement.order_by(col(Task.id)).limit(limit)))
+        if wanted.priority:
+            statement = statement.where(col(Task.priority) == wanted.priority)
+        order: list[ColumnElement[Any]] = [col(Task.id).asc()]
+        if wanted.sort:
+            key = _key(wanted.sort)
+            order.insert(0, (key.desc() if wanted.sort.startswith("-") else key.asc()).nulls_last())
+        if after:
+            statement = statement.where(_follows(after))
+        return list(self._session.exec(statement.order_by(*order).limit(limit)))
 
     def add(self, **fields: Any) -> Task:
         """Keep a new task under the user's next number.
@@ -83,8 +99,10 @@ class TaskRepository(UserRepository[Task]):
         return self._keep(task, "added")
 
     def change(self, task_id: int, **fields: Any) -> Task:
-        """Change the given fields of a task."""
-        return self._keep(self._changed(self.get(task_id, lock=True), fields), "updated")
+        """Change the given fields of a task; one that has these values already stays as it is."""
+        task = self.get(task_id, lock=True)
+        changed = {name: value for name, value in fields.items() if getattr(task, name) != value}
+        return self._keep(self._changed(task, changed), "updated") if changed else task
 
     def complete(self, task_id: int) -> Task:
         """Mark a task as done; one that is done stays as it is."""
@@ -134,6 +152,42 @@ class TaskRepository(UserRepository[Task]):
         self._session.flush()
         self._written(outcome, task_id=task.id)
         return task
+
+
+def _rank(priority: Any) -> ColumnElement[Any]:
+    return case({name: rank for rank, name in enumerate(PRIORITIES)}, value=priority)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "created": (col(Task.created_at), _as_it_is),
+    "due": (col(Task.due), _as_it_is),
+    "priority": (col(Task.priority), _rank),
+    "title": (col(Task.title), func.lower),
+}
+"""What tasks are sorted by: the column, and what of its value counts."""
+
+
+def _key(sort: Sort) -> ColumnElement[Any]:
+    column, rank = _KEYS[sort.removeprefix("-")]
+    return cast(ColumnElement[Any], rank(column))
+
+
+def _follows(place: Place) -> ColumnElement[bool]:
+    """Return the condition for what comes after a place."""
+    later = col(Task.id) > place.task_id
+    if place.sort is None:
+        return later
+    key = _key(place.sort)
+    if place.value is None:
+        return and_(key.is_(None), later)
+    # The database ranks the boundary as it sorted it: Python lower-cases some letters in another way.
+    then = _KEYS[place.sort.removeprefix("-")][1](literal(place.value))
+    beyond = key < then if place.sort.startswith("-") else key > then
+    return or_(beyond, and_(key == then, later), key.is_(None))
 
 
 def _escaped(word: str) -> str:

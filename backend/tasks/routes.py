@@ -6,18 +6,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
-from backend.api_router import api_router
+from backend.api_router import NAMED_USER, api_router
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
 from backend.tasks import tools
+from backend.tasks.cursor import Cursor
 from backend.tasks.repository import Status
 from backend.tasks.schemas import (
-    Cursor,
     Description,
     DueWords,
     Limit,
     Priority,
+    SortWanted,
     Tag,
     Tags,
     TaskId,
@@ -25,6 +26,9 @@ from backend.tasks.schemas import (
     TasksListed,
     Title,
 )
+
+_EMPTY: dict[str, Any] = {"description": "", "due": "none", "priority": "none", "tags": []}
+"""What a field is set to that is taken away."""
 
 
 class TaskWanted(BaseModel):
@@ -37,6 +41,16 @@ class TaskWanted(BaseModel):
     due: DueWords | None = None
     priority: Priority | None = None
     tags: Tags | None = None
+
+
+class TaskReplacement(TaskWanted):
+    """A whole task, in place of the one that is there; `completed` stays as it is unless it is given."""
+
+    completed: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return all fields as the tool takes them; what is left out is empty."""
+        return {**_EMPTY, **self.model_dump(exclude_none=True)}
 
 
 class TaskChange(BaseModel):
@@ -53,18 +67,21 @@ class TaskChange(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """Return the changes as the tool takes them."""
-        empty = {"description": "", "due": "none", "priority": "none", "tags": []}
         return {
-            name: empty.get(name) if value is None else value
+            name: _EMPTY.get(name) if value is None else value
             for name, value in self.model_dump(exclude_unset=True).items()
         }
 
 
-def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
-    """Return the routes under `/api/tasks`."""
-    router = api_router(signed_in, prefix="/api/tasks", tags=["tasks"])
+TaskInPath = Annotated[TaskId, Path()]
+
+
+def task_routes(
+    operations: Operations, signed_in: Callable[..., Any], *, prefix: str = "/api/tasks", **options: Any
+) -> APIRouter:
+    """Return the routes of tasks under a prefix."""
+    router = api_router(signed_in, prefix=prefix, **{"tags": ["tasks"], **options})
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
-    TaskInPath = Annotated[TaskId, Path()]
 
     @router.get("", summary="List tasks")
     async def list_tasks(
@@ -73,6 +90,8 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
         query: Annotated[tools.Query | None, Query()] = None,
         due_before: Annotated[tools.DueBefore | None, Query()] = None,
         tag: Annotated[Tag | None, Query()] = None,
+        priority: Annotated[tools.PriorityWanted | None, Query()] = None,
+        sort: Annotated[SortWanted | None, Query()] = None,
         limit: Annotated[Limit, Query()] = 50,
         cursor: Annotated[Cursor | None, Query()] = None,
     ) -> TasksListed:
@@ -81,6 +100,8 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
             "query": query,
             "due_before": due_before,
             "tag": tag,
+            "priority": priority,
+            "sort": sort,
             "limit": limit,
             "cursor": cursor,
         }
@@ -110,5 +131,36 @@ def task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
     async def delete_task(task_id: TaskInPath, caller: SignedInCaller) -> Response:
         await operations.perform_fairly(tools.delete_task, {"task_id": task_id}, caller)
         return Response(status_code=204)
+
+    return router
+
+
+def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
+    """Return the same routes for clients that name the user, with the two that only they have.
+
+    An Idempotency-Key stands for the same request under both prefixes, since both perform the same tool.
+    """
+    router = task_routes(
+        operations,
+        signed_in,
+        prefix="/api/{user_id:user}/tasks",
+        tags=["tasks, for clients that name the user"],
+        dependencies=[NAMED_USER],
+    )
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+
+    @router.put("/{task_id}", summary="Replace a task")
+    async def replace_task(task_id: TaskInPath, task: TaskReplacement, caller: SignedInCaller) -> TaskSeen:
+        """Set all of a task: a description, due date, priority or tags that are left out are taken away.
+
+        `completed` stays as it is unless it is given. The same request again changes nothing.
+        """
+        outcome = await operations.perform_fairly(tools.edit_task, {"task_id": task_id, **task.given()}, caller)
+        return TaskSeen.model_validate(outcome.result)
+
+    @router.patch("/{task_id}/complete", summary="Complete an open task, or reopen a completed one")
+    async def toggle_task(task_id: TaskInPath, caller: SignedInCaller) -> TaskSeen:
+        outcome = await operations.perform_fairly(tools.toggle_task, {"task_id": task_id}, caller)
+        return TaskSeen.model_validate(outcome.result)
 
     return router

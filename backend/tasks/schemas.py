@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from backend.operations.tool import only
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN
+from backend.tasks.cursor import Sort
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 
@@ -42,10 +43,9 @@ Tag = Annotated[
 ]
 Tags = Annotated[list[Tag], Field(max_length=20, description="Labels, at most 20, without #.")]
 Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told."), NUMBER]
-Cursor = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9]{1,10}$"),
-    Field(description="next_cursor of the page before, to go on from there."),
+SortWanted = Annotated[
+    Sort,
+    Field(description="The order: by number unless given; - reverses one. Without a due date comes last."),
 ]
 
 

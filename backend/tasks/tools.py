@@ -9,15 +9,16 @@ from backend.database import Scope
 from backend.errors import InvalidInput
 from backend.operations.tool import tool
 from backend.plain_text import ONE_LINE
+from backend.tasks.cursor import Cursor, Place
 from backend.tasks.dates import understand
 from backend.tasks.models import Task
 from backend.tasks.repository import Status, TaskFilter, TaskRepository
 from backend.tasks.schemas import (
-    Cursor,
     Description,
     DueWords,
     Limit,
     Priority,
+    SortWanted,
     Tag,
     Tags,
     TaskChanged,
@@ -37,6 +38,7 @@ DueBefore = Annotated[
     Field(max_length=100, description='Only tasks due by then, in words ("tomorrow", "this week", "now") or RFC 3339.'),
     ONE_LINE,
 ]
+PriorityWanted = Annotated[Priority, Field(description="Only tasks of this priority.")]
 StatusWanted = Annotated[Status, Field(description="Which tasks: all unless told.")]
 
 
@@ -71,6 +73,8 @@ def list_tasks(
     query: Query | None = None,
     due_before: DueBefore | None = None,
     tag: Tag | None = None,
+    priority: PriorityWanted | None = None,
+    sort: SortWanted | None = None,
     limit: Limit = 50,
     cursor: Cursor | None = None,
 ) -> TasksListed:
@@ -78,11 +82,12 @@ def list_tasks(
 
     Use it to answer what there is to do or was done, and to find the number of a task that the user names by its title.
     """
-    wanted = TaskFilter(status=status, query=query, due_before=_moment(due_before, scope), tag=tag)
-    after = min(int(cursor or 0), 2_147_483_647)
+    after = Place.read(cursor, sort) if cursor else None
+    due = _moment(due_before, scope)
+    wanted = TaskFilter(status=status, query=query, due_before=due, tag=tag, priority=priority, sort=sort)
     found = TaskRepository(scope).all(wanted, after=after, limit=limit + 1)
-    page = [TaskSeen.in_list(task, scope.zone) for task in found[:limit]]
-    return TasksListed(tasks=page, next_cursor=str(page[-1].id) if len(found) > limit else None)
+    more = Place.of(found[limit - 1], sort).cursor if len(found) > limit else None
+    return TasksListed(tasks=[TaskSeen.in_list(task, scope.zone) for task in found[:limit]], next_cursor=more)
 
 
 @tool(title="Get a task")
@@ -145,7 +150,7 @@ def edit_task(
     tags: Tags | None = None,
     completed: bool | None = None,
 ) -> TaskSeen:
-    """Change any field of a task, completed among them: what REST's PATCH does."""
+    """Change any field of a task, completed among them: what REST's PATCH and PUT do."""
     repository = TaskRepository(scope)
     task = repository.get(task_id, lock=True)
     given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
@@ -153,6 +158,15 @@ def edit_task(
         task = repository.change(task_id, **changes)
     if completed is not None:
         task = repository.complete(task_id) if completed else repository.reopen(task_id)
+    return TaskSeen.with_quote(task, scope.zone)
+
+
+@tool(title="Complete or reopen a task", writes=True, idempotent=False, published=False)
+def toggle_task(task_id: TaskId, scope: Scope) -> TaskSeen:
+    """Complete a task that is open, and reopen one that is completed."""
+    repository = TaskRepository(scope)
+    is_done = repository.get(task_id, lock=True).completed
+    task = repository.reopen(task_id) if is_done else repository.complete(task_id)
     return TaskSeen.with_quote(task, scope.zone)
 
 

@@ -213,6 +213,23 @@ def test_chat_takes_our_id_or_the_identitys_and_no_other(trusting_service: str) 
 
 
 @pytest.mark.spec("IDENT-28")
+def test_the_paths_of_tasks_take_the_sub_of_the_token(trusting_service: str) -> None:
+    headers = {"Authorization": f"Bearer {signed(sub='ziakhan')}"}
+    with httpx.Client(base_url=trusting_service, headers=headers, timeout=30) as person:
+        me = person.get("/api/me").json()["id"]
+
+        task = person.post("/api/ziakhan/tasks", json={"title": "Milk"})
+        assert task.status_code == 201
+        assert person.get("/api/ziakhan/tasks").json() == person.get(f"/api/{me}/tasks").json()
+        assert person.get("/api/ziakhan/tasks/1").json() == task.json()
+        assert person.put("/api/ziakhan/tasks/1", json={"title": "Tea"}).json()["title"] == "Tea"
+        assert person.patch("/api/ziakhan/tasks/1/complete").json()["completed"]
+        assert person.delete("/api/ziakhan/tasks/1").status_code == 204
+        refused(person.get("/api/other/tasks"), 404, "not_found")
+    refused(httpx.get(f"{trusting_service}/api/ziakhan/tasks"), 401, "unauthorized")
+
+
+@pytest.mark.spec("IDENT-28")
 def test_chat_takes_the_sub_of_the_token(trusting_service: str) -> None:
     headers = {"Authorization": f"Bearer {signed(sub='ada-9')}"}
 

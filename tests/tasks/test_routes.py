@@ -1,5 +1,6 @@
 """The routes of tasks."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -7,9 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.api_router import OURS
+from backend.app import create_app
+from backend.settings import Settings
 from tests.conftest import query
 from tests.problem import refused
 
+UNUSED = Settings(environment="test", log_level="WARNING", database_url="postgresql://nobody@127.0.0.1:1/none")
+ADDRESSES = create_app(UNUSED).openapi()["paths"]
 FIELDS = {
     "id",
     "title",
@@ -171,3 +177,223 @@ def test_many_writers_never_get_one_number_twice(guest: httpx.Client) -> None:
         numbers = list(threads.map(lambda number: added(guest, title=f"Task {number}")["id"], range(40)))
 
     assert sorted(numbers) == list(range(1, 41))
+
+
+@pytest.fixture
+def mine(guest: httpx.Client) -> str:
+    """The address of the guest's tasks that names the guest."""
+    return f"/api/{guest.get('/api/me').json()['id']}/tasks"
+
+
+@pytest.mark.spec("TASK-40")
+def test_the_same_tasks_are_at_the_address_that_names_the_user(guest: httpx.Client, mine: str) -> None:
+    task = guest.post(mine, json={"title": "Milk", "tags": ["shop"]})
+    assert task.status_code == 201
+
+    assert guest.get(f"{mine}/1").json() == guest.get("/api/tasks/1").json() == task.json()
+    assert guest.get(mine, params={"tag": "shop"}).json() == guest.get("/api/tasks").json()
+    assert guest.get(f"{mine}/").json() == guest.get("/api/tasks").json()
+    changed = guest.patch(f"{mine}/1", json={"title": "Oat milk", "completed": True}).json()
+    assert (changed["title"], changed["completed"], changed["tags"]) == ("Oat milk", True, ["shop"])
+    assert guest.delete(f"{mine}/1").status_code == 204
+    refused(guest.get(f"{mine}/1"), 404, "not_found")
+    refused(guest.get("/api/tasks/1"), 404, "not_found")
+
+
+@pytest.mark.spec("TASK-40")
+def test_the_address_that_names_another_user_or_nobody_is_one_and_the_same_404(
+    guest: httpx.Client, other_guest: httpx.Client, mine: str
+) -> None:
+    other_guest.post("/api/tasks", json={"title": "Theirs"}).raise_for_status()
+    them = other_guest.get("/api/me").json()["id"]
+    before = other_guest.get("/api/tasks").json()
+
+    for method, path, body in (
+        ("GET", "", None),
+        ("POST", "", {"title": "Mine"}),
+        ("POST", "", {"title": ""}),
+        ("GET", "/1", None),
+        ("GET", "/one", None),
+        ("PUT", "/1", {"title": "Mine"}),
+        ("PATCH", "/1", {"title": "Mine"}),
+        ("PATCH", "/1/complete", None),
+        ("DELETE", "/1", None),
+    ):
+        problems = [
+            refused(guest.request(method, f"/api/{user}/tasks{path}", json=body), 404, "not_found")
+            for user in (them, "guest_nobody", "None", f"{them}x", them.upper())
+        ]
+        assert problems == [problems[0]] * 5
+        assert problems[0]["detail"] == "This user does not exist."
+    assert other_guest.get("/api/tasks").json() == before
+    assert guest.get(mine).json()["tasks"] == []
+
+
+@pytest.mark.spec("TASK-40")
+@pytest.mark.parametrize("name", ["auth", "conversations", "documents", "runs", "tasks", "tokens"])
+def test_no_address_of_ours_is_taken_for_a_user(guest: httpx.Client, service: str, name: str) -> None:
+    for method, path in (("POST", "tasks"), ("PUT", "tasks/1"), ("PATCH", "tasks/1/complete"), ("PUT", "tasks")):
+        with_token = guest.request(method, f"/api/{name}/{path}", json={"title": "Milk"})
+        without = httpx.request(method, f"{service}/api/{name}/{path}", json={"title": "Milk"})
+        assert with_token.status_code == without.status_code
+        assert with_token.status_code in (404, 405)
+    assert listed(guest) == []
+
+
+@pytest.mark.spec("TASK-40")
+def test_every_word_of_ours_with_addresses_below_it_is_kept_from_users() -> None:
+    found = {path.split("/")[2] for path in ADDRESSES if path.startswith("/api/") and path.count("/") > 2}
+
+    assert found - {"{user_id}"} == set(OURS)
+
+
+@pytest.mark.spec("TASK-41")
+def test_put_replaces_the_whole_task(guest: httpx.Client, mine: str) -> None:
+    old = added(guest, description="Two liters", due="tomorrow", priority="high", tags=["shop"])
+
+    new = guest.put(f"{mine}/1", json={"title": "Bread", "priority": "low", "tags": None}).json()
+
+    assert (new["title"], new["priority"], new["id"]) == ("Bread", "low", old["id"])
+    assert (new["description"], new["due"], new["tags"], new["created_at"]) == ("", None, [], old["created_at"])
+    whole = {"title": "Tea", "description": "Green", "due": "2031-01-02", "priority": "medium", "tags": ["a", "b"]}
+    told = guest.put(f"{mine}/1", json=whole).json()
+    assert {name: told[name] for name in whole} == {**whole, "due": told["due"]}
+    assert told["due"].startswith("2031-01-02T23:59")
+    assert guest.get("/api/tasks/1").json() == told
+
+
+@pytest.mark.spec("TASK-41")
+def test_put_again_changes_nothing_and_leaves_completed_alone(guest: httpx.Client, mine: str) -> None:
+    added(guest)
+    guest.patch(f"{mine}/1", json={"completed": True}).raise_for_status()
+
+    first = guest.put(f"{mine}/1", json={"title": "Bread", "due": "2031-01-02"}).json()
+    assert first["completed"]
+    assert guest.put(f"{mine}/1", json={"title": "Bread", "due": "2031-01-02"}).json() == first
+    opened = guest.put(f"{mine}/1", json={"title": "Bread", "due": "2031-01-02", "completed": False}).json()
+    assert (opened["completed"], opened["completed_at"]) == (False, None)
+
+
+@pytest.mark.spec("TASK-41")
+def test_put_needs_a_title_and_a_task_that_is_there(guest: httpx.Client, mine: str) -> None:
+    task = added(guest, tags=["shop"])
+
+    for body in ({}, {"title": None}, {"title": ""}, {"title": "A", "id": 2}, {"title": "A", "due": "blue"}):
+        refused(guest.put(f"{mine}/1", json=body), 422)
+    refused(guest.put(f"{mine}/2", json={"title": "Bread"}), 404, "not_found")
+    refused(guest.put("/api/tasks/1", json={"title": "Bread"}), 405)
+    assert guest.get("/api/tasks").json()["tasks"] == [task]
+
+
+@pytest.mark.spec("TASK-42")
+def test_complete_toggles_and_returns_the_task(guest: httpx.Client, mine: str) -> None:
+    task = added(guest, due="tomorrow", tags=["shop"])
+
+    done = guest.patch(f"{mine}/1/complete").json()
+    opened = guest.patch(f"{mine}/1/complete", json={}).json()
+
+    assert (done["completed"], done["title"], done["tags"]) == (True, "Milk", ["shop"])
+    assert done["completed_at"] is not None
+    kept = {name: value for name, value in opened.items() if name not in ("version", "updated_at")}
+    assert kept == {name: task[name] for name in kept}
+    refused(guest.patch(f"{mine}/2/complete"), 404, "not_found")
+    refused(guest.get(f"{mine}/1/complete"), 405)
+
+
+@pytest.mark.spec("TASK-42")
+def test_toggles_at_once_each_count(guest: httpx.Client, mine: str) -> None:
+    added(guest)
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: guest.patch(f"{mine}/1/complete").json()["completed"], range(8)))
+
+    assert sorted(answers) == [False] * 4 + [True] * 4
+    assert not guest.get("/api/tasks/1").json()["completed"]
+
+
+@pytest.mark.spec("TASK-43")
+def test_one_key_stands_for_one_request_at_both_addresses(guest: httpx.Client, mine: str) -> None:
+    key = {"Idempotency-Key": "k-1"}
+
+    first = guest.post(mine, json={"title": "Once"}, headers=key).json()
+
+    assert guest.post("/api/tasks", json={"title": "Once"}, headers=key).json() == first
+    refused(guest.post(mine, json={"title": "Twice"}, headers=key), 422, "idempotency_key_reused")
+    assert listed(guest) == [1]
+
+
+@pytest.mark.spec("TASK-44")
+def test_a_list_is_sorted_and_goes_on_in_its_order(guest: httpx.Client, mine: str) -> None:
+    for title, priority in (("pear", "low"), ("Apple", "none"), ("fig", "high")):
+        added(guest, title=title, priority=priority)
+
+    assert listed(guest, sort="title") == [2, 3, 1]
+    assert listed(guest, sort="-priority") == [3, 1, 2]
+    assert listed(guest, priority="none") == [2]
+    first = guest.get(mine, params={"sort": "title", "limit": 2}).json()
+    assert listed(guest, sort="title", cursor=first["next_cursor"]) == [1]
+
+
+@pytest.mark.spec("TASK-45")
+def test_a_cursor_of_another_order_is_refused(guest: httpx.Client) -> None:
+    for day in (1, 2):
+        added(guest, due=f"2031-01-0{day}")
+    by_due = guest.get("/api/tasks", params={"sort": "due", "limit": 1}).json()["next_cursor"]
+    by_number = guest.get("/api/tasks", params={"limit": 1}).json()["next_cursor"]
+
+    for params in ({"cursor": by_due}, {"cursor": by_due, "sort": "-due"}, {"cursor": by_number, "sort": "due"}):
+        problem = refused(guest.get("/api/tasks", params=params), 422, "invalid_input")
+        assert problem["detail"] == "This page belongs to a list in another order. Begin again with the first one."
+
+
+@pytest.mark.spec("TASK-45")
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "[",
+        "[]",
+        "{}",
+        "7",
+        '["due",null]',
+        '["size",null,1]',
+        '[["due"],null,1]',
+        '["created",null,1]',
+        '["due","2031-01-01T00:00:00",1]',
+        '["due","tomorrow",1]',
+        '["due",5,1]',
+        '["title","a\\u0000",1]',
+        '["title","\\ud800",1]',
+        '["title",null,1]',
+        '["priority","urgent",1]',
+        '["due",null,true]',
+        '["due",null,0]',
+        '["due",null,2147483648]',
+        '["due",null,1.0]',
+        "[" * 1_000,
+    ],
+)
+def test_a_cursor_that_no_list_gave_is_refused(guest: httpx.Client, inside: str) -> None:
+    cursor = base64.urlsafe_b64encode(inside.encode()).decode().rstrip("=")
+
+    for sort in ({}, {"sort": "due"}, {"sort": "title"}):
+        refused(guest.get("/api/tasks", params={"cursor": cursor, **sort}), 422, "invalid_input")
+
+
+@pytest.mark.spec("TASK-46")
+@pytest.mark.parametrize(
+    ("name", "value", "choices"),
+    [
+        ("sort", "due_date", [f"'{way}{key}'" for key in ("created", "due", "priority", "title") for way in ("", "-")]),
+        ("sort", "Due", ["'due'"]),
+        ("priority", "urgent", ["'none'", "'low'", "'medium'", "'high'"]),
+    ],
+)
+def test_a_wrong_order_or_priority_is_refused_with_the_choices(
+    guest: httpx.Client, mine: str, name: str, value: str, choices: list[str]
+) -> None:
+    for path in ("/api/tasks", mine):
+        problem = refused(guest.get(path, params={name: value}), 422, "invalid_input")
+
+        assert [error["field"] for error in problem["errors"]] == [name]
+        assert problem["detail"].startswith(f"The {name} has to be one of these: ")
+        assert all(choice in problem["detail"] for choice in choices)

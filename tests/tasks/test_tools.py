@@ -92,6 +92,17 @@ def test_completing_a_completed_task_changes_nothing(operations: Operations, ali
     assert operations.perform(get_task, {"task_id": 1}, alice).result == task
 
 
+@pytest.mark.spec("TASK-48")
+def test_a_change_to_what_a_task_is_already_changes_nothing(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "milk", "due": "2031-01-01", "tags": ["a"]}, alice)
+    task = operations.perform(get_task, {"task_id": 1}, alice).result
+
+    same = {"task_id": 1, "title": "milk", "due": "2031-01-01", "tags": ["A", "a"]}
+    assert operations.perform(update_task, same, alice).result["version"] == 1
+
+    assert operations.perform(get_task, {"task_id": 1}, alice).result == task
+
+
 @pytest.mark.spec("TASK-5")
 def test_an_update_changes_what_is_given(operations: Operations, alice: Caller) -> None:
     operations.perform(add_task, {"title": "milk", "priority": "low", "due": "2031-01-01"}, alice)
@@ -197,6 +208,79 @@ def test_pages_follow_each_other_without_gap_or_repeat(operations: Operations, a
             break
 
     assert seen == [f"task {number}" for number in range(7)]
+
+
+MANY: list[dict[str, Any]] = [
+    {"title": "pear", "priority": "high", "due": "2031-03-01"},
+    {"title": "Apple", "due": "2031-01-01"},
+    {"title": "apple", "priority": "low"},
+    {"title": "fig", "priority": "high", "due": "2031-01-01"},
+    {"title": "\u00c9clair \u0130\u1e9e\U0001f36b", "priority": "medium", "due": "2030-01-01T10:00:00.123456+02:00"},
+    {"title": "apple"},
+    {"title": "banana", "priority": "high", "due": "2031-03-01"},
+]
+ORDERS = {
+    "created": [1, 2, 3, 4, 5, 6, 7],
+    "-created": [7, 6, 5, 4, 3, 2, 1],
+    "due": [5, 2, 4, 1, 7, 3, 6],
+    "-due": [1, 7, 2, 4, 5, 3, 6],
+    "priority": [2, 6, 3, 5, 1, 4, 7],
+    "-priority": [1, 4, 7, 5, 3, 2, 6],
+}
+
+
+@pytest.fixture
+def many(operations: Operations, alice: Caller, bob: Caller) -> Callable[..., list[int]]:
+    """Returns the numbers of Alice's seven tasks page by page; `between` is called with those that were listed."""
+    for wanted in MANY:
+        operations.perform(add_task, wanted, alice)
+        operations.perform(add_task, wanted, bob)
+
+    def pages(limit: int, *, between: Callable[[list[int]], object] = bool, **wanted: Any) -> list[int]:
+        found: list[int] = []
+        cursor = None
+        while True:
+            page = operations.perform(list_tasks, {**wanted, "limit": limit, "cursor": cursor}, alice).result
+            found += [task["id"] for task in page["tasks"]]
+            assert len(found) <= 2 * len(MANY)
+            if (cursor := page["next_cursor"]) is None:
+                return found
+            between(found)
+
+    return pages
+
+
+@pytest.mark.spec("TASK-44")
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_a_list_is_sorted_whole_and_page_by_page(many: Callable[..., list[int]], limit: int) -> None:
+    assert {sort: many(limit, sort=sort) for sort in ORDERS} == ORDERS
+    assert many(limit) == [1, 2, 3, 4, 5, 6, 7]
+    # Where a letter beyond ASCII stands is up to the database's collation.
+    assert [number for number in many(limit, sort="title") if number != 5] == [2, 3, 6, 7, 4, 1]
+    assert [number for number in many(limit, sort="-title") if number != 5] == [1, 4, 7, 2, 3, 6]
+    assert sorted(many(limit, sort="title")) == sorted(many(limit, sort="-title")) == [1, 2, 3, 4, 5, 6, 7]
+    assert many(limit, sort="-due", priority="high") == [1, 7, 4]
+    assert many(limit, priority="none") == [2, 6]
+
+
+@pytest.mark.spec("TASK-44")
+@pytest.mark.parametrize("sort", ["created", "-due", "due", "priority", "-title", None])
+def test_a_change_between_two_pages_moves_no_other_task(
+    many: Callable[..., list[int]], operations: Operations, alice: Caller, sort: str | None
+) -> None:
+    order = many(100, sort=sort)
+
+    def change(found: list[int]) -> None:
+        if len(found) == 2:
+            other = {"title": "zucchini", "due": "none", "priority": "low"}
+            operations.perform(update_task, {"task_id": found[-1], **other}, alice)
+        elif len(found) == 4:
+            operations.perform(delete_task, {"task_id": found[-1]}, alice)
+
+    found = many(2, sort=sort, between=change)
+
+    moved = order[1]
+    assert [number for number in found if number != moved] == [number for number in order if number != moved]
 
 
 WRONG: list[dict[str, Any]] = [

@@ -1,0 +1,114 @@
+"""Where a page of tasks ends, as clients carry it to the next one."""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, StringConstraints
+
+from backend.errors import InvalidInput
+from backend.plain_text import storable
+from backend.tasks.models import Task
+
+Sort = Literal["created", "-created", "due", "-due", "priority", "-priority", "title", "-title"]
+PRIORITIES = ("none", "low", "medium", "high")
+MOST_TASK_ID = 2_147_483_647
+
+Cursor = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:[0-9]{1,10}|[A-Za-z_-][A-Za-z0-9_-]{0,1999})$"),
+    Field(description="next_cursor of the page before, to go on from there."),
+]
+"""A number, or the Base64 of a place in a sorted list, whose JSON begins with a bracket and thus a letter."""
+
+
+class NoSuchPage(InvalidInput):
+    """A cursor that no list of ours gave."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such page. Begin again with the first one.", hint="Pass next_cursor as it was given, or none."
+        )
+
+
+class PageOfAnotherOrder(InvalidInput):
+    """A cursor that a list in another order gave."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This page belongs to a list in another order. Begin again with the first one.",
+            hint="Pass the sort that the cursor was given for, or leave the cursor out.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last task of a page: what it is sorted by, as it was then, and its number."""
+
+    task_id: int
+    sort: Sort | None = None
+    value: datetime | str | None = None
+
+    @classmethod
+    def of(cls, task: Task, sort: Sort | None) -> Self:
+        """Return the place of a task in a list."""
+        if sort is None:
+            return cls(task.id)
+        value: datetime | str | None = {
+            "created": task.created_at,
+            "due": task.due,
+            "priority": task.priority,
+            "title": task.title,
+        }[sort.removeprefix("-")]
+        return cls(task.id, sort, value)
+
+    @classmethod
+    def read(cls, cursor: str, sort: Sort | None) -> Self:
+        """Return the place that a cursor names.
+
+        Raises:
+            NoSuchPage: No list gave this cursor.
+            PageOfAnotherOrder: A list in another order gave it.
+        """
+        if cursor.isdigit():
+            sort_then, value, task_id = None, None, min(int(cursor), MOST_TASK_ID)
+        else:
+            sort_then, value, task_id = _parts(cursor)
+        if sort_then != sort:
+            raise PageOfAnotherOrder
+        return cls(task_id, sort, value)
+
+    @property
+    def cursor(self) -> str:
+        """The place as clients carry it."""
+        if self.sort is None:
+            return str(self.task_id)
+        value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
+        parts = json.dumps([self.sort, value, self.task_id], ensure_ascii=False, separators=(",", ":"))
+        return base64.urlsafe_b64encode(parts.encode()).decode().rstrip("=")
+
+
+def _parts(cursor: str) -> tuple[Sort, datetime | str | None, int]:
+    try:
+        sort, value, task_id = json.loads(base64.b64decode(f"{cursor}===", altchars=b"-_"))
+        if sort not in get_args(Sort) or type(task_id) is not int or not 0 < task_id <= MOST_TASK_ID:
+            raise NoSuchPage
+        return sort, _value(sort.removeprefix("-"), value), task_id
+    except (ValueError, TypeError, RecursionError):
+        raise NoSuchPage from None
+
+
+def _value(key: str, value: Any) -> datetime | str | None:
+    """Return the value of a key, or raise ValueError or TypeError where it can be none."""
+    if key == "due" and value is None:
+        return None
+    if key in ("created", "due"):
+        moment = datetime.fromisoformat(value)
+        if moment.utcoffset() is None:
+            raise ValueError("A moment has an offset.")
+        return moment
+    if not isinstance(value, str) or value != storable(value) or (key == "priority" and value not in PRIORITIES):
+        raise ValueError("This is no title and no priority.")
+    return value
