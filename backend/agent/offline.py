@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -431,6 +432,8 @@ class _Mind(Librarian):
             return said.UNCLEAR.format(_shown(wanted.unclear.strip()))
         if wanted.filters.get("due_before", "now") != "now":
             return said.BY_DATE
+        if tool == "reopen_task":
+            wanted = replace(wanted, filters={**wanted.filters, "status": "completed"})
         tasks, more = yield from self._pages(wanted.filters)
         tasks = [task for task in tasks if wanted.keeps(task)]
         if tool == "complete_task":
@@ -451,6 +454,23 @@ class _Mind(Librarian):
         if not text and len(self.named) == 1:
             text = "it"
         return self._on(text, partial(self._for, tool, {}), tool, sure=sure)
+
+    def reopen(self, match: re.Match[str], _: str) -> Plan:
+        """Mark tasks as not done; of one that is open the answer says so."""
+        text = match["t"].strip()
+        if not text and len(self.named) == 1:
+            text = "it"
+        return self._on(text, self._reopened, "reopen_task")
+
+    def _reopened(self, ids: list[int]) -> Plan:
+        results = yield [("get_task", {"task_id": number}) for number in dict.fromkeys(ids)]
+        tasks = [task for result in results for task in _tasks(result)]
+        calls: list[Call] = [("reopen_task", {"task_id": task["id"]}) for task in tasks if task.get("completed")]
+        reopened = (yield from self._each(calls)) if calls else ""
+        lines = [f"Task {task['id']} is not completed: {_described(task)}." for task in tasks if not task["completed"]]
+        lines += [said.NO_TASK.sub(said.THERE_IS_NONE, result) for result in results if isinstance(result, str)]
+        self.named = tasks
+        return "\n".join(filter(None, [reopened, *lines]))
 
     def add(self, match: re.Match[str], _: str) -> Plan:
         """Add a task, or several."""

@@ -21,7 +21,7 @@ HELLO = 'Hello. Tell me what you want to get done, or say "help" for examples.'
 HELP = """I keep your tasks. You can say, for example:
 - "Add a task to call mom tomorrow at 5pm, high priority"
 - "Show me all my tasks", "What's pending?" or "What's due this week?"
-- "Mark task 3 as complete", "Change task 1 to 'Call mom tonight'" or "Move task 2 to Monday"
+- "Mark task 3 as complete", "Reopen task 3", "Change task 1 to 'Call mom tonight'" or "Move task 2 to Monday"
 - "Delete the meeting task" or "Delete all completed tasks\""""
 WHO = f'I am {NAME}, the offline rules model: fixed rules, not a language model. Say "help" for what I can do.'
 BEYOND = (
@@ -35,9 +35,8 @@ UNSURE = (
 TOO_MUCH = "That is too much at once for the offline rules model. Please say it in several messages."
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
 NO_UNDO = (
-    "I can't undo a change or reopen a completed task by message yet, so I changed nothing. To reopen a task, clear "
-    'its checkbox under "Completed" in the task list of the page. A deleted task I can add again if you say its '
-    "title."
+    'I can\'t undo a change, so I changed nothing. I can reopen a completed task: say "Reopen task 3". A deleted task '
+    "I can add again if you say its title."
 )
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
 PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
@@ -91,7 +90,7 @@ TOO_MANY = (
 NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
 LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
 # No such change is made when another clause of the message is lost.
-CHANGES = {"delete_task", "complete_task", "change", "clear", "tag", "amend"}
+CHANGES = {"delete_task", "complete_task", "reopen_task", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
 NOTHING_CHANGED = "All right. I changed nothing."
@@ -103,9 +102,10 @@ MAY_NOT_CHANGE = "This access may read tasks but not change them, so I changed n
 NO_TASKS = 'You have no tasks yet. Say "Add a task to …", with what you want to do.'
 
 # fmt: off
-DONE = {"add_task": "Added", "update_task": "Updated", "complete_task": "Completed", "delete_task": "Deleted",
-        "get_task": "This is"}
-VERBS = {"update_task": "change", "complete_task": "complete", "delete_task": "delete", "get_task": "show"}
+DONE = {"add_task": "Added", "update_task": "Updated", "complete_task": "Completed", "reopen_task": "Reopened",
+        "delete_task": "Deleted", "get_task": "This is"}
+VERBS = {"update_task": "change", "complete_task": "complete", "reopen_task": "reopen", "delete_task": "delete",
+         "get_task": "show"}
 
 # Dates, priorities and the fields of a task.
 _MONTH = (r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
@@ -124,7 +124,8 @@ _DELETE = r"(?:delete|remove|erase|trash|get rid of|clear|cancel)"
 _COMPLETE = r"(?:complete|finish|close|check off|tick off|cross off)"
 _CHANGE = (r"(?:change|update|edit|modify|rename|set|make(?! me\b)|move|reschedule|postpone|push|delay|shift|mark|flag"
            r"|give(?! me\b)|put off)")
-_VERB = rf"(?:{_DELETE}|{_COMPLETE}|{_CHANGE})"
+_REOPEN = r"(?:re-?open|re-?activate|un-?(?:complete|finish|check|tick|cross|mark))"
+_VERB = rf"(?:{_DELETE}|{_COMPLETE}|{_REOPEN}|{_CHANGE})"
 _ASK = (r"(?:show|list|display|view|see|get|give|tell|read|print|check|count|what(?:'s|s)?|which|how many|do i have"
         r"|have i|did i|are there|is there|any|anything|find|search|look)\b")
 _THIS_TASK = (rf"(?:(?:(?:the|my|all|off|of|for|{_FIELD}) )*(?:{_TASK}|completed|everything|(?:it|them|both)(?![\w'])"
@@ -240,6 +241,7 @@ YES = {(tool, is_one): _re(
         # Not "cancel" and "clear", which may take the wish back.
         ("delete_task", "delete|remove|erase|trash"),
         ("complete_task", _COMPLETE),
+        ("reopen_task", _REOPEN),
         ("update_task", "change|update"),
     ) for is_one in (True, False)}
 NO = _re(rf"(?:{_NO}|(?:cancel|stop) {_THESE})(?:,? (?:thanks|thank you|please))?")
@@ -307,17 +309,22 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
      rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"),
     ("say", WHO, r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
+    ("reopen", "", rf"{_REOPEN}\b(?: off)?(?P<t>.*?)(?: (?:as |off as |off )?(?:be )?{_DONE})?(?: again)?"),
+    ("reopen", "",
+     rf"(?!rename|.*\b(?:title|name)\b){_CHANGE} (?:the status of )?(?P<t>.+?)(?:'s)?(?: status)?(?: back)?"
+     rf"(?: (?:as|to|into|be))?(?: be)? {_UNDONE}(?: again)?"),
+    ("reopen", "",
+     r"(?:i|we)(?:'ve|'m|'re| have| had| did| am| are| was| were)?(?:n't| not| never)(?: yet| actually| really)? "
+     rf"(?:finish|complete|do|{_DONE})\b(?: with)?(?P<t>.*?)(?: yet| after all)?"),
+    ("reopen", "",
+     r"(?P<t>task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
+     rf"{_DONE}(?: yet| after all)?"),
+    ("reopen", "", r"open (?P<t>(?:task |#|the |my |it\b|that\b).*) again"),
     ("say", NO_UNDO,
-     r"(?:undo|revert|restore|un-?delete|re-?open|re-?activate|recover|bring back|roll ?back|take (?:it|that|this) back"
-     r"|un-?(?:complete|mark|check|tick|cross|finish|do))\b.*"
-     rf"|(?!rename|.*\b(?:title|name)\b){_CHANGE} .+ (?:(?:back )?(?:as|to|into|be) )?(?:be )?{_UNDONE}(?: again)?"
-     r"|(?:i|we)(?:'ve| have| had| did)?(?:n't| not| never)(?: yet| actually| really)? (?:finish|complete|do"
-     r"|done)\w*\b.*"
-     r"|(?:task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
-     rf"{_DONE}(?: yet| after all)?"
+     r"(?:undo|revert|restore|un-?delete|recover|bring back|roll ?back|take (?:it|that|this) back|un-?do)\b.*"
      r"|(?:put|take|move|bring|get|return|send) .+ back(?: (?:to|on|onto|in|into) (?:my|the)\b.*)?"
      r"|(?:re-?)?add (?:the .+|it|that|this|them) (?:back|again)(?: (?:to|on|onto) (?:my|the)\b.*)?"
-     r"|(?:open|start|activate) .+ again|(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"),
+     r"|(?:start|activate) .+ again|(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"),
     ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
      r"(?:add|attach|write) (?:an? |the )?(?P<t>(?:note|description) (?:to|for|on) .+)"),

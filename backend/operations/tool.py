@@ -196,7 +196,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a result's schema without words, references and what is required: the list of tools has 16 KB for all."""
+    """Return a result's schema without words, references and what is required: the list of tools has 24 KB for all."""
     definitions = schema.pop("$defs", {})
 
     def shortened(node: Any) -> Any:

@@ -132,9 +132,9 @@ class TaskChanged(TaskSeen):
         return cls(task_id=task.id, status=change, **TaskSeen.of(task, zone).model_dump())
 
 
-class TaskClosed(BaseModel):
-    """A task that was completed or deleted."""
+class TaskStatus(BaseModel):
+    """What became of a task that was completed, reopened or deleted."""
 
     task_id: int
-    status: Literal["completed", "deleted"]
+    status: Literal["completed", "pending", "deleted"]
     title: str

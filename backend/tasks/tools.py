@@ -22,10 +22,10 @@ from backend.tasks.schemas import (
     Tag,
     Tags,
     TaskChanged,
-    TaskClosed,
     TaskId,
     TaskSeen,
     TasksListed,
+    TaskStatus,
     Title,
 )
 
@@ -109,7 +109,7 @@ def update_task(
     """Change a task's title, description, due date, priority or tags; what is not given stays.
 
     `due` "none" takes the due date away; a time alone keeps its day. Use it when the user renames, reschedules or
-    details a task; complete_task marks it as done.
+    details a task; complete_task marks it as done, reopen_task as not done.
     """
     repository = TaskRepository(scope)
     given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
@@ -120,17 +120,24 @@ def update_task(
 
 
 @tool(title="Complete a task", writes=True)
-def complete_task(task_id: TaskId, scope: Scope) -> TaskClosed:
+def complete_task(task_id: TaskId, scope: Scope) -> TaskStatus:
     """Mark a task as done. Use it when the user says they finished something."""
     task = TaskRepository(scope).complete(task_id)
-    return TaskClosed(task_id=task.id, status="completed", title=task.title)
+    return TaskStatus(task_id=task.id, status="completed", title=task.title)
+
+
+@tool(title="Reopen a task", writes=True)
+def reopen_task(task_id: TaskId, scope: Scope) -> TaskStatus:
+    """Mark a completed task as not done; all else stays. Use it when a task turns out not to be finished."""
+    task = TaskRepository(scope).reopen(task_id)
+    return TaskStatus(task_id=task.id, status="pending", title=task.title)
 
 
 @tool(title="Delete a task", writes=True, destructive=True)
-def delete_task(task_id: TaskId, scope: Scope) -> TaskClosed:
+def delete_task(task_id: TaskId, scope: Scope) -> TaskStatus:
     """Delete a task for good. Use it only when the user asks to delete or remove a task, not when it is done."""
     task = TaskRepository(scope).delete(task_id)
-    return TaskClosed(task_id=task.id, status="deleted", title=task.title)
+    return TaskStatus(task_id=task.id, status="deleted", title=task.title)
 
 
 @tool(title="Show a task", published=False)
@@ -170,7 +177,7 @@ def toggle_task(task_id: TaskId, scope: Scope) -> TaskSeen:
     return TaskSeen.with_quote(task, scope.zone)
 
 
-TASK_TOOLS = (add_task, list_tasks, get_task, update_task, complete_task, delete_task)
+TASK_TOOLS = (add_task, list_tasks, get_task, update_task, complete_task, reopen_task, delete_task)
 
 
 def _moment(words: str | None, scope: Scope, day: date | None = None) -> datetime | None:

@@ -168,6 +168,16 @@ def test_the_model_is_offered_the_callers_own_tools_in_our_words_and_no_others(
     assert "user_id" not in json.dumps(model.requests[0]["tools"])
 
 
+@pytest.mark.spec("MCP-5")
+def test_what_the_model_is_sent_of_the_tools_is_small(listener: httpx.Client, model: ScriptedModel) -> None:
+    model.follow([says("Hello.")])
+    say(listener, "Hello").raise_for_status()
+
+    offered = model.requests[0]["tools"]
+    assert len(offered) == len(OF_CHAT) <= 18
+    assert 4_000 < len(json.dumps(offered)) < 16 * 1024  # 9,798 when this was written.
+
+
 @pytest.mark.spec("AGENT-22")
 def test_the_model_is_told_the_day_and_the_time_zone(listener: httpx.Client, model: ScriptedModel) -> None:
     model.follow([says("Hello.")])

@@ -23,12 +23,12 @@ from backend.agent.offline import OfflineModel
 from backend.agent.offline_patterns import NAME
 from tests.agent.offline_sentences import REFUSED, UNDERSTOOD, Call, Sentence
 
-WRITES = ("add_task", "update_task", "complete_task", "delete_task")
+WRITES = ("add_task", "update_task", "complete_task", "reopen_task", "delete_task")
 READS = ("list_tasks", "get_task")
 
 
 class TaskList:
-    """Six tools over a list in memory, whose results look like the server's."""
+    """Seven tools over a list in memory, whose results look like the server's."""
 
     def __init__(self, *titles: str) -> None:
         self.tasks: dict[int, dict[str, Any]] = {}
@@ -78,6 +78,12 @@ class TaskList:
             return f"Task {task_id} does not exist."
         self.tasks[task_id]["completed"] = True
         return {"task_id": task_id, "status": "completed", "title": self.tasks[task_id]["title"]}
+
+    def reopen_task(self, task_id: int) -> dict[str, Any] | str:
+        if task_id not in self.tasks:
+            return f"Task {task_id} does not exist."
+        self.tasks[task_id]["completed"] = False
+        return {"task_id": task_id, "status": "pending", "title": self.tasks[task_id]["title"]}
 
     def delete_task(self, task_id: int) -> dict[str, Any] | str:
         if task_id not in self.tasks:

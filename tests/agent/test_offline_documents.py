@@ -17,7 +17,7 @@ from tests.agent.offline_sentences import OF_DOCUMENTS, Sentence
 from tests.agent.test_offline import JSON, Conversation, TaskList, four_tasks
 
 DOCUMENT_TOOLS = ("search_documents", "list_documents", "read_document", "create_tasks_from_document")
-TASK_TOOLS = ("list_tasks", "get_task", "add_task", "update_task", "complete_task", "delete_task")
+TASK_TOOLS = ("list_tasks", "get_task", "add_task", "update_task", "complete_task", "reopen_task", "delete_task")
 
 LEASE = (
     "The notice period is three months. It begins at the end of a month.",

@@ -476,19 +476,13 @@ def test_a_tag_that_is_added_leaves_the_others() -> None:
     [
         "undo",
         "Oops, undo that",
-        "Please reopen task 3",
-        "Un-complete task 3",
-        "I didn't finish task 3 yet",
-        "Change task 3 to not done",
-        "Change task 3's status to open",
         "Put task 3 back on my list",
-        "Mark Buy milk as incomplete again",
         "That was a mistake",
-        "I have not done task 3",
         "bring back the milk task",
+        "undelete the milk task",
     ],
 )
-def test_taking_back_is_answered_with_where_it_can_be_done(said: str) -> None:
+def test_a_wish_to_undo_is_answered_with_what_can_be_done(said: str) -> None:
     tasks = TaskList(*TITLES)
     tasks.complete_task(3)
     before = deepcopy(tasks.tasks)
@@ -496,9 +490,101 @@ def test_taking_back_is_answered_with_where_it_can_be_done(said: str) -> None:
     calls, answer = Talk(tasks).say(said)
 
     assert calls == []
-    assert "clear its checkbox" in answer
+    assert 'say "Reopen task 3"' in answer
     assert "/api/" not in answer
     assert tasks.tasks == before
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Please reopen task 3",
+        "Could you re-open #3 again?",
+        "Un-complete task 3",
+        "uncomplete task 3",
+        "Uncheck milk",
+        "Unmark task 3 as done",
+        "I didn't finish task 3 yet",
+        "I did not finish task 3",
+        "I have not done task 3",
+        "We haven't finished the milk task after all",
+        "I'm not done with task 3 yet",
+        "mark task 3 as not done",
+        "Change task 3 to not done",
+        "Change task 3's status to open",
+        "Set the status of task 3 to pending",
+        "Set task 3 back to pending",
+        "Mark Buy milk as incomplete again",
+        "Task 3 isn't done",
+        "The milk is not finished yet",
+        "Open task 3 again",
+        'Reopen "Buy milk"',
+    ],
+)
+def test_a_task_that_was_completed_is_reopened_with_all_its_fields(said: str) -> None:
+    tasks = TaskList(*TITLES)
+    tasks.update_task(3, tags=["home"], due="tomorrow", priority="high", description="Two liters")
+    before = deepcopy(tasks.tasks)
+    tasks.complete_task(3)
+
+    calls, answer = Talk(tasks).say(said)
+
+    assert writes(calls) == [("reopen_task", {"task_id": 3})]
+    assert answer == 'Reopened task 3: "Buy milk".'
+    assert tasks.tasks == before
+
+
+@pytest.mark.spec("OFFLINE-29")
+def test_which_task_to_reopen_is_asked_for_as_with_completing() -> None:
+    tasks = TaskList(*TITLES)
+    tasks.complete_task(6)
+    tasks.complete_task(7)
+    talk = Talk(tasks)
+
+    assert "Which of these do you mean?" in talk.say("Reopen the meeting")[1]
+    assert writes(talk.say("the client one")[0]) == [("reopen_task", {"task_id": 7})]
+    assert talk.say("Reopen the lunch")[1] == 'No task of yours matches "the lunch".'
+    assert talk.say("reopen")[1] == 'Task 7 is not completed: "Client meeting".'
+    talk.say("Complete task 3")
+    assert talk.say("I'm not done")[1] == 'Reopened task 3: "Buy milk".'
+
+
+@pytest.mark.spec("OFFLINE-29")
+def test_all_completed_tasks_are_reopened_after_a_yes() -> None:
+    tasks = TaskList(*TITLES)
+    talk = Talk(tasks)
+    assert talk.say("Reopen all tasks")[1] == "You have no completed tasks."
+    tasks.complete_task(2)
+    tasks.complete_task(3)
+
+    calls, answer = talk.say("Reopen all tasks")
+    assert writes(calls) == []
+    assert answer.startswith("Shall I reopen all of these?")
+    assert "Wash car" in answer
+    assert "Ring Bo" not in answer
+    assert writes(talk.say("yes, reopen them")[0]) == [("reopen_task", {"task_id": number}) for number in (2, 3)]
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I did not double-check the milk",
+        "I have not downloaded milk",
+        "Add a task to reopen the shop",
+        "Rename task 3 to Not done",
+        "Reopen task 3 if it is done",
+        "Reopen everything except task 3",
+    ],
+)
+def test_what_only_looks_like_reopening_reopens_nothing(said: str) -> None:
+    tasks = TaskList(*TITLES)
+    tasks.complete_task(3)
+
+    Talk(tasks).say(said)
+
+    assert tasks.tasks[3]["completed"]
 
 
 @pytest.mark.spec("OFFLINE-23")
@@ -713,7 +799,7 @@ IN_THE_DATABASE = [
     ("Add a task to call Ida tomorrow or Friday", {}),
     ("Add a task to call the bank on Sat at 5pm", {"added": "Call the bank"}),
     ("Remind me every Monday at 9 to water plants", {}),
-    ("Reopen task 1", {}),
+    ("Reopen task 1", {"reopened": 1}),
     ("Put task 3 back on my list", {}),
     ("Add a reminder to task 1 for Friday", {}),
     ("Add work and urgent tags to task 2", {"tags": ["home", "work", "urgent"]}),
@@ -739,6 +825,11 @@ def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str
         del before[2]
     elif added := change.get("added"):
         assert after.pop(4)["title"] == added
+    elif change.get("reopened"):
+        task, old = after.pop(1), before.pop(1)
+        assert task == old | {"completed": False, "completed_at": None} | {
+            name: task[name] for name in ("version", "updated_at")
+        }
     elif change:
         task = after.pop(2)
         assert {name: task[name] for name in change} == change

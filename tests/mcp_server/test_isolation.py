@@ -17,7 +17,7 @@ from backend.mcp_server.server import build_server
 from backend.operations.perform import Call, Operations, calling
 from backend.operations.tool import tool
 from backend.parts import TOOLS
-from backend.tasks.schemas import TaskClosed
+from backend.tasks.schemas import TaskStatus
 from backend.tasks.tools import complete_task, list_tasks
 from tests.conftest import query
 from tests.mcp_server.sessions import http_client, over_http, text_of
@@ -29,7 +29,7 @@ Everyone = Callable[..., Caller]
 
 
 @tool(title="Crash")
-def crash(scope: Scope) -> TaskClosed:
+def crash(scope: Scope) -> TaskStatus:
     """Crash as a driver does, with the statement and its values in the error's text."""
     scope.session.execute(text("select cast('SECRET' as integer)"))
     raise AssertionError("The statement went through.")

@@ -52,6 +52,8 @@ def with_tasks(called: Callable[..., dict[str, Any]]) -> None:
     assert called("update_task", task_id=task_id, title="Fetch the")["status"] == "updated"
     assert called("list_tasks", tag="home", status="pending")["next_cursor"] is None
     assert called("complete_task", task_id=task_id)["status"] == "completed"
+    assert called("reopen_task", task_id=task_id)["status"] == "pending"
+    assert called("list_tasks", priority="high", sort="-due", status="pending")["tasks"][0]["id"] == task_id
     assert called("delete_task", task_id=task_id) == {"task_id": task_id, "status": "deleted", "title": "Fetch the"}
 
 

@@ -14,7 +14,7 @@ from backend.mcp_server.task_finding import create_tasks_from_document
 from backend.mcp_server.tools import fetch, search
 from backend.operations.perform import Call, Operations, Outcome, TaintedTurn
 from backend.operations.tool import Tool
-from backend.tasks.tools import add_task, complete_task, delete_task, list_tasks, update_task
+from backend.tasks.tools import add_task, complete_task, delete_task, list_tasks, reopen_task, update_task
 from tests.conftest import query
 from tests.documents.filed import door, file
 
@@ -31,6 +31,7 @@ WRITES: list[tuple[Tool[Any, Any], dict[str, Any]]] = [
     (add_task, {"title": "Obey the document"}),
     (update_task, {"task_id": 1, "title": "Obey the document"}),
     (complete_task, {"task_id": 1}),
+    (reopen_task, {"task_id": 1}),
     (delete_task, {"task_id": 1}),
     (add_document, {"title": "Obey", "text": "The document."}),
     (create_tasks_from_document, {"document_id": 1, "dry_run": False}),

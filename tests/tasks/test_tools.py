@@ -1,13 +1,14 @@
 """The task tools, through the one door."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from backend.errors import InvalidInput
+from backend.errors import Forbidden, InvalidInput
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
 from backend.tasks.repository import TaskNotFound, TooManyTasks
@@ -19,6 +20,7 @@ from backend.tasks.tools import (
     edit_task,
     get_task,
     list_tasks,
+    reopen_task,
     update_task,
 )
 from tests.conftest import query
@@ -35,7 +37,7 @@ def test_a_task_of_another_user_does_not_exist(operations: Operations, alice: Ca
     operations.perform(add_task, {"title": "mine"}, bob)
     operations.perform(delete_task, {"task_id": 1}, bob)
 
-    for tool in (get_task, complete_task, delete_task):
+    for tool in (get_task, complete_task, reopen_task, delete_task):
         with pytest.raises(TaskNotFound) as theirs:
             operations.perform(tool, {"task_id": task["task_id"]}, bob)
         with pytest.raises(TaskNotFound) as nobodys:
@@ -90,6 +92,35 @@ def test_completing_a_completed_task_changes_nothing(operations: Operations, ali
     assert first == again == {"task_id": 1, "status": "completed", "title": "milk"}
     assert task["completed_at"] is not None
     assert operations.perform(get_task, {"task_id": 1}, alice).result == task
+
+
+@pytest.mark.spec("TASK-47")
+def test_a_reopened_task_keeps_its_fields_and_is_reopened_once(operations: Operations, alice: Caller) -> None:
+    wanted = {"title": "milk", "description": "Two liters", "due": "2031-01-01", "priority": "high", "tags": ["a"]}
+    operations.perform(add_task, wanted, alice)
+    task = operations.perform(get_task, {"task_id": 1}, alice).result
+    operations.perform(complete_task, {"task_id": 1}, alice)
+
+    first = operations.perform(reopen_task, {"task_id": 1}, alice).result
+    opened = operations.perform(get_task, {"task_id": 1}, alice).result
+    again = operations.perform(reopen_task, {"task_id": 1}, alice).result
+
+    assert first == again == {"task_id": 1, "status": "pending", "title": "milk"}
+    kept = [name for name in task if name not in ("version", "updated_at")]
+    assert {name: opened[name] for name in kept} == {name: task[name] for name in kept}
+    assert opened["version"] == 3
+    assert operations.perform(get_task, {"task_id": 1}, alice).result == opened
+
+
+@pytest.mark.spec("TASK-47")
+def test_a_reader_reopens_nothing(operations: Operations, alice: Caller) -> None:
+    operations.perform(add_task, {"title": "milk"}, alice)
+    operations.perform(complete_task, {"task_id": 1}, alice)
+
+    with pytest.raises(Forbidden):
+        operations.perform(reopen_task, {"task_id": 1}, replace(alice, scopes=frozenset({"read"})))
+
+    assert titles(operations, alice, status="completed") == ["milk"]
 
 
 @pytest.mark.spec("TASK-48")
@@ -332,7 +363,7 @@ def test_wrong_arguments_are_refused_with_a_sentence_and_change_nothing(
 def test_a_number_that_no_task_can_have_is_refused(operations: Operations, alice: Caller, task_id: Any) -> None:
     operations.perform(add_task, {"title": "milk"}, alice)
 
-    for tool in (get_task, complete_task, delete_task):
+    for tool in (get_task, complete_task, reopen_task, delete_task):
         with pytest.raises((InvalidInput, TaskNotFound)) as error:
             operations.perform(tool, {"task_id": task_id}, alice)
         assert str(error.value).endswith(".")
