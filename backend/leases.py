@@ -27,9 +27,9 @@ WORK = {"runs": "work", "documents": "document"}
 
 _WAITING = {"runs": "queued", "documents": "pending"}
 
-_HOLD_PLACE = text(
-    "insert into queues (user_id, kind) values (:user_id, :kind) "
-    "on conflict (user_id, kind) do update set kind = excluded.kind"
+_HOLD_PLACE = (
+    text("insert into queues (user_id, kind) values (:user_id, :kind) on conflict do nothing"),
+    text("select from queues where user_id = :user_id and kind = :kind for update"),
 )
 
 Begun = TypeVar("Begun")
@@ -56,7 +56,7 @@ class Queue(Owned, table=True):
     __table_args__ = (
         belongs_to_user(),
         CheckConstraint("kind in ('runs', 'documents')", name="kind"),
-        Index("ix_queues_place", "kind", "place", postgresql_where=text("place is not null")),
+        Index("ix_queues_place", "kind", "place", "user_id", postgresql_where=text("place is not null")),
     )
 
 
@@ -98,7 +98,8 @@ class Leases:
 
         The user's place in the queue is locked last: after a conversation, its runs, usage and numbers.
         """
-        session.execute(_HOLD_PLACE, {"user_id": user_id, "kind": self._table})
+        for hold in _HOLD_PLACE:
+            session.execute(hold, {"user_id": user_id, "kind": self._table})
         leased = session.execute(
             text(
                 f"select count(*) from {self._table} where user_id = :user_id and ended_at is null "  # noqa: S608
@@ -125,7 +126,7 @@ class Leases:
                 if found.user_id is not None:
                     become(session, found.user_id)
                     return begin(session, self._take(session, found.user_id, found.id))
-            # Many users had nothing to claim; they have left the queue, and the next ones are looked at.
+            # Leases that ran out were taken away, or many users left the queue. That is committed; now the next ones.
 
     def renew(self, lease: Lease) -> bool:
         """Keep a lease alive and return whether the work was asked to stop.

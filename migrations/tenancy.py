@@ -25,9 +25,10 @@ def definer(signature: str, returns: str, body: str, *, language: str = "sql") -
     It may return ids only; the work then runs as that user. A trigger's is nobody's to call.
 
     The statements of `plpgsql` keep their plans for as long as a connection lives: those that were made while a table
-    was small would read it whole when it has grown, so they are made of indexes from the start.
+    was small would read it whole when it has grown, so they follow the order of an index from the start.
     """
-    planned = "set enable_seqscan = off" if language == "plpgsql" else ""
+    planned = "set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off"
+    planned = planned if language == "plpgsql" else ""
     op.execute(
         f"create function public.{signature} returns {returns} language {language} security definer "
         f"set search_path = '' {planned} as $body$ {body} $body$"

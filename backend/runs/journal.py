@@ -239,7 +239,7 @@ class Journal:
                     return appended
 
             appended = await run_sync(write)
-            self.ended, self.is_work_left = ending, appended.is_work_left
+            self.ended, self.is_work_left = ending, appended.is_work
             self._text_stored_at = time.monotonic()
             self._channel.text = self._channel.text[len(text) :]
             self._channel.text_start = start + len(text)

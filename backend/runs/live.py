@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from backend.runs.repository import Event
 
-MOST_KEPT = 32
+MOST_KEPT = 8
 """Committed events that a channel keeps; who is further behind reads the database."""
 
 
@@ -31,11 +31,12 @@ class Channel:
     def store(self, events: Sequence[Event]) -> None:
         """Keep events that were committed, in order."""
         for event in events:
-            if event.seq is not None:
-                if event.seq != self.stored_seq + 1:
-                    self._kept = []
-                self._kept = [*self._kept[1 - MOST_KEPT :], event]
-                self.stored_seq = event.seq
+            if event.seq is None or (self._kept and event.seq <= self.stored_seq):
+                continue
+            if event.seq != self.stored_seq + 1:
+                self._kept = []
+            self._kept = [*self._kept[1 - MOST_KEPT :], event]
+            self.stored_seq = event.seq
 
     def after(self, seq: int) -> list[Event] | None:
         """Return the committed events above a number, or None when the first of them are not kept."""

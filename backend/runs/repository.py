@@ -50,8 +50,8 @@ class Appended:
 
     events: list[Event]
     """The events as they were stored, with their numbers."""
-    is_work_left: bool
-    """Whether another run of the user waits for the end of this one."""
+    is_work: bool
+    """Whether a run of the user waits to be claimed, as far as the first and the last events may change that."""
 
 
 _APPEND = text(
@@ -59,13 +59,11 @@ _APPEND = text(
     with changed as (
         update runs set last_seq = last_seq + :count, fruitless = case when :is_step then 0 else fruitless end
         where user_id = :user_id and id = :id and attempt = :attempt and (ended_at is null or :last)
-        returning last_seq, :last and exists (
+        returning last_seq, (:first or :last) and exists (
             select from queues q where q.user_id = :user_id and q.kind = 'runs' and q.place is not null
-        ) as is_work_left
+        ) as is_work
     )
-    select last_seq, is_work_left,
-        pg_notify(:channel, case when :is_work or is_work_left then 'work ' else 'news ' end || :id)
-    from changed
+    select last_seq, is_work, pg_notify(:channel, case when is_work then 'work ' else 'news ' end || :id) from changed
     """
 )
 
@@ -145,12 +143,13 @@ class RunRepository(UserRepository[Run]):
         return [row.response for row in kept]
 
     def append(
-        self, run_id: str, events: list[Event], *, attempt: int, last: bool = False, is_work: bool = False
+        self, run_id: str, events: list[Event], *, attempt: int, first: bool = False, last: bool = False
     ) -> Appended:
         """Store events under the run's next numbers.
 
         The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap. With
-        the commit every process hears that there is news of the run, or work: this run, or one that waited for its end.
+        the commit every process hears that there is news of the run, or work: this run, one that waited for its end, or
+        one that a claim passed over while this one was accepted.
 
         Raises:
             RunNotFound: The user has no such run.
@@ -165,9 +164,9 @@ class RunRepository(UserRepository[Run]):
                 "user_id": self._scope.user_id,
                 "id": run_id,
                 "attempt": attempt,
+                "first": first,
                 "last": last,
                 "channel": CHANNEL,
-                "is_work": is_work,
             },
         ).one_or_none()
         if appended is None:
@@ -181,7 +180,7 @@ class RunRepository(UserRepository[Run]):
             rows = [mine | {"seq": event.seq, "kind": event.kind, "data": event.data} for event in stored]
             self._session.execute(insert(RunEvent), rows)
             self._written("added", table="run_events", run_id=run_id, count=len(rows))
-        return Appended(stored, appended.is_work_left)
+        return Appended(stored, appended.is_work)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:
         """List the events with a number above `after`, in order."""

@@ -286,7 +286,7 @@ class Turns:
                     started_at=self._database.now() if lease else None,
                 )
             )
-            appended = runs.append(run_id, [_run_event(run)], attempt=run.attempt, is_work=lease is None)
+            appended = runs.append(run_id, [_run_event(run)], attempt=run.attempt, first=True)
             if lease is None:
                 return _turn(run)
             claimed = Claimed(

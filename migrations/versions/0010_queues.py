@@ -11,10 +11,10 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-PLACE = "greatest(q.served_at, now() - interval '1 hour')"
-"""Whoever was served longest ago comes first; who was not served within an hour, in the order of coming.
+PLACE = "greatest(q.served_at, now() - interval '10 minutes')"
+"""The user who was served longest ago comes first; users who were not served lately, in the order of coming.
 
-A new user then has no more than an hour's start on one who waits, so nobody waits for ever behind new ones.
+A new user then has no more than ten minutes' start on one who waits, so nobody waits for ever behind new ones.
 """
 
 
@@ -72,8 +72,10 @@ def upgrade() -> None:
         )
         """
     )
-    op.execute("create index ix_queues_place on queues (kind, place) where place is not null")
-    protect("queues")
+    op.execute("create index ix_queues_place on queues (kind, place, user_id) where place is not null")
+    protect("queues", grants="select, insert, update")
+    # Both at once: a transaction that holds one of them may wait for the other.
+    op.execute("lock table documents, runs")
     op.execute("drop function claimable_runs(integer, text[])")
     op.execute("drop function claimable_documents(integer, text[])")
     op.execute("drop index ix_runs_unended")
@@ -107,7 +109,7 @@ def _queue(leased: Leased) -> None:
             is_served boolean := coalesce(new.attempt, 0) > coalesce(old.attempt, 0);
             is_waiting boolean;
         begin
-            if tg_op = 'INSERT' then
+            if tg_op <> 'DELETE' then
                 insert into public.queues (user_id, kind) values (who, {kind}) on conflict do nothing;
             end if;
             perform from public.queues q where q.user_id = who and q.kind = {kind} for update;
@@ -123,12 +125,18 @@ def _queue(leased: Leased) -> None:
         language="plpgsql",
     )
     op.execute(
-        f"create trigger queue_{table} after insert or delete or update of {leased.changes} on {table} "
+        f"create trigger queue_{table} after insert or update of {leased.changes} on {table} "
         f"for each row execute function queue_{table}()"
     )
-    # What somebody else has locked is passed over, here as below: a claim never waits for anybody. A user of whom
-    # nothing can be claimed leaves the queue until something of theirs changes. The rows found stay locked until the
-    # caller's transaction ends, so nobody else claims them meanwhile, or another one of the same user.
+    # An ended row that is deleted makes no room. An account may have a hundred thousand of them.
+    op.execute(
+        f"create trigger queue_deleted_{table} after delete on {table} "
+        f"for each row when (old.ended_at is null) execute function queue_{table}()"
+    )
+    # What somebody else has locked is passed over, here as below, also an account that is being deleted: a claim waits
+    # for nobody. A user of whom nothing can be claimed leaves the queue until something of theirs changes. The rows
+    # found stay locked until the caller's transaction ends, so nobody else claims them meanwhile, or another one of the
+    # same user. Without a user, it is told that the caller should commit this much and ask again.
     definer(
         f"claimable_{table}(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",
@@ -138,7 +146,10 @@ def _queue(leased: Leased) -> None:
             lapsed record;
             who text;
             row_id text;
-            passed_over text[] := '{{}}';
+            last_place timestamp with time zone := '-infinity';
+            last_user text := '';
+            left_queue integer := 0;
+            is_any_freed boolean := false;
         begin
             for lapsed in
                 select r.user_id, r.id from public.{table} r where r.ended_at is null and r.lease_until < now()
@@ -151,15 +162,19 @@ def _queue(leased: Leased) -> None:
                     where r.user_id = lapsed.user_id and r.id = lapsed.id;
                     update public.queues q set place = {PLACE}
                     where q.user_id = lapsed.user_id and q.kind = {kind} and q.place is null;
+                    is_any_freed := true;
                 end if;
             end loop;
-            for looked in 1..100 loop
-                select q.user_id into who from public.queues q
-                where q.kind = {kind} and q.place is not null and q.user_id <> all (passed_over)
-                order by q.place limit 1 for update skip locked;
+            for looked in 1..1000 loop
+                exit when is_any_freed or left_queue = 100;
+                select q.user_id, q.place into who, last_place from public.queues q
+                join public.users u on u.user_id = q.user_id
+                where q.kind = {kind} and q.place is not null and (q.place, q.user_id) > (last_place, last_user)
+                order by q.place, q.user_id limit 1 for update of q skip locked for key share of u skip locked;
                 if not found then
                     return;
                 end if;
+                last_user := who;
                 if (select count(*) from public.{table} r where r.user_id = who and r.ended_at is null
                     and r.lease_until >= now()) < most_of_a_user then
                     select r.id into row_id from public.{table} r {leased.beside[0]}
@@ -171,14 +186,15 @@ def _queue(leased: Leased) -> None:
                     end if;
                     if exists (select from public.{table} r where r.user_id = who and {leased.waits} and {leased.fits})
                     then
-                        passed_over := passed_over || who;
                         continue;
                     end if;
                 end if;
                 update public.queues q set place = null where q.user_id = who and q.kind = {kind};
+                left_queue := left_queue + 1;
             end loop;
-            -- There may be more; the caller commits this much first.
-            return query select null::text, null::text;
+            if is_any_freed or left_queue > 0 then
+                return query select null::text, null::text;
+            end if;
         end
         """,
         language="plpgsql",
@@ -204,6 +220,7 @@ def downgrade() -> None:
     for table in ("documents", "runs"):
         op.execute(f"drop function is_any_{table[:-1]}_left()")
         op.execute(f"drop function claimable_{table}(integer, text[])")
+        op.execute(f"drop trigger queue_deleted_{table} on {table}")
         op.execute(f"drop trigger queue_{table} on {table}")
         op.execute(f"drop function queue_{table}()")
         op.execute(f"drop index ix_{table}_lapsing")
