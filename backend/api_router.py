@@ -77,7 +77,7 @@ def _refuse_unknown(request: Request, known: Collection[str]) -> None:
         )
     else:
         sentence = f"{_shown(repeated)} given more than once, so nothing was done. Give each only once."
-    problems = [FieldProblem(_plain(name) or "query", "This parameter does not exist.") for name in unknown]
+    problems = [FieldProblem(_plain(name), "This parameter does not exist.") for name in unknown]
     problems += [FieldProblem(name, "This parameter may be given only once.") for name in repeated]
     raise InvalidInput(sentence, hint=f"{address} takes {taken}.", problems=tuple(problems[:10]))
 
@@ -88,4 +88,4 @@ def _shown(names: list[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:100])
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:100]) or "(without a name)"

@@ -3,7 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints
@@ -16,9 +16,12 @@ Sort = Literal["created", "-created", "due", "-due", "priority", "-priority", "t
 PRIORITIES = ("none", "low", "medium", "high")
 MOST_TASK_ID = 2_147_483_647
 
+OFFSETS_END = timedelta(hours=16)
+"""PostgreSQL takes no offset from UTC of so much or more; Python takes any below a day."""
+
 Cursor = Annotated[
     str,
-    StringConstraints(pattern=r"^(?:[0-9]{1,10}|[A-Za-z_-][A-Za-z0-9_-]{0,1999})$"),
+    StringConstraints(max_length=2000),
     Field(description="next_cursor of the page before, to go on from there."),
 ]
 """A number, or the Base64 of a place in a sorted list, whose JSON begins with a bracket and thus a letter."""
@@ -72,7 +75,7 @@ class Place:
             NoSuchPage: No list gave this cursor.
             PageOfAnotherOrder: A list in another order gave it.
         """
-        if cursor.isdigit():
+        if cursor.isascii() and cursor.isdigit():
             sort_then, value, task_id = None, None, min(int(cursor), MOST_TASK_ID)
         else:
             sort_then, value, task_id = _parts(cursor)
@@ -106,8 +109,9 @@ def _value(key: str, value: Any) -> datetime | str | None:
         return None
     if key in ("created", "due"):
         moment = datetime.fromisoformat(value)
-        if moment.utcoffset() is None:
-            raise ValueError("A moment has an offset.")
+        offset = moment.utcoffset()
+        if offset is None or abs(offset) >= OFFSETS_END:
+            raise ValueError("A moment has an offset that the database takes.")
         return moment
     if not isinstance(value, str) or value != storable(value) or (key == "priority" and value not in PRIORITIES):
         raise ValueError("This is no title and no priority.")

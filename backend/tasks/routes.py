@@ -159,8 +159,12 @@ def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> 
         return TaskSeen.model_validate(outcome.result)
 
     @router.patch("/{task_id}/complete", summary="Complete an open task, or reopen a completed one")
-    async def toggle_task(task_id: TaskInPath, caller: SignedInCaller) -> TaskSeen:
-        outcome = await operations.perform_fairly(tools.toggle_task, {"task_id": task_id}, caller)
+    async def toggle_task(
+        task_id: TaskInPath, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+    ) -> TaskSeen:
+        """Each request turns the task over; one that is repeated with its Idempotency-Key does so once."""
+        call = Call(idempotency_key=idempotency_key)
+        outcome = await operations.perform_fairly(tools.toggle_task, {"task_id": task_id}, caller, call)
         return TaskSeen.model_validate(outcome.result)
 
     return router

@@ -39,7 +39,7 @@ DueBefore = Annotated[
     ONE_LINE,
 ]
 PriorityWanted = Annotated[Priority, Field(description="Only tasks of this priority.")]
-StatusWanted = Annotated[Status, Field(description="Which tasks: all unless told.")]
+StatusWanted = Annotated[Status, Field(description="Which tasks; all when it is left out.")]
 
 
 @tool(title="Add a task", writes=True, idempotent=False, keyed=True)

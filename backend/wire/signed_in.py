@@ -25,7 +25,8 @@ class NoSuchUser(NotFound):
 
     def __init__(self) -> None:
         super().__init__(
-            "This user does not exist.", hint="The same address without the user takes the user from the token."
+            "There is nothing of yours at this address. Check whom it names.",
+            hint="A path names its user by your own id, which GET /api/me shows, or by your identity's `sub`.",
         )
 
 

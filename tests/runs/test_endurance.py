@@ -5,12 +5,12 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Request
 from mcp import Client
 from structlog.testing import capture_logs
 
@@ -404,8 +404,8 @@ def test_a_run_that_meets_no_database_waits_longer_after_each_attempt_and_is_giv
 async def served(database: Database, parts: Parts, callers: dict[str, Caller]) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the routes of one process on a real socket; the header X-User says who asks."""
 
-    def signed_in(x_user: Annotated[str, Header()]) -> Caller:
-        return callers[x_user]
+    async def signed_in(request: Request) -> Caller:
+        return callers[request.headers["X-User"]]
 
     app = FastAPI()
     app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=5))

@@ -224,7 +224,7 @@ def test_the_address_that_names_another_user_or_nobody_is_one_and_the_same_404(
             for user in (them, "guest_nobody", "None", f"{them}x", them.upper())
         ]
         assert problems == [problems[0]] * 5
-        assert problems[0]["detail"] == "This user does not exist."
+        assert problems[0]["detail"] == "There is nothing of yours at this address. Check whom it names."
     assert other_guest.get("/api/tasks").json() == before
     assert guest.get(mine).json()["tasks"] == []
 
@@ -296,6 +296,9 @@ def test_complete_toggles_and_returns_the_task(guest: httpx.Client, mine: str) -
     assert done["completed_at"] is not None
     kept = {name: value for name, value in opened.items() if name not in ("version", "updated_at")}
     assert kept == {name: task[name] for name in kept}
+    key = {"Idempotency-Key": "once"}
+    assert [guest.patch(f"{mine}/1/complete", headers=key).json()["completed"] for _ in range(3)] == [True] * 3
+    assert guest.get(f"{mine}/1").json()["completed"]
     refused(guest.patch(f"{mine}/2/complete"), 404, "not_found")
     refused(guest.get(f"{mine}/1/complete"), 405)
 
@@ -361,6 +364,8 @@ def test_a_cursor_of_another_order_is_refused(guest: httpx.Client) -> None:
         '["due","2031-01-01T00:00:00",1]',
         '["due","tomorrow",1]',
         '["due",5,1]',
+        '["due","2031-01-01T00:00:00+16:00",1]',
+        '["created","2031-01-01T00:00:00-23:59",1]',
         '["title","a\\u0000",1]',
         '["title","\\ud800",1]',
         '["title",null,1]',
@@ -375,8 +380,17 @@ def test_a_cursor_of_another_order_is_refused(guest: httpx.Client) -> None:
 def test_a_cursor_that_no_list_gave_is_refused(guest: httpx.Client, inside: str) -> None:
     cursor = base64.urlsafe_b64encode(inside.encode()).decode().rstrip("=")
 
-    for sort in ({}, {"sort": "due"}, {"sort": "title"}):
+    for sort in ({}, {"sort": "created"}, {"sort": "due"}, {"sort": "title"}):
         refused(guest.get("/api/tasks", params={"cursor": cursor, **sort}), 422, "invalid_input")
+
+
+@pytest.mark.spec("TASK-45")
+@pytest.mark.parametrize("cursor", ["!!!", "²", "-1", "1.5", "ä", "a" * 2_000])
+def test_a_cursor_that_is_none_gets_the_same_sentence(guest: httpx.Client, cursor: str) -> None:
+    answer = guest.get("/api/tasks", params={"cursor": cursor})
+
+    refused(answer, 422, "invalid_input")
+    assert answer.json()["detail"] == "There is no such page. Begin again with the first one."
 
 
 @pytest.mark.spec("TASK-46")
