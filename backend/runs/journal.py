@@ -232,8 +232,8 @@ class Journal:
                 with self._database.scope(self._caller.user_id, self._caller.zone) as scope:
                     runs = RunRepository(scope)
                     final = last(scope, runs) if last is not None else []
-                    told = [*said, *new, *final]
-                    appended = runs.append(self.run_id, told, attempt=self._attempt, last=last is not None)
+                    written = [*said, *new, *final]
+                    appended = runs.append(self.run_id, written, attempt=self._attempt, last=last is not None)
                     if also is not None:
                         also(runs)
                     return appended
