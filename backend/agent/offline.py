@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import replace
 from functools import partial
+from itertools import dropwhile
 from typing import Any
 from uuid import uuid4
 
@@ -30,7 +31,9 @@ from backend.mcp_server.server import QUOTED
 Fields = dict[str, Any]
 Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
-Turn = tuple[str, dict[str, Result]]
+Made = tuple[int, Result]
+"""When in the conversation a call was made, and its result."""
+Turn = tuple[str, dict[str, list[Made]]]
 MOST_AT_ONCE = 100
 """Tasks that one message may change; more would not fit into the responses of one turn."""
 MOST_PAGES = 5
@@ -65,16 +68,18 @@ def _data(text: str) -> Result:
 def _turns(items: list[Any]) -> list[Turn]:
     """Read the conversation: each user's message with the results of the calls that followed it."""
     turns: list[Turn] = [("", {})]
-    keys: dict[str, str] = {}
-    for item in items:
+    calls: dict[str, tuple[list[Made], int]] = {}
+    for place, item in enumerate(items):
         kind, call = item.get("type"), str(item.get("call_id"))
         if item.get("role") == "user":
             turns.append((_text(item.get("content")), {}))
         elif kind == "function_call":
-            keys[call] = _key(item.get("name"), _data(str(item.get("arguments"))))
-            turns[-1][1].setdefault(keys[call], "The tool gave no answer.")
-        elif kind == "function_call_output" and call in keys:
-            turns[-1][1][keys[call]] = _data(_text(item.get("output")))
+            made = turns[-1][1].setdefault(_key(item.get("name"), _data(str(item.get("arguments")))), [])
+            calls[call] = made, len(made)
+            made.append((place, "The tool gave no answer."))
+        elif kind == "function_call_output" and call in calls:
+            made, nth = calls[call]
+            made[nth] = made[nth][0], _data(_text(item.get("output")))
     return turns
 
 
@@ -85,6 +90,21 @@ def _rule(clause: str) -> Rule:
             if match := pattern.fullmatch(words):
                 return plan, detail, match
     return "say", said.UNSURE, None
+
+
+def _asked(rule: Rule, clause: str, message: str) -> Rule:
+    """Return the rule that shows what "Task 3 is done?" asks about; without the question mark it is a change."""
+    _, detail, match = rule
+    is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
+    if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
+        return rule
+    return ("show", "", match) if said.SEVERAL.match(match["t"]) else ("act", "get_task", match)
+
+
+def _without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
+    """Leave out "oops" and the like before a wish to reopen, which says what to do about it."""
+    rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
+    return rest if rest and rest[0][1][0] == "reopen" else rules
 
 
 def _with_date_last(clause: str) -> str:
@@ -229,6 +249,8 @@ class _Mind(Librarian):
     def __init__(self, there: set[str]) -> None:
         self.there, self.named = there, list[Task]()
         self.open_question: Question | None = None
+        self.changed: dict[object, int] = {}
+        """When in this turn the clauses so far last changed each task."""
 
     def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
         """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
@@ -238,6 +260,7 @@ class _Mind(Librarian):
         lines = [line for line in map(_hidden, written) if line]
         words = "; ".join(lines)
         question, self.open_question = self.open_question, None
+        self.changed = {}
         reply = words.strip(" .!?")
         doubts_it = words.endswith("?") and said.NO_ANSWER.fullmatch(reply) is not None
         if question and not doubts_it and (plan := question.answered(said.COURTESY.sub("", reply))):
@@ -254,8 +277,9 @@ class _Mind(Librarian):
         if question and not agreed and said.NO_ANSWER.fullmatch(reply):
             self.open_question = question
             return f"{said.NOT_SURE} {question.words}"
-        rules = ruled(words, clauses, [_rule(clause) for clause in clauses], self.there)
-        plans = {detail or name for _, (name, detail, _) in rules}
+        rules = ruled(words, clauses, [_asked(_rule(clause), clause, words) for clause in clauses], self.there)
+        rules = _without_oops(rules)
+        plans = {each for _, (name, detail, _) in rules for each in (name, detail)}
         if plans & said.LOST and plans & said.CHANGES:
             return said.PARTLY
         for clause, (name, detail, match) in rules:
@@ -266,7 +290,8 @@ class _Mind(Librarian):
             plan = agreed if agreed and clause == clauses[0] else None
             if plan is None and name != "say":
                 plan = getattr(self, name)(match, detail)
-            outcome = self._run(plan, turn, tools) if plan else detail
+            is_read = plan is not agreed and (name == "show" or detail == "get_task")
+            outcome = self._run(plan, turn, tools, is_read=is_read) if plan else detail
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
@@ -282,7 +307,7 @@ class _Mind(Librarian):
         """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
         if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
-            found = [(key, task) for key, result in turn[1].items() for task in _tasks(result)]
+            found = [(key, task) for key, made in turn[1].items() for task in _tasks(made[-1][1])]
             writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
 
@@ -296,20 +321,41 @@ class _Mind(Librarian):
         is_clear = said.AGREES.match(first) is not None and goes_on and is_wish and not said.UNLESS.match(words)
         return question.answered(first) if is_clear else None
 
-    def _run(self, plan: Plan, turn: Turn, tools: set[str] | None) -> str | list[Call]:
+    def _run(self, plan: Plan, turn: Turn, tools: set[str] | None, *, is_read: bool = False) -> str | list[Call]:
+        """Return the plan's answer, or the calls that it lacks the results of."""
         try:
             calls = next(plan)
             while True:
                 if tools is not None and not (names := {name for name, _ in calls}) <= tools:
                     return said.MAY_NOT_READ if names <= said.READS else said.MAY_NOT_CHANGE
-                if missing := [call for call in calls if _key(*call) not in turn[1]]:
+                made = [self._found(call, turn, is_read=is_read) for call in calls]
+                if missing := [call for call, found in zip(calls, made, strict=True) if found is None]:
                     return missing
-                results = [turn[1][_key(*call)] for call in calls]
+                found = [each for each in made if each is not None]
+                self.changed |= {
+                    arguments.get("task_id", tool): place
+                    for (tool, arguments), (place, _) in zip(calls, found, strict=True)
+                    if tool not in said.READS
+                }
+                results = [result for _, result in found]
                 if calls[0][0] == "list_tasks" and isinstance(results[0], str):
                     return results[0]
                 calls = plan.send(results)
         except StopIteration as end:
             return str(end.value)
+
+    def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
+        """Return when a call was made and its result; what was read before a change of the task does not count.
+
+        A plan that changes tasks chooses them by the list from before: its own change may stand after that list.
+        """
+        tool, arguments = call
+        since = -1
+        if tool == "get_task":
+            since = self.changed.get(arguments["task_id"], -1)
+        elif tool == "list_tasks" and is_read:
+            since = max(self.changed.values(), default=-1)
+        return next((made for made in turn[1].get(_key(*call), []) if made[0] > since), None)
 
     def _ask(self, question: str, answered: Callable[[str], Plan]) -> str:
         """Leave a question open; a next message that no row fits is its answer."""
@@ -432,6 +478,8 @@ class _Mind(Librarian):
             return said.UNCLEAR.format(_shown(wanted.unclear.strip()))
         if wanted.filters.get("due_before", "now") != "now":
             return said.BY_DATE
+        if wanted.filters["status"] == said.CHANGED_ALREADY.get(tool):
+            return said.SO_ALREADY[tool]
         if tool == "reopen_task":
             wanted = replace(wanted, filters={**wanted.filters, "status": "completed"})
         tasks, more = yield from self._pages(wanted.filters)
@@ -597,7 +645,7 @@ class _Mind(Librarian):
         """List or count tasks, or show some by their numbers."""
         if ids := selection.numbers_in(said.SHOW_THEM.sub("", match[0], count=1)):
             return (yield from self._for("get_task", {}, ids))
-        wanted = selection.wanted(match[0], is_question=True)
+        wanted = selection.wanted(said.MAKES_LIST.sub("", match[0]), is_question=True)
         if wanted.unclear:
             return said.UNCLEAR.format(_shown(wanted.unclear.strip()))
         if wanted.level or wanted.words:

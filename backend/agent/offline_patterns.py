@@ -90,9 +90,15 @@ TOO_MANY = (
 NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
 LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
 # No such change is made when another clause of the message is lost.
-CHANGES = {"delete_task", "complete_task", "reopen_task", "change", "clear", "tag", "amend"}
+CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
+# Of which status all tasks are to change that have what the tool would give them.
+CHANGED_ALREADY = {"complete_task": "completed", "reopen_task": "pending"}
+SO_ALREADY = {
+    "complete_task": "Those tasks are completed already, so I changed nothing.",
+    "reopen_task": "Those tasks are open already, so I changed nothing.",
+}
 NOTHING_CHANGED = "All right. I changed nothing."
 NOT_SURE = "I am not sure how you mean that, so I changed nothing yet."
 WHICH = "Which task do you mean? Say its number or a word from its title."
@@ -123,7 +129,7 @@ _OPEN = (r"(?:pending|open|unfinished|incomplete|undone|not (?:yet )?(?:done|com
 _DELETE = r"(?:delete|remove|erase|trash|get rid of|clear|cancel)"
 _COMPLETE = r"(?:complete|finish|close|check off|tick off|cross off)"
 _CHANGE = (r"(?:change|update|edit|modify|rename|set|make(?! me\b)|move|reschedule|postpone|push|delay|shift|mark|flag"
-           r"|give(?! me\b)|put off)")
+           r"|give(?! (?:me|us)\b)|put off)")
 _REOPEN = r"(?:re-?open|re-?activate|un-?(?:complete|finish|check|tick|cross|mark))"
 _VERB = rf"(?:{_DELETE}|{_COMPLETE}|{_REOPEN}|{_CHANGE})"
 _ASK = (r"(?:show|list|display|view|see|get|give|tell|read|print|check|count|what(?:'s|s)?|which|how many|do i have"
@@ -139,12 +145,16 @@ _NO_VERB = (r"(?:(?:add|create)\b(?! (?:me )?(?:all (?:of )?)?(?:them|these|thos
             rf"|(?:remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
             rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
 _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
+# Regret, which alone is a wish to undo.
+_MISTAKE = r"(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"
 _WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
          r"|help me(?: to)?|i (?:need|have) to|i must)")
 _POLITE = (r"(?:(?:please|pls|plz|kindly|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|docutalk|well"
            r"|actually|oops|whoops|wait|sorry|hmm|oh|ah|go ahead and"
            rf"|{_WISH})[,!:]* +)+(?=\S)")
 _QUESTION = r"(?:should|have|must|need|ought|did|do|does|may|shall|will|would|why) (?:i|you|we|he|she|they|it|the)\b"
+# What more than one task is called.
+_GROUP = r"(?:tasks|to-?dos|reminders|items|things|ones|lists? of)\b"
 _ITEMS = r"(?:tasks?|to-?dos?|action (?:items?|points?)|actions|next steps)"
 _THEM = r"(?:all (?:of )?)?(?:them|these|those|it|this|that|everything|each(?: one)?)(?: all)?(?![\w'])(?! task)"
 # A task that is there, by its number. "A task 3 days from now" is none.
@@ -179,7 +189,9 @@ VERBATIM = re.compile(r"([\U000f0022\U000f0027])([^ -~]*)\1")
 
 # The parts of a clause.
 CUT = _re(rf"([.!?;]+ +|,? +(?:and|then|also|but|plus|&)(?: then| also)? +|, *)(?=(?:{_POLITE})?{_HEAD})")
-POLITE, COMMAND, NO_VERB, DONT = _re(_POLITE), _re(_COMMAND), _re(_NO_VERB), _re(r"(?:don't|do not|never)\b")
+POLITE, NO_VERB, DONT = _re(_POLITE), _re(_NO_VERB), _re(r"(?:don't|do not|never)\b")
+# What follows a new task and is not part of its title. That task is open: "… and reopen it" is part.
+COMMAND = _re(rf"(?!{_REOPEN} (?:(?:all|both)(?: of)? )?(?:it|them|both|those|these|that|this)\b){_COMMAND}")
 TAILS = (
     _re(rf"{_START}(?:with )?(?:the )?(?:tagged|tags?)(?: as| with)?:? "
         rf"(?P<tags>{_TAG}(?:(?:,| and|, and) {_TAG}){{0,9}})$"),
@@ -254,6 +266,10 @@ AND_THEN = _re(r"[\s,]*(?:[.!;]|(?:and|then|also|plus|&)\s)")
 # "… and remind me tomorrow" of what is added before.
 REMINDS = _re(r"remind me(?: (?:about|of) (?:it|that|this|them))?(?P<when>\b.*?)"
               r"(?: (?:about|of) (?:it|that|this|them))?")
+OOPS = _re(rf"(?:(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|actually|my mistake)[\s,.!]*)+")
+# A sentence about a task, not a command.
+STATES = _re(r"(?:i|we|it|that|this|the|my|tasks?|done)\b|#|[0-9]")
+MAKES_LIST = _re(r"\A(?:make|create)(?: me| us)?(?: an?| the| my)? list of\b")
 SHOW_THEM = _re(r"(?:show|list|find|view|see|get|open|display|read|give|look for|search)(?: me| for)? ")
 # What a question or a selection asks for. What remains of it when these and FILLER are taken out is looked for.
 QUERY = _re(r"\b(?:with(?= .+ in (?:the|its|their) (?:title|name|description))|with the words?|about|containing"
@@ -268,7 +284,7 @@ OVERDUE = _re(r"\b(?:overdue|late)\b")
 TO_DO = _re(rf"\b(?:{_OPEN}|(?:have|need|got|want|left) to (?:still )?(?:do|finish|complete|get done|work on"
             rf"|accomplish)"
             r"|(?:should|must|can|do) i (?:still )?(?:do|finish|complete|work(?: on)?|start(?: with)?|tackle)"
-            r"|to finish|to complete)\b")
+            r"|(?:is|are|was|were|has|have)n't (?:yet |been )*(?:done|completed?|finished)|to finish|to complete)\b")
 WAS_DONE = _re(rf"\b(?:{_DONE}|finish|ticked off|checked off)\b")
 CONDITION = _re(r"\b(?:or|except|without|but|not|between|since|besides|than|unless|if)\b")
 SAYS_WHEN = _re(r"(?:today|tomorrow|tonight|yesterday|mon|tues|wednes|thurs|fri|satur|sun)(?:day)?(?:'s)?"
@@ -309,22 +325,30 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
      rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"),
     ("say", WHO, r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
-    ("reopen", "", rf"{_REOPEN}\b(?: off)?(?P<t>.*?)(?: (?:as |off as |off )?(?:be )?{_DONE})?(?: again)?"),
-    ("reopen", "",
-     rf"(?!rename|.*\b(?:title|name)\b){_CHANGE} (?:the status of )?(?P<t>.+?)(?:'s)?(?: status)?(?: back)?"
+    ("show", "",
+     r"(?:(?:make|give|create)(?: me| us)?(?: an?| the| my)? list of|give(?: us)?|(?=the|my)) ?"
+     rf"(?:(?:all|the|my|of) ?)*(?:(?:{_OPEN}|{_DONE}) )*{_GROUP}"
+     rf"(?: (?:(?:that|which)(?: are|'re) )?(?:still )?(?:{_OPEN}|{_DONE})(?: yet)?)?"),
+    ("reopen", "reopen_task", rf"{_REOPEN}\b(?: off)?(?P<t>.*?)(?: (?:as |off as |off )?(?:be )?{_DONE})?(?: again)?"),
+    ("reopen", "reopen_task",
+     rf"(?!rename|give|make (?:an?|me|sure)\b|.*\b(?:title|name|description|notes?)\b"
+     rf"|.*\b(?:that|which)(?: (?:are|is|were)|'re|'s)(?: still)? {_UNDONE}$)"
+     rf"{_CHANGE} (?:the status of )?(?P<t>.+?)(?:'s)?(?: status)?(?: back)?"
      rf"(?: (?:as|to|into|be))?(?: be)? {_UNDONE}(?: again)?"),
-    ("reopen", "",
+    ("reopen", "reopen_task",
      r"(?:i|we)(?:'ve|'m|'re| have| had| did| am| are| was| were)?(?:n't| not| never)(?: yet| actually| really)? "
      rf"(?:finish|complete|do|{_DONE})\b(?: with)?(?P<t>.*?)(?: yet| after all)?"),
-    ("reopen", "",
+    ("reopen", "reopen_task",
+     rf"(?!(?:the|my) (?:.* )?{_GROUP}(?! #?[0-9]))"
      r"(?P<t>task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
      rf"{_DONE}(?: yet| after all)?"),
-    ("reopen", "", r"open (?P<t>(?:task |#|the |my |it\b|that\b).*) again"),
+    ("reopen", "reopen_task", r"open (?P<t>(?:task |#|the |my |it\b|that\b).*) again"),
     ("say", NO_UNDO,
      r"(?:undo|revert|restore|un-?delete|recover|bring back|roll ?back|take (?:it|that|this) back|un-?do)\b.*"
      r"|(?:put|take|move|bring|get|return|send) .+ back(?: (?:to|on|onto|in|into) (?:my|the)\b.*)?"
      r"|(?:re-?)?add (?:the .+|it|that|this|them) (?:back|again)(?: (?:to|on|onto) (?:my|the)\b.*)?"
-     r"|(?:start|activate) .+ again|(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"),
+     r"|(?:start|activate) .+ again|"
+     + _MISTAKE),
     ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
      r"(?:add|attach|write) (?:an? |the )?(?P<t>(?:note|description) (?:to|for|on) .+)"),
@@ -395,12 +419,12 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      rf"(?P<t>(?:task |the |my |#|(?:it|that|this)\b(?! the)).*?)"
      rf"(?:'s| is| are| has been| was) (?:now |already )?{_DONE}"),
     ("act", "get_task",
-     r"(?:is|are|when is|when's|(?:tell me )?(?:more )?about|describe|did i (?:finish|complete)"
+     r"(?:(?:is|are)(?:n't)?|when is|when's|(?:tell me )?(?:more )?about|describe|did i (?:finish|complete)"
      r"|(?:show |give )?(?:me )?(?:the )?details? (?:of|for|on|about)|have i (?:finished|completed|done)"
      r"|what(?:'s| is)(?: the (?:status|priority|due date|deadline|description) (?:of|for))?"
      r"|(?:show|give|get|tell)(?: me)?|view|open|see|read) "
      rf"(?P<t>(?:task )?#?[0-9]+|the (?!{_OPEN}|{_DONE}).+ task|task (?!list\b)\S+|it|that one)"
-     rf"(?: about)?(?: (?:due|{_DONE}|pending))?"),
+     rf"(?: about)?(?: (?:{_OPEN}|{_DONE})(?: yet)?)?"),
     ("change", "", rf"{_CHANGE}(?: back)? (?P<t>.+)"),
     ("change", "",
      r"(?P<t>(?:task |#|it\b|the ).+? (?:is|should be|has) (?:due|high|low|medium|urgent).*)"),

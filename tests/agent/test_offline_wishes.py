@@ -587,6 +587,162 @@ def test_what_only_looks_like_reopening_reopens_nothing(said: str) -> None:
     assert tasks.tasks[3]["completed"]
 
 
+def three_completed() -> TaskList:
+    """Return the tasks of `TITLES`, of which 3, 4 and 5 are completed."""
+    tasks = TaskList(*TITLES)
+    for number in (3, 4, 5):
+        tasks.complete_task(number)
+    return tasks
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "undo that and reopen task 3",
+        "reopen task 3, what is the weather?",
+        "reopen task 3 and show tasks sorted by title",
+        "I did not finish task 3. Tell me a joke",
+        "oops, what is the weather? Reopen task 3",
+        "Add high priority to task 3. Tell me a joke",
+    ],
+)
+def test_nothing_is_reopened_or_given_a_field_when_another_clause_is_lost(said: str) -> None:
+    calls, answer = Talk(three_completed()).say(said)
+
+    assert calls == []
+    assert "so I changed nothing" in answer
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "oops, reopen task 3",
+        "Whoops! Reopen task 3",
+        "Oops, sorry, reopen task 3",
+        "That was a mistake. Mark task 3 as not done",
+        "No, reopen task 3",
+        "Oops, I did not finish task 3",
+    ],
+)
+def test_regret_before_a_wish_to_reopen_is_courtesy(said: str) -> None:
+    calls, answer = Talk(three_completed()).say(said)
+
+    assert writes(calls) == [("reopen_task", {"task_id": 3})]
+    assert answer == 'Reopened task 3: "Buy milk".'
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    ("said", "added"),
+    [
+        ("Remind me to drain the pool and reopen it on Friday", _add("Drain the pool and reopen it", due="Friday")),
+        ("Add a task to close the account and reopen it in May", _add("Close the account and reopen it", due="in May")),
+        ("Add a task to close the window and reopen it", _add("Close the window and reopen it")),
+        ("Add a task to check the form and unmark it", _add("Check the form and unmark it")),
+        ("Add a task to close the tabs, then reopen them", _add("Close the tabs, then reopen them")),
+    ],
+)
+def test_a_new_task_keeps_the_reopening_in_its_title(said: str, added: Call) -> None:
+    assert Talk(three_completed()).say(said)[0] == [added]
+
+
+@pytest.mark.spec("OFFLINE-30")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "my tasks that are not done",
+        "the tasks that are not done",
+        "my tasks not done",
+        "the tasks not yet completed",
+        "the ones not finished yet",
+        "make a list of tasks that are not done",
+        "Give the tasks that are open",
+        "give us all tasks that are pending",
+        "the tasks that aren't done",
+        "My tasks are not done",
+    ],
+)
+def test_words_that_ask_for_open_tasks_list_them(said: str) -> None:
+    calls, answer = Talk(three_completed()).say(said)
+
+    assert calls == [_list("pending")]
+    assert answer.startswith("You have 4 pending tasks:")
+
+
+@pytest.mark.spec("OFFLINE-30")
+def test_a_condition_on_what_to_flag_offers_to_reopen_nothing() -> None:
+    calls, answer = Talk(three_completed()).say("flag the tasks that are not done")
+
+    assert calls == []
+    assert "reopen" not in answer
+
+
+@pytest.mark.spec("OFFLINE-30")
+@pytest.mark.parametrize(
+    ("said", "task"),
+    [
+        ("Task 3 is not done?", 3),
+        ("The milk is not done yet?", 3),
+        ("I did not finish task 3?", 3),
+        ("is task 3 not done?", 3),
+        ("isn't task 3 done?", 3),
+        ("Task 1 is done?", 1),
+        ("I finished task 1?", 1),
+        ("I'm done with task 1 ?", 1),
+    ],
+)
+def test_a_sentence_with_a_question_mark_shows_the_task(said: str, task: int) -> None:
+    calls, answer = Talk(three_completed()).say(said)
+
+    assert writes(calls) == []
+    assert answer.startswith(f"This is task {task}:")
+
+
+@pytest.mark.spec("OFFLINE-30")
+def test_a_command_with_a_question_mark_stays_a_command() -> None:
+    assert writes(Talk(three_completed()).say("Complete task 1?")[0]) == [_complete(1)]
+    assert writes(Talk(three_completed()).say("Reopen task 3?")[0]) == [("reopen_task", {"task_id": 3})]
+    assert Talk(three_completed()).say("my tasks are done?")[0] == [_list("completed")]
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("Reopen all pending tasks", "Those tasks are open already, so I changed nothing."),
+        ("Reopen all open tasks", "Those tasks are open already, so I changed nothing."),
+        ("mark all pending tasks as not done", "Those tasks are open already, so I changed nothing."),
+        ("Complete all completed tasks", "Those tasks are completed already, so I changed nothing."),
+    ],
+)
+def test_tasks_that_have_the_status_already_are_not_changed(said: str, answer: str) -> None:
+    assert Talk(three_completed()).say(said) == ([], answer)
+
+
+@pytest.mark.spec("OFFLINE-31")
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        ("Show task 1, complete it and reopen it", 'Reopened task 1: "Plan the party".'),
+        ("add tag home to task 1, complete task 1 and reopen task 1", 'Reopened task 1: "Plan the party".'),
+        ("Show task 1, delete it and show task 1", 'There is no task 1. Say "show my tasks" to see them.'),
+        ("add tag home to task 1 and add tag work to task 1", 'Updated task 1: "Plan the party", #home, #work.'),
+        ("Show completed tasks, reopen task 3 and list completed tasks", 'ed\n- Task 5: "Ring Bo", completed'),
+        ("Delete the milk task and show the milk task", 'No task of yours matches "the milk task".'),
+        ("reopen the milk task and reopen the bank task", 'Reopened task 4: "Call the bank".'),
+    ],
+)
+def test_what_a_clause_changed_is_read_again(said: str, end: str) -> None:
+    tasks = three_completed()
+
+    calls, answer = Talk(tasks).say(said)
+
+    assert answer.endswith(end)
+    assert len(calls) <= 6
+
+
 @pytest.mark.spec("OFFLINE-23")
 @pytest.mark.parametrize(
     ("said", "titles"),
