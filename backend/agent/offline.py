@@ -98,7 +98,8 @@ def _asked(rule: Rule, clause: str, message: str) -> Rule:
     is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
     if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
         return rule
-    return ("show", "", match) if said.SEVERAL.match(match["t"]) else ("act", "get_task", match)
+    is_kind = said.SEVERAL.match(match["t"]) and not selection.numbers_in(match["t"])
+    return ("show", "", match) if is_kind else ("act", "get_task", match)
 
 
 def _without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
@@ -249,6 +250,8 @@ class _Mind(Librarian):
     def __init__(self, there: set[str]) -> None:
         self.there, self.named = there, list[Task]()
         self.open_question: Question | None = None
+        self.completed: int | None = None
+        """The task that this conversation completed last, unless it was reopened or deleted since."""
         self.changed: dict[object, int] = {}
         """When in this turn the clauses so far last changed each task."""
 
@@ -308,6 +311,8 @@ class _Mind(Librarian):
         if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in _tasks(made[-1][1])]
+            for key, task in found:
+                self._note(key.split()[0], task["id"])
             writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
 
@@ -379,10 +384,18 @@ class _Mind(Librarian):
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in _tasks(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
-        for result in results:
+        for (_, arguments), result in zip(calls, results, strict=True):
+            for task in _tasks(result):
+                self._note(tool, task["id"])
             told = [f"{said.DONE[tool]} task {task['id']}: {_described(task, state)}." for task in _tasks(result)]
-            lines += told or [said.NO_TASK.sub(said.THERE_IS_NONE, str(result))]
+            lines += told or [_refusal(result, arguments.get("task_id"))]
         return "\n".join(lines)
+
+    def _note(self, tool: str, task_id: int) -> None:
+        if tool == "complete_task":
+            self.completed = task_id
+        elif tool in {"reopen_task", "delete_task"} and task_id == self.completed:
+            self.completed = None
 
     def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
@@ -395,7 +408,9 @@ class _Mind(Librarian):
             there = task.get("tags")
             kept = [*map(str, there)] if isinstance(there, list) else []
             calls.append(("update_task", {"task_id": task["id"], **fields, "tags": list(dict.fromkeys(kept + tags))}))
-        missing = [said.NO_TASK.sub(said.THERE_IS_NONE, result) for result in results if isinstance(result, str)]
+        missing = [
+            _refusal(result, number) for number, result in zip(ids, results, strict=True) if isinstance(result, str)
+        ]
         updated = (yield from self._each(calls)) if calls else ""
         return "\n".join(filter(None, [updated, *missing]))
 
@@ -508,15 +523,19 @@ class _Mind(Librarian):
         text = match["t"].strip()
         if not text and len(self.named) == 1:
             text = "it"
+        text = "" if said.LAST_COMPLETED.fullmatch(text) else said.WAS_COMPLETED.sub("", text)
         return self._on(text, self._reopened, "reopen_task")
 
     def _reopened(self, ids: list[int]) -> Plan:
-        results = yield [("get_task", {"task_id": number}) for number in dict.fromkeys(ids)]
+        ids = list(dict.fromkeys(ids))
+        results = yield [("get_task", {"task_id": number}) for number in ids]
         tasks = [task for result in results for task in _tasks(result)]
         calls: list[Call] = [("reopen_task", {"task_id": task["id"]}) for task in tasks if task.get("completed")]
         reopened = (yield from self._each(calls)) if calls else ""
         lines = [f"Task {task['id']} is not completed: {_described(task)}." for task in tasks if not task["completed"]]
-        lines += [said.NO_TASK.sub(said.THERE_IS_NONE, result) for result in results if isinstance(result, str)]
+        lines += [
+            _refusal(result, number) for number, result in zip(ids, results, strict=True) if isinstance(result, str)
+        ]
         self.named = tasks
         return "\n".join(filter(None, [reopened, *lines]))
 
@@ -664,6 +683,11 @@ class _Mind(Librarian):
         return f"{total}:{lines}" + "\n\nThere are more; ask for fewer at a time." * more if lines else f"{total}."
 
 
+def _refusal(result: Result, number: object) -> str:
+    """Return a tool's error about a task, in words for people where there is no such task."""
+    return said.THERE_IS_NONE.format(number) if said.NO_TASK.fullmatch(str(result)) else str(result)
+
+
 def _says(sentence: str) -> Plan:
     """Return the plan that only says a sentence."""
     yield from ()
@@ -698,7 +722,11 @@ def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call
     mind = _Mind({tool.name for tool in tools})
     for turn in earlier[-said.REMEMBERED_TURNS :]:
         mind.recall(turn)
-    return mind.hear(now, {tool.name for tool in tools})
+    answer = mind.hear(now, {tool.name for tool in tools})
+    if isinstance(answer, str) and mind.completed is not None:
+        named = said.NO_UNDO.replace(said.REOPEN_IT, f'"Reopen task {mind.completed}"')
+        return answer.replace(said.NO_UNDO, named)
+    return answer
 
 
 class OfflineModel(Model):

@@ -34,9 +34,10 @@ UNSURE = (
 )
 TOO_MUCH = "That is too much at once for the offline rules model. Please say it in several messages."
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
+REOPEN_IT = '"Reopen task" with its number'
 NO_UNDO = (
-    'I can\'t undo a change, so I changed nothing. I can reopen a completed task: say "Reopen task 3". A deleted task '
-    "I can add again if you say its title."
+    f"I can't undo a change, so I changed nothing. I can reopen a completed task: say {REOPEN_IT}. A deleted task I "
+    "can add again if you say its title."
 )
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
 PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
@@ -91,7 +92,7 @@ NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask f
 LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
 # No such change is made when another clause of the message is lost.
 CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend"}
-THERE_IS_NONE = r'There is no task \1. Say "show my tasks" to see them.'
+THERE_IS_NONE = 'There is no task {}. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
 # Of which status all tasks are to change that have what the tool would give them.
 CHANGED_ALREADY = {"complete_task": "completed", "reopen_task": "pending"}
@@ -221,7 +222,10 @@ A_TASK = _re(_A_TASK)
 EARLIER = _re(r".*\b(?:its?|them|those|these|that|this|both|last|first|second|third)\b")
 UNLESS = _re(rf".*{_UNLESS}")
 RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
-NO_TASK = _re(r"task ([0-9]+) does not exist\b.*")
+NO_TASK = _re(r"(?:task [0-9]+ does not exist\b|the number of the task has to be at (?:least|most)\b).*")
+# That a task to reopen is completed says nothing about which one it is. Which was completed last is not known.
+WAS_COMPLETED = _re(rf"\A(?:the|my) {_DONE} (?=.+ (?:tasks?|ones?)\Z)")
+LAST_COMPLETED = _re(rf"(?:the|my) (?:last|latest|(?:most )?recent(?:ly)?) {_DONE}(?: one| task)?")
 MANY = _re(rf"(?:{_POLITE})?(?:add|create|make|new|here are|put)(?: me)?(?: these| the following| some| my| all(?: of)?"
            r"| \w+)??(?: new)? (?:tasks|to-?dos|things|reminders|items|(?:these|the following)(?=:))\b"
            r"(?: (?:to|on|onto) (?:my|the) (?:[\w-]+ ){0,2}(?:list|tasks))?(?: for me)?(?: please)? *[:.]?")
@@ -266,9 +270,10 @@ AND_THEN = _re(r"[\s,]*(?:[.!;]|(?:and|then|also|plus|&)\s)")
 # "… and remind me tomorrow" of what is added before.
 REMINDS = _re(r"remind me(?: (?:about|of) (?:it|that|this|them))?(?P<when>\b.*?)"
               r"(?: (?:about|of) (?:it|that|this|them))?")
-OOPS = _re(rf"(?:(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|actually|my mistake)[\s,.!]*)+")
+_REGRET = rf"(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|actually|my mistake)"
+OOPS = _re(rf"{_REGRET}(?:[\s,.!]+{_REGRET})*")
 # A sentence about a task, not a command.
-STATES = _re(r"(?:i|we|it|that|this|the|my|tasks?|done)\b|#|[0-9]")
+STATES = _re(rf"(?!(?:{_VERB}|check|tick|cross|open)\b)\S")
 MAKES_LIST = _re(r"\A(?:make|create)(?: me| us)?(?: an?| the| my)? list of\b")
 SHOW_THEM = _re(r"(?:show|list|find|view|see|get|open|display|read|give|look for|search)(?: me| for)? ")
 # What a question or a selection asks for. What remains of it when these and FILLER are taken out is looked for.
@@ -323,7 +328,8 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"(?:,? (?:so much|a lot|very much|you|thanks|thank you|again))?"),
     ("say", HELP, r"help(?: me| please)?|\?|commands|examples|i need (?:some )?help|how does (?:this|it) work"
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
-     rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"),
+     rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"
+     rf"|(?:can|could) (?:i|you|we) (?:also )?{_VERB} (?:tasks|to-?dos|a task)"),
     ("say", WHO, r"(?:who|what) are you.*|what(?:'s| is) your name|are you .*|(?:what|which) (?:ai )?model.*"),
     ("show", "",
      r"(?:(?:make|give|create)(?: me| us)?(?: an?| the| my)? list of|give(?: us)?|(?=the|my)) ?"
@@ -336,11 +342,13 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      rf"{_CHANGE} (?:the status of )?(?P<t>.+?)(?:'s)?(?: status)?(?: back)?"
      rf"(?: (?:as|to|into|be))?(?: be)? {_UNDONE}(?: again)?"),
     ("reopen", "reopen_task",
-     r"(?:i|we)(?:'ve|'m|'re| have| had| did| am| are| was| were)?(?:n't| not| never)(?: yet| actually| really)? "
+     r"(?!.*\banything\b)(?:i|we)(?: still)?(?:'ve|'m|'re| have| had| did| am| are| was| were)?(?: still)?"
+     r"(?:n'?t| not| never)(?: yet| actually| really)? "
      rf"(?:finish|complete|do|{_DONE})\b(?: with)?(?P<t>.*?)(?: yet| after all)?"),
     ("reopen", "reopen_task",
      rf"(?!(?:the|my) (?:.* )?{_GROUP}(?! #?[0-9]))"
-     r"(?P<t>task .+?|#.+?|(?:the|my) .+?|it|that|this)(?:'s| is| was| are)?(?:n't| not)(?: yet| actually| really)? "
+     r"(?P<t>task .+?|tasks (?=#?[0-9]).+?|[0-9]+|#.+?|(?:the|my) .+?|it|that|this)"
+     r"(?:'s| is| was| are| has| have)?(?:n'?t| not)(?: been)?(?: yet| actually| really)? "
      rf"{_DONE}(?: yet| after all)?"),
     ("reopen", "reopen_task", r"open (?P<t>(?:task |#|the |my |it\b|that\b).*) again"),
     ("say", NO_UNDO,
@@ -416,8 +424,8 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      rf"(?:{_COMPLETE}|(?:i'm )?done with|i(?:'ve| have|'m| am)?(?: just| already)? (?:finished|completed|done|did)"
      r"(?: with)?)\b(?P<t>.*)"),
     ("act", "complete_task",
-     rf"(?P<t>(?:task |the |my |#|(?:it|that|this)\b(?! the)).*?)"
-     rf"(?:'s| is| are| has been| was) (?:now |already )?{_DONE}"),
+     rf"(?P<t>(?:task |tasks (?=#?[0-9])|the |my |#|(?:it|that|this)\b(?! the)).*?)"
+     rf"(?:'s| is| are| has been| have been| was) (?:now |already )?{_DONE}"),
     ("act", "get_task",
      r"(?:(?:is|are)(?:n't)?|when is|when's|(?:tell me )?(?:more )?about|describe|did i (?:finish|complete)"
      r"|(?:show |give )?(?:me )?(?:the )?details? (?:of|for|on|about)|have i (?:finished|completed|done)"

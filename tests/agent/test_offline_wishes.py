@@ -490,7 +490,7 @@ def test_a_wish_to_undo_is_answered_with_what_can_be_done(said: str) -> None:
     calls, answer = Talk(tasks).say(said)
 
     assert calls == []
-    assert 'say "Reopen task 3"' in answer
+    assert 'say "Reopen task" with its number' in answer
     assert "/api/" not in answer
     assert tasks.tasks == before
 
@@ -519,6 +519,12 @@ def test_a_wish_to_undo_is_answered_with_what_can_be_done(said: str) -> None:
         "Task 3 isn't done",
         "The milk is not finished yet",
         "Open task 3 again",
+        "3 is not done",
+        "task 3 isnt done",
+        "i didnt finish task 3",
+        "I still haven't finished task 3",
+        "task 3 hasn't been done",
+        "reopen the completed milk task",
         'Reopen "Buy milk"',
     ],
 )
@@ -533,6 +539,47 @@ def test_a_task_that_was_completed_is_reopened_with_all_its_fields(said: str) ->
     assert writes(calls) == [("reopen_task", {"task_id": 3})]
     assert answer == 'Reopened task 3: "Buy milk".'
     assert tasks.tasks == before
+
+
+@pytest.mark.spec("OFFLINE-22")
+def test_a_wish_to_undo_names_the_task_that_the_conversation_completed_last() -> None:
+    talk = Talk(TaskList(*TITLES))
+    talk.say("Complete tasks 2 and 7")
+    talk.say("Show task 1")
+
+    assert 'say "Reopen task 7".' in talk.say("Undo that")[1]
+    talk.say("Reopen task 7")
+    assert 'say "Reopen task" with its number.' in talk.say("Undo that")[1]
+
+
+@pytest.mark.spec("OFFLINE-29")
+@pytest.mark.parametrize(
+    "said", ["reopen my last completed task", "Can you reopen tasks?", "I did not finish anything"]
+)
+def test_which_task_is_not_guessed(said: str) -> None:
+    tasks = TaskList(*TITLES)
+    talk = Talk(tasks)
+    talk.say("Complete task 3")
+
+    assert talk.say(said)[0] == []
+
+
+@pytest.mark.spec("OFFLINE-29")
+def test_a_title_that_says_finished_is_the_one_to_reopen() -> None:
+    tasks = TaskList("The report", "The finished report")
+    tasks.complete_task(1)
+    tasks.complete_task(2)
+
+    assert writes(Talk(tasks).say("Reopen the finished report")[0]) == [("reopen_task", {"task_id": 2})]
+
+
+@pytest.mark.spec("OFFLINE-29")
+def test_several_are_reopened_by_their_numbers() -> None:
+    talk = Talk(three_completed())
+
+    assert writes(talk.say("Tasks 3 and 4 are not done")[0]) == [("reopen_task", {"task_id": id_}) for id_ in (3, 4)]
+    assert writes(talk.say("Tasks 3 and 4 are done?")[0]) == []
+    assert writes(talk.say("Tasks 3 and 4 are done")[0]) == [_complete(3), _complete(4)]
 
 
 @pytest.mark.spec("OFFLINE-29")
@@ -999,6 +1046,8 @@ def test_the_tasks_of_the_database_change_as_said(guest: httpx.Client, said: str
     [
         (f"Add a task to read {'x' * 300}", "The title may have at most 200 characters; this one has 305."),
         ("Make task 7 urgent", 'There is no task 7. Say "show my tasks" to see them.'),
+        ("Reopen task 2147483648", 'There is no task 2147483648. Say "show my tasks" to see them.'),
+        ("Complete task 0", 'There is no task 0. Say "show my tasks" to see them.'),
         ("Move task 1 to February 30", '"February 30" as a date'),
     ],
 )
