@@ -776,7 +776,10 @@ def test_tasks_that_have_the_status_already_are_not_changed(said: str, answer: s
         ("add tag home to task 1, complete task 1 and reopen task 1", 'Reopened task 1: "Plan the party".'),
         ("Show task 1, delete it and show task 1", 'There is no task 1. Say "show my tasks" to see them.'),
         ("add tag home to task 1 and add tag work to task 1", 'Updated task 1: "Plan the party", #home, #work.'),
-        ("Show completed tasks, reopen task 3 and list completed tasks", 'ed\n- Task 5: "Ring Bo", completed'),
+        (
+            "Show completed tasks, reopen task 3 and list completed tasks",
+            'You have 2 completed tasks:\n- Task 4: "Call the bank", completed\n- Task 5: "Ring Bo", completed',
+        ),
         ("Delete the milk task and show the milk task", 'No task of yours matches "the milk task".'),
         ("reopen the milk task and reopen the bank task", 'Reopened task 4: "Call the bank".'),
     ],
