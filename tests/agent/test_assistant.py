@@ -106,7 +106,7 @@ def test_tools_are_listed_once_for_callers_with_the_same_scopes_and_not_for_each
     for said in ("Add a task to buy groceries", "Show me all my tasks"):
         assert say(listener, said).raise_for_status().json()["status"] == "completed"
 
-    assert len(listed) <= 1, "It is not at all when a test before made the service list them."
+    assert len(listed) <= 1, "None where an earlier test made the service list them."
 
 
 @pytest.mark.spec("AGENT-20")
