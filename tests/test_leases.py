@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,18 +16,15 @@ from sqlmodel import Session
 from backend.database import Database, now_utc
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost, Leases
+from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunEnded, RunRepository
-from backend.runs.turns import Turn, Turns
+from tests.claimant import END, MOST, SECONDS, Claimant
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
-from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
+from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
 
 pytestmark = pytest.mark.database
 
-SECONDS = 30.0
-MOST = 4
-END = "update runs set status = 'completed', ended_at = now(), lease_owner = null, lease_until = null where id = %s"
 RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = %s"
 
 
@@ -53,35 +50,6 @@ def new_caller(own: OwnDatabase, database: Database) -> Callable[..., Caller]:
         return replace(authenticator.caller(token), **changes)
 
     return make
-
-
-@dataclass(frozen=True)
-class Claimant:
-    """A process, as far as leases go."""
-
-    leases: Leases
-    turns: Turns
-
-    @classmethod
-    def over(cls, database: Database, *, seconds: float = SECONDS) -> "Claimant":
-        leases = Leases(database, "runs", seconds=seconds, most_of_a_user=MOST)
-        assistant = ScriptedAssistant(echo)
-        return cls(leases, Turns(database, assistant, leases, guest_turns_per_day=0, history_messages=40))
-
-    def accept(self, caller: Caller, conversation_id: int | None = None, *, has_slot: bool = False) -> Turn:
-        return self.turns.accept(caller, "hello", conversation_id=conversation_id, has_slot=has_slot)
-
-    def claim(self) -> Lease | None:
-        return self.leases.claim(began)
-
-    def claim_all(self) -> list[Lease]:
-        return list(iter(self.claim, None))
-
-
-def began(session: Session, lease: Lease) -> Lease:
-    """Note in the row, as a worker does, that it is worked on."""
-    session.execute(text("update runs set status = 'running' where id = :id"), {"id": lease.id})
-    return lease
 
 
 def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:

@@ -15,16 +15,14 @@ from backend.conversations.repository import ConversationRepository
 from backend.database import Database
 from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
-from backend.leases import Lease, Leases
+from backend.leases import Leases
 from backend.runs.repository import RunRepository
-from backend.runs.turns import Turn, Turns
+from backend.runs.turns import Turn
+from tests.claimant import END, MOST, Claimant
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
-from tests.runs.scripted import ScriptedAssistant, echo
 
 pytestmark = pytest.mark.database
 
-MOST = 4
-END = "update runs set status = 'completed', ended_at = now(), lease_owner = null, lease_until = null where id = %s"
 READ = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_xact_user_tables"
 
 
@@ -50,25 +48,6 @@ def new_caller(own: OwnDatabase, database: Database) -> Callable[[], Caller]:
         return authenticator.caller(token)
 
     return make
-
-
-class Claimant:
-    """A process, as far as the queue of runs goes."""
-
-    def __init__(self, database: Database, *, seconds: float = 30) -> None:
-        self.leases = Leases(database, "runs", seconds=seconds, most_of_a_user=MOST)
-        self.turns = Turns(database, ScriptedAssistant(echo), self.leases, guest_turns_per_day=0, history_messages=40)
-
-    def accept(self, caller: Caller, conversation_id: int | None = None, *, has_slot: bool = False) -> Turn:
-        return self.turns.accept(caller, "hello", conversation_id=conversation_id, has_slot=has_slot)
-
-    def claim(self) -> Lease | None:
-        return self.leases.claim(began)
-
-
-def began(session: Session, lease: Lease) -> Lease:
-    session.execute(text("update runs set status = 'running' where id = :id"), {"id": lease.id})
-    return lease
 
 
 @contextmanager
@@ -103,7 +82,7 @@ def place_of(own: OwnDatabase, caller: Caller) -> Any:
 def test_whoever_was_served_longest_ago_comes_first_however_many_others_wait(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller]
 ) -> None:
-    anna, ben, carla, claimant = new_caller(), new_caller(), new_caller(), Claimant(database)
+    anna, ben, carla, claimant = new_caller(), new_caller(), new_caller(), Claimant.over(database)
     names = {anna.user_id: "anna", ben.user_id: "ben", carla.user_id: "carla"}
     order = []
 
@@ -135,7 +114,7 @@ def test_whoever_was_served_longest_ago_comes_first_however_many_others_wait(
 def test_newcomers_have_no_more_than_ten_minutes_start_on_who_waits(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller]
 ) -> None:
-    waiting, regular, claimant = new_caller(), new_caller(), Claimant(database)
+    waiting, regular, claimant = new_caller(), new_caller(), Claimant.over(database)
     # Both were served; one of them has waited since, for more than ten minutes.
     own.query(
         "insert into queues (user_id, kind, served_at) select user_id, 'runs', now() - interval '90 minutes' from users"
@@ -169,7 +148,7 @@ def _is_deleted(_own: OwnDatabase, database: Database, caller: Caller, turn: Tur
 def _is_cancelled(own: OwnDatabase, database: Database, caller: Caller, turn: Turn) -> None:
     # Its process is gone, so the cancel ends it.
     own.query("update runs set lease_owner = null, lease_until = null where id = %s", turn.run_id)
-    Claimant(database).turns.cancel(caller, turn.run_id)
+    Claimant.over(database).turns.cancel(caller, turn.run_id)
 
 
 @pytest.mark.spec("LEASE-12")
@@ -177,7 +156,7 @@ def _is_cancelled(own: OwnDatabase, database: Database, caller: Caller, turn: Tu
 def test_a_user_of_whom_nothing_can_be_claimed_leaves_the_queue_until_one_of_their_runs_makes_room(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller], frees: Callable[..., None]
 ) -> None:
-    caller, claimant = new_caller(), Claimant(database)
+    caller, claimant = new_caller(), Claimant.over(database)
     at_work = [claimant.accept(caller, has_slot=True) for _ in range(MOST)]
     next_one = claimant.accept(caller)
     assert place_of(own, caller) is not None
@@ -195,7 +174,7 @@ def test_a_user_of_whom_nothing_can_be_claimed_leaves_the_queue_until_one_of_the
 def test_the_next_message_of_a_conversation_waits_outside_the_queue_for_the_one_before(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller]
 ) -> None:
-    caller, claimant = new_caller(), Claimant(database)
+    caller, claimant = new_caller(), Claimant.over(database)
     first = claimant.accept(caller, has_slot=True)
     second = claimant.accept(caller, first.conversation_id)
     assert claimant.claim() is None
@@ -204,7 +183,7 @@ def test_the_next_message_of_a_conversation_waits_outside_the_queue_for_the_one_
     # Nobody knows yet whether the end will be committed; a claim does not wait for that, and misses nothing.
     with under_way(own, END, first.run_id):
         assert claimant.claim() is None
-        third = Claimant(database).accept(new_caller_beside(database))
+        third = Claimant.over(database).accept(new_caller_beside(database))
         lease = claimant.claim()
         assert lease is not None
         assert lease.id == third.run_id
@@ -226,7 +205,7 @@ def test_the_next_message_of_a_conversation_waits_outside_the_queue_for_the_one_
 def test_who_is_passed_over_for_a_lock_stays_in_the_queue(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller], held: str
 ) -> None:
-    caller, claimant = new_caller(), Claimant(database)
+    caller, claimant = new_caller(), Claimant.over(database)
     turn = claimant.accept(caller)
 
     with under_way(own, held):
@@ -270,7 +249,7 @@ def test_a_claim_reads_few_rows_however_many_runs_wait(
     )
     own.query(MANY % {"running": 4, "queued": 2})
     caller = new_caller_beside(database)
-    last = Claimant(database).accept(caller)
+    last = Claimant.over(database).accept(caller)
     if statistics == "fresh":
         for table in tables:
             own.query(f"analyze {table}")
@@ -300,7 +279,7 @@ def test_a_claim_reads_few_rows_however_many_runs_wait(
 def test_accepting_a_message_reads_few_rows_however_many_runs_the_user_had(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller]
 ) -> None:
-    caller, claimant = new_caller(), Claimant(database)
+    caller, claimant = new_caller(), Claimant.over(database)
     first = claimant.accept(caller, has_slot=True)
     own.query(
         "insert into runs (user_id, id, conversation_id, message_id, status, model, scopes, ended_at) "
@@ -331,20 +310,20 @@ def test_a_claim_gets_past_hundreds_of_users_whose_rows_are_locked(own: OwnDatab
         "insert into runs (user_id, id, conversation_id, message_id, status, model, scopes) "
         "select user_id, 'of ' || user_id, 1, 1, 'queued', 'offline', '{read}' from users"
     )
-    turn = Claimant(database).accept(new_caller_beside(database))
+    turn = Claimant.over(database).accept(new_caller_beside(database))
 
     with under_way(own, "select from conversations where user_id like 'many%%' for update"):
-        lease = Claimant(database).claim()
+        lease = Claimant.over(database).claim()
         assert lease is not None
         assert lease.id == turn.run_id
-        assert Claimant(database).claim() is None
+        assert Claimant.over(database).claim() is None
 
 
 @pytest.mark.spec("LEASE-12")
 def test_a_claim_does_not_wait_for_an_account_that_is_being_deleted(
     own: OwnDatabase, database: Database, new_caller: Callable[[], Caller]
 ) -> None:
-    going, staying, claimant = new_caller(), new_caller(), Claimant(database)
+    going, staying, claimant = new_caller(), new_caller(), Claimant.over(database)
     lapsed = claimant.accept(going, has_slot=True)
     own.query("update runs set lease_until = now() - interval '1 second' where id = %s", lapsed.run_id)
     turn = claimant.accept(staying)

@@ -149,7 +149,7 @@ class Journal:
             outcome.call_id or "", outcome.result, is_error=outcome.is_error, operation_id=outcome.operation_id
         )
         appended = RunRepository(scope).append(self.run_id, [event], attempt=self._attempt)
-        # Followers are told nothing that may yet be rolled back.
+        # Followers see only what is committed.
         listen(scope.session, "after_commit", lambda _session: self._recorded.extend(appended.events), once=True)
 
     def tell(self) -> None:

@@ -43,8 +43,8 @@ RUNS = Leased(
     waits="r.ended_at is null and r.lease_until is null and r.status <> 'waiting'",
     fits="not exists (select from public.runs e where e.user_id = r.user_id and e.conversation_id = r.conversation_id "
     "and e.message_id < r.message_id and e.ended_at is null)",
-    # Against being deleted: whoever changes a row twice locks what it points to, and others lock the conversation
-    # before its runs.
+    # The conversation is locked too, so that it cannot be deleted in between: a second change of the run would wait
+    # for that deletion, and other code locks the conversation before its runs.
     beside=(
         "join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id",
         "for key share of c skip locked",
@@ -98,8 +98,8 @@ def _queue(leased: Leased) -> None:
         f"insert into queues (user_id, kind, place) select user_id, {kind}, min(created_at) from {table} "
         "where ended_at is null group by user_id"
     )
-    # The user's row is locked before it is seen what waits. So a change that commits later is seen by whoever makes
-    # it, and one that committed before by us: nothing waits unnoticed.
+    # Lock the user's row first, then look for waiting work. Changes that committed earlier are visible by then; those
+    # that commit later take the lock after us and look again. So no waiting row is missed.
     definer(
         f"queue_{table}()",
         "trigger",
@@ -136,7 +136,7 @@ def _queue(leased: Leased) -> None:
     # What somebody else has locked is passed over, here as below, also an account that is being deleted: a claim waits
     # for nobody. A user of whom nothing can be claimed leaves the queue until something of theirs changes. The rows
     # found stay locked until the caller's transaction ends, so nobody else claims them meanwhile, or another one of the
-    # same user. Without a user, it is told that the caller should commit this much and ask again.
+    # same user. A row of nulls asks the caller to commit and call again.
     definer(
         f"claimable_{table}(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",
