@@ -22,17 +22,17 @@ from backend import VERSION
 from backend import log as logs
 from backend.app import create_app
 from backend.configured import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
-from backend.database import Database
 from backend.documents.builds import Builds
 from backend.documents.embeddings import Embeddings
-from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
-from backend.installation import Installation
 from backend.parts import TOOLS, Parts, make_operations
 from backend.plain_text import storable
-from backend.schema import head, migrate
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgresError
+from backend.postgres.installation import Installation
+from backend.postgres.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
 from backend.wire.connections import HEADER_SECONDS, Connections, protocol_with
 from backend.wire.proxies import Proxies

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 from backend.agent.choice import ModelChoice
-from backend.database import Database
 from backend.documents.embedding import Embedder, embedder
 from backend.documents.reading import Limits
 from backend.documents.room import KeepingRules
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
-from backend.installation import Postgres
+from backend.postgres.database import Database
+from backend.postgres.installation import Postgres
 from backend.settings import Settings
 
 GUESTS_PART_OF_DISK = 10

@@ -11,14 +11,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend import VERSION
 from backend.agent.choice import OFFLINE_NAME
 from backend.configured import find_postgres, keeping_rules, make_database, model_choice
-from backend.database import Database
 from backend.documents.builds import Builds, Due
 from backend.documents.embeddings import current_model
 from backend.documents.room import in_words
-from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
-from backend.schema import head
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgresError
+from backend.postgres.schema import head
 from backend.settings import Settings
 
 KEYED = ("openai", "gemini", "anthropic")

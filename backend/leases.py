@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import CheckConstraint, Index, Text, text
 from sqlmodel import Field, Session, func
 
-from backend.database import Database, become
 from backend.errors import Unavailable
-from backend.notifications import CHANNEL
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.database import Database, become
+from backend.postgres.notifications import CHANNEL
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 MOST_FRUITLESS_ATTEMPTS = 5
 """Attempts without a newly committed step, after which a row is given up."""

@@ -26,7 +26,6 @@ from backend.configured import (
     reading_limits,
 )
 from backend.conversations.repository import MessageRepository
-from backend.database import Database, Scope
 from backend.documents.embeddings import Embeddings
 from backend.documents.ingesting import Ingestor
 from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
@@ -35,13 +34,14 @@ from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.documents.upkeep import Upkeep
 from backend.identity.authenticator import Authenticator
-from backend.installation import Installation
 from backend.leases import Leases
 from backend.mcp_server.mount import McpMount
 from backend.mcp_server.tools import SPANNING_TOOLS, fetch, preparations, search
-from backend.notifications import Notifications
 from backend.operations.ledger import Ledger
 from backend.operations.perform import Operations
+from backend.postgres.database import Database, Scope
+from backend.postgres.installation import Installation
+from backend.postgres.notifications import Notifications
 from backend.runs.follow import Follower
 from backend.runs.live import Live
 from backend.runs.repository import RunRepository

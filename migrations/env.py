@@ -9,11 +9,11 @@ from sqlmodel import SQLModel
 
 from backend import parts  # noqa: F401  # Every table is known once the parts are.
 from backend.configured import find_postgres
-from backend.database import make_engine
-from backend.embedded_postgres import EmbeddedPostgresError
 from backend.errors import DocuTalkError
 from backend.log import configure
-from backend.schema import failures_told, grant_to_service, prepare_roles
+from backend.postgres.database import make_engine
+from backend.postgres.embedded import EmbeddedPostgresError
+from backend.postgres.schema import failures_told, grant_to_service, prepare_roles
 from backend.settings import InvalidSettings, Settings
 
 

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from backend.database import APP_ROLE, OWNER_ROLE
+from backend.postgres.database import APP_ROLE, OWNER_ROLE
 
 
 def protect(table: str, *, grants: str = "select, insert, update, delete") -> None:

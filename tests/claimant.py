@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlmodel import Session
 
-from backend.database import Database
 from backend.identity.caller import Caller
 from backend.leases import Lease, Leases
+from backend.postgres.database import Database
 from backend.runs.turns import Turn, Turns
 from tests.runs.scripted import ScriptedAssistant, echo
 

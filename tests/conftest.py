@@ -26,12 +26,12 @@ from sqlalchemy import make_url
 
 from backend.app import create_app
 from backend.cli import make_server
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.authenticator import Authenticator, GuestRules
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
-from backend.schema import migrate
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
+from backend.postgres.schema import migrate
 from backend.settings import Settings
 
 POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))

@@ -22,13 +22,10 @@ FLOORS = (
     {"operations", "conversations"},
     {"identity"},
     {"leases", "lookout"},
-    {"repository"},
-    {"notifications"},
-    {"installation"},
-    {"schema"},
-    {"database", "fair_share"},
+    {"postgres"},
+    {"fair_share"},
     {"idempotency", "limiter", "api_router"},
-    {"settings", "errors", "log", "plain_text", "blanking", "embedded_postgres", "retry_after"},
+    {"settings", "errors", "log", "plain_text", "blanking", "retry_after"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
 
@@ -48,14 +45,14 @@ def test_nothing_imports_upward_or_sideways(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "allowed"),
     [
-        (r"\bcreate_engine\(", {"backend/database.py"}),
-        (r"(?<!Login)\bSession\(", {"backend/database.py"}),
-        (r"\.commit\(", {"backend/database.py"}),
+        (r"\bcreate_engine\(", {"backend/postgres/database.py"}),
+        (r"(?<!Login)\bSession\(", {"backend/postgres/database.py"}),
+        (r"\.commit\(", {"backend/postgres/database.py"}),
         (
             r"import .*\bSettings\b",
             {"backend/app.py", "backend/parts.py", "backend/configured.py", "backend/cli.py", "backend/doctor.py"},
         ),
-        (r"\bset_config\(", {"backend/database.py"}),
+        (r"\bset_config\(", {"backend/postgres/database.py"}),
         (r"\bprint\(", {"backend/cli.py"}),
         # Past the limit of what a user has at work; the upload holds a slot by itself.
         (r"\.perform[(,]", {"backend/operations/perform.py", "backend/documents/routes.py"}),

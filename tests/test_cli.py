@@ -10,7 +10,7 @@ import pytest
 from backend import VERSION
 from backend.cli import main
 from backend.doctor import examine_url
-from backend.schema import head
+from backend.postgres.schema import head
 from tests.conftest import LOGIN, query, wait_until
 from tests.process import answers, docutalk, running, started
 

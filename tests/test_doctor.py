@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from backend.cli import main
 from backend.doctor import Finding, examine_here, examine_url
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import LOGIN, login_url, query
 from tests.own_database import own_database

@@ -11,8 +11,8 @@ import anyio
 import httpx
 import pytest
 
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.fair_share import MOST_AT_WORK, FairShare
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import serving, signed_in_guest, wait_until
 from tests.mcp_server.sessions import over_http, text_of

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.database import Database
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
 from backend.mcp_server.server import QUOTED
+from backend.postgres.database import Database
 from backend.settings import Settings
 from bench.scripted_model import Answer, Request, ScriptedModel, ToolCall, calls, says, scripted_model
 from tests.agent.talk import KEY, say

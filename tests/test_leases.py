@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from backend.database import Database, now_utc
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
+from backend.postgres.database import Database, now_utc
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunEnded, RunRepository
 from tests.claimant import END, MOST, SECONDS, Claimant

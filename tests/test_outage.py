@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, says, scripted_model
 from tests.conftest import POSTGRES, query, serving, signed_in_guest, wait_until

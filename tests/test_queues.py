@@ -12,10 +12,10 @@ from sqlalchemy import make_url, text
 from sqlmodel import Session
 
 from backend.conversations.repository import ConversationRepository
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
 from backend.leases import Leases
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.repository import RunRepository
 from backend.runs.turns import Turn
 from tests.claimant import END, MOST, Claimant

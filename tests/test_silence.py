@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import database_url_of, query, serving, signed_in_guest, wait_until
 from tests.own_database import OwnDatabase, own_database

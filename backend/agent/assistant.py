@@ -12,10 +12,10 @@ from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed
 from backend.agent.history import items_of
 from backend.conversations.models import Message
-from backend.database import Clock
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.operations.tool import Tool
+from backend.postgres.database import Clock
 from backend.runs.journal import Journal
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, Integer, String, Text, text
 from sqlmodel import Field
 
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Conversation(Owned, table=True):

@@ -10,7 +10,7 @@ from sqlmodel import col
 from backend.blanking import without_document, without_text
 from backend.conversations.models import Conversation, Message
 from backend.errors import NotFound
-from backend.repository import UserRepository
+from backend.postgres.repository import UserRepository
 
 TITLE_LENGTH = 80
 

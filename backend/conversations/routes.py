@@ -17,10 +17,10 @@ from backend.conversations.schemas import (
     cursor_after,
     place_of,
 )
-from backend.database import Database, Scope
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.plain_text import ONE_LINE
+from backend.postgres.database import Database, Scope
 
 MOST_MESSAGES = 500
 ModelsOf = Callable[[Scope, set[str]], dict[str, str]]

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from backend.database import OWNER_ROLE, make_engine
 from backend.documents.chunking import prefixed
 from backend.documents.embedding import Embedder
 from backend.documents.nearest import EXACT_UP_TO, index_ddl, index_name
+from backend.postgres.database import OWNER_ROLE, make_engine
 
 BATCH = 64
 """Passages that are embedded and committed at once."""

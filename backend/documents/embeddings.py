@@ -10,9 +10,9 @@ import structlog
 from sqlalchemy import text
 from sqlmodel import Session
 
-from backend.database import Database
 from backend.documents.embedding import Embedder
 from backend.documents.search import QueryVector
+from backend.postgres.database import Database
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from unicodedata import normalize
 from sqlalchemy import text
 
 from backend.documents.models import Chunk
-from backend.repository import UserRepository
+from backend.postgres.repository import UserRepository
 
 LONGEST_LEXEME = 200
 """Bytes; longer ones, which nobody types, are not indexed. A B-tree has room for about 2,700 with all the rest."""

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.documents.attempts import Attempt, Interrupted, IsOtherWaiting, Paused, Stopped, step
 from backend.documents.chunking import Passage, cut, follow, prefixed
 from backend.documents.embeddings import Current, Embeddings, current_model
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.reading import Heading, Page
 from backend.errors import Unavailable
+from backend.postgres.database import Database
 
 BATCH_PASSAGES = 32
 """Passages that are embedded and committed at once: about a second of work, which is lost at most."""

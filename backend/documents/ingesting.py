@@ -5,7 +5,6 @@ What is committed is never done again.
 
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.documents.attempts import FENCE, Attempt, IsOtherWaiting, Stopped, step
 from backend.documents.embeddings import Embeddings
 from backend.documents.indexing import Indexing
@@ -13,6 +12,7 @@ from backend.documents.paging import Paging
 from backend.documents.reading import Limits, Unreadable
 from backend.errors import DocuTalkError, Unavailable
 from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
+from backend.postgres.database import Database
 
 
 class Ingestor:

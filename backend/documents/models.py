@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 def _count(**options: Any) -> Any:

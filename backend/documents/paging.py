@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.documents.attempts import Attempt, Interrupted, Stopped, step
 from backend.documents.language import language_of
 from backend.documents.reading import About, Heading, Limits, Page, Unreadable, read
+from backend.postgres.database import Database
 
 BATCH_PAGES = 20
 BATCH_CHARACTERS = 200_000

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from backend.database import Database, Scope
+from backend.postgres.database import Database, Scope
 
 PURGED_AT_ONCE = 20
 

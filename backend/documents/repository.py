@@ -11,8 +11,8 @@ from backend.documents.models import Chunk, Document, DocumentBytes, DocumentPag
 from backend.documents.room import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.errors import NotFound
 from backend.identity.accounts import AccountRepository
-from backend.notifications import notify
-from backend.repository import UserRepository
+from backend.postgres.notifications import notify
+from backend.postgres.repository import UserRepository
 
 SLICE_BYTES = 256 * 1024
 """The size of an original's slices. Of each the driver makes some six times as much on the way, and every connection

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from backend.database import Scope
 from backend.documents.repository import DocumentRepository, Kept, NewFile
 from backend.documents.room import KeepingRules
 from backend.documents.schemas import (
@@ -24,6 +23,7 @@ from backend.documents.schemas import (
 from backend.documents.uploads import ReceivedFile
 from backend.errors import NotFound
 from backend.operations.tool import tool
+from backend.postgres.database import Scope
 
 
 class OriginalNotKept(NotFound):

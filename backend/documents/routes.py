@@ -13,7 +13,6 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.api_router import api_router
-from backend.database import Database
 from backend.documents import rest_tools, tools
 from backend.documents.file_types import kind_of
 from backend.documents.repository import DocumentRepository
@@ -40,6 +39,7 @@ from backend.idempotency import IdempotencyHeader, hash_of
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
 from backend.plain_text import storable
+from backend.postgres.database import Database
 
 UPLOAD_PATHS = frozenset({"/api/documents", "/api/documents/upload"})
 """Where bodies may be larger than elsewhere; `received` limits them."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from backend.database import Scope
 from backend.documents.codes import codes_of
 from backend.documents.common_words import without_common_words
 from backend.documents.holdings import Library, Reason, holdings_of
@@ -21,6 +20,7 @@ from backend.documents.language import UNSURE, language_of_script
 from backend.documents.nearest import nearest
 from backend.documents.words import worded
 from backend.plain_text import storable
+from backend.postgres.database import Scope
 
 if TYPE_CHECKING:
     import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from backend.database import Scope
 from backend.documents.holdings import Reason
 from backend.documents.models import Chunk, Document, DocumentPage
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
@@ -26,6 +25,7 @@ from backend.documents.search import FoundPassage, QueryVector, Search
 from backend.errors import Conflict
 from backend.operations.tool import PREPARED, only, tool
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN, storable
+from backend.postgres.database import Scope
 
 MOST_QUESTION = 8_000
 """Characters of a question that are searched for; the rest is cut off, which is no error."""

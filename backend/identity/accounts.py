@@ -12,7 +12,7 @@ from backend.errors import Conflict, NotFound
 from backend.idempotency import KEY_LIFETIME
 from backend.identity.caller import AccessScope
 from backend.identity.models import ApiToken, LoginSession, Usage, User
-from backend.repository import UserRepository
+from backend.postgres.repository import UserRepository
 
 SESSION_PREFIX = "dts_"
 MOST_TOKENS = 100

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import jwt
 
-from backend.database import Database, Scope, become
 from backend.errors import DatabaseUnavailable, Forbidden, TooManyRequests, Unauthorized
 from backend.identity.accounts import (
     SESSION_PREFIX,
@@ -31,6 +30,7 @@ from backend.identity.accounts import (
 from backend.identity.caller import ALL_SCOPES, AccessScope, Caller
 from backend.identity.models import User
 from backend.plain_text import storable
+from backend.postgres.database import Database, Scope, become
 
 UTC = ZoneInfo("UTC")
 MOST_TOKEN_LENGTH = 8192

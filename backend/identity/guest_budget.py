@@ -6,7 +6,7 @@ import structlog
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from backend.database import Scope
+from backend.postgres.database import Scope
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class User(Owned, table=True):

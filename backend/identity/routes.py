@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from backend.api_router import api_router
-from backend.database import Database, Scope
 from backend.errors import Forbidden, Unauthorized
 from backend.idempotency import IdempotencyHeader
 from backend.identity.accounts import SESSION_PREFIX, AccountRepository, SessionRepository, TokenRepository
@@ -27,6 +26,7 @@ from backend.identity.schemas import (
     UserChange,
     UserSeen,
 )
+from backend.postgres.database import Database, Scope
 
 SignIn = Callable[..., object]
 TokenId = Annotated[int, Path(ge=1, le=2_147_483_647)]

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from backend.database import Scope
 from backend.documents.actions import find_actions
 from backend.documents.models import DocumentPage
 from backend.documents.repository import DocumentRepository
@@ -18,6 +17,7 @@ from backend.mcp_server.due_words import split_due
 from backend.operations.perform import OpenScope
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import NUMBER
+from backend.postgres.database import Scope
 from backend.tasks.dates import in_words
 from backend.tasks.repository import TaskRepository
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from backend.database import Scope
 from backend.documents.repository import DocumentNotFound, DocumentRepository
 from backend.documents.room import KeepingRules
 from backend.documents.search import FoundPassage, QueryVector, Search
@@ -17,6 +16,7 @@ from backend.mcp_server.task_finding import create_tasks_from_document, find_to_
 from backend.operations.perform import Preparation
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import ONE_LINE
+from backend.postgres.database import Scope
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 from backend.tasks.repository import TaskFilter, TaskRepository

@@ -11,7 +11,7 @@ from backend.blanking import without_text
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
 from backend.operations.models import Operation
 from backend.plain_text import storable, storable_json
-from backend.repository import UserRepository
+from backend.postgres.repository import UserRepository
 
 MOST_ARGUMENT_BYTES = 256 * 1024
 MOST_REFUSED_BYTES = 2 * 1024

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Operation(Owned, table=True):

@@ -12,7 +12,6 @@ import structlog
 from anyio.to_thread import run_sync
 from sqlalchemy.exc import IntegrityError
 
-from backend.database import Database, Scope
 from backend.errors import DocuTalkError, Forbidden, Unavailable
 from backend.fair_share import FairShare
 from backend.idempotency import hash_of
@@ -21,6 +20,7 @@ from backend.limiter import TooBusy
 from backend.operations.ledger import Ledger, outline
 from backend.operations.models import Operation
 from backend.operations.tool import KEY_ARGUMENT, Tool
+from backend.postgres.database import Database, Scope
 
 log = structlog.get_logger()
 

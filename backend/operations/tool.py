@@ -8,10 +8,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from backend.database import Scope
 from backend.errors import FieldProblem, InvalidInput, for_people, plainly
 from backend.idempotency import IdempotencyKey
 from backend.identity.caller import AccessScope
+from backend.postgres.database import Scope
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result", bound=BaseModel)

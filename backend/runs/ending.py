@@ -7,9 +7,9 @@ import structlog
 
 from backend.conversations.models import Conversation, Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
-from backend.database import Scope
 from backend.errors import DocuTalkError
 from backend.identity.accounts import UsageRepository
+from backend.postgres.database import Scope
 from backend.runs.citations import Checked, check, cited_in, passages_in
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository

@@ -11,9 +11,9 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from backend.conversations.repository import MessageRepository
-from backend.database import Database
 from backend.errors import TooManyRequests, Unavailable
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from backend.runs.ending import done
 from backend.runs.live import Channel, Live
 from backend.runs.repository import Event, RunNotFound, RunRepository

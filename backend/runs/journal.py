@@ -9,12 +9,12 @@ from anyio.to_thread import run_sync
 from sqlalchemy.event import listen
 
 from backend.conversations.repository import ConversationRepository
-from backend.database import Database, Scope
 from backend.errors import DocuTalkError, Unavailable
 from backend.identity.caller import Caller
 from backend.leases import Lease, LeaseLost
 from backend.operations.perform import Outcome
 from backend.plain_text import storable
+from backend.postgres.database import Database, Scope
 from backend.runs.ending import EndStatus, RunCancelled, StillThere, end, told
 from backend.runs.live import Live
 from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunRepository

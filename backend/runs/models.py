@@ -7,7 +7,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, Integ
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
-from backend.repository import Owned, timestamp
+from backend.postgres.repository import Owned, timestamp
 
 NULLABLE_JSON: Any = JSON(none_as_null=True)
 """None is SQL's null and not JSON's, so that statements see it."""

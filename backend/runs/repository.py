@@ -10,9 +10,9 @@ from sqlmodel import Session, col, select
 
 from backend.errors import Conflict, NotFound
 from backend.leases import LeaseLost
-from backend.notifications import CHANNEL
 from backend.plain_text import storable_json
-from backend.repository import UserRepository
+from backend.postgres.notifications import CHANNEL
+from backend.postgres.repository import UserRepository
 from backend.runs.models import Run, RunEvent, RunResponse
 
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]

@@ -15,7 +15,6 @@ from sqlmodel import Session
 
 from backend.conversations.models import Message
 from backend.conversations.repository import ConversationRepository, MessageRepository
-from backend.database import Database, Scope
 from backend.errors import DocuTalkError, NotFound, TooManyRequests
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse, hash_of
 from backend.identity.accounts import AccountRepository, UsageRepository
@@ -24,9 +23,10 @@ from backend.identity.caller import ALL_SCOPES, Caller
 from backend.identity.guest_budget import GuestBudget, ModelNotice
 from backend.identity.models import User
 from backend.leases import Lease, Leases
-from backend.notifications import notify
 from backend.plain_text import PLAIN
-from backend.repository import AccountGone
+from backend.postgres.database import Database, Scope
+from backend.postgres.notifications import notify
+from backend.postgres.repository import AccountGone
 from backend.runs.ending import RunCancelled, RunCrashed, StillThere, end, noticed, told
 from backend.runs.journal import Journal
 from backend.runs.models import Run

@@ -9,11 +9,11 @@ from datetime import timedelta
 import structlog
 from anyio.to_thread import run_sync
 
-from backend.database import Database
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
 from backend.leases import Lease, LeaseLost, Leases
 from backend.lookout import Lookout
+from backend.postgres.database import Database
 from backend.runs.ending import RunCancelled, RunCrashed
 from backend.runs.journal import Journal, unbroken
 from backend.runs.live import Live

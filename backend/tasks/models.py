@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, Index, Integer, Text, false, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
-from backend.repository import Owned, belongs_to_user, timestamp
+from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Task(Owned, table=True):

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, or_
 from sqlmodel import col, select
 
 from backend.errors import Conflict, NotFound
-from backend.repository import UserRepository
+from backend.postgres.repository import UserRepository
 from backend.tasks.cursor import PRIORITIES, Place, Sort
 from backend.tasks.models import Task
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from backend.database import Scope
 from backend.errors import InvalidInput
 from backend.operations.tool import tool
 from backend.plain_text import ONE_LINE
+from backend.postgres.database import Scope
 from backend.tasks.cursor import Cursor, Place
 from backend.tasks.dates import understand
 from backend.tasks.models import Task

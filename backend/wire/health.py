@@ -10,8 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from backend import VERSION
-from backend.database import Database
 from backend.errors import NotFound
+from backend.postgres.database import Database
 from backend.wire.http import Metrics
 from backend.wire.problems import problem
 

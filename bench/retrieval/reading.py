@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.database import Database
 from backend.documents.attempts import begin
 from backend.documents.embedding import Embedder, Kind, embedder
 from backend.documents.embeddings import Embeddings
@@ -21,6 +20,7 @@ from backend.documents.repository import DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
 from backend.leases import Leases
 from backend.log import configure
+from backend.postgres.database import Database
 from bench.retrieval.costs import cpu_seconds
 from bench.retrieval.shelves import ZONE, Shelves
 

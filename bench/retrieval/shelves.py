@@ -14,15 +14,15 @@ import psycopg2
 from numpy.typing import NDArray
 from sqlalchemy import make_url, text
 
-from backend.database import Database, Scope
 from backend.documents.chunking import cut, prefixed
 from backend.documents.embedding import Embedder
 from backend.documents.index import Index, IndexedPassage, literal
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.language import language_of
 from backend.documents.reading import Page
-from backend.embedded_postgres import EmbeddedPostgres
-from backend.schema import migrate
+from backend.postgres.database import Database, Scope
+from backend.postgres.embedded import EmbeddedPostgres
+from backend.postgres.schema import migrate
 from bench.retrieval.sets import Judged
 
 ZONE = ZoneInfo("UTC")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.database import Database, Scope
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.language import UNSURE
@@ -18,6 +17,7 @@ from backend.documents.search import QueryVector
 from backend.identity.caller import Caller
 from backend.mcp_server.tools import preparations
 from backend.operations.perform import Operations
+from backend.postgres.database import Database, Scope
 
 ADDRESS = "https://docutalk.example"
 DIM = 384

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import text
 
-from backend.database import Database, Scope
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.index import Index, IndexedPassage
 from backend.documents.language import UNSURE
 from backend.documents.models import Document
 from backend.documents.search import Found, QueryVector, Search
 from backend.identity.caller import Caller
+from backend.postgres.database import Database, Scope
 
 ENTRY = struct.Struct(">ihh")
 """A passage in the postings of a word: its id, how often it has the word, how many words it has."""

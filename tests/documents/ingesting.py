@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from anyio.to_thread import run_sync
 
-from backend.database import Database, Scope
 from backend.documents.embedders.bundled import BundledEmbedder
 from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embedding import Embedder, Kind
@@ -30,6 +29,7 @@ from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFil
 from backend.documents.room import KeepingRules
 from backend.identity.caller import Caller
 from backend.leases import Leases
+from backend.postgres.database import Database, Scope
 from tests.conftest import query, wait_until
 from tests.documents.files import TEXT
 from tests.documents.indexed import ENTRY

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.doctor import examine_here
 from backend.documents import builds as module
 from backend.documents import nearest
@@ -18,8 +17,9 @@ from backend.documents.embedders.known_models import UNRELATED
 from backend.documents.embeddings import Embeddings, current_model
 from backend.documents.language import UNSURE
 from backend.documents.search import QueryVector, Search
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import LOGIN, database_url_of, query, signed_in_guest, wait_until
 from tests.documents.embedding_server import answers, embedding_server

@@ -3,10 +3,10 @@
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import pytest
 
-from backend.database import Database
 from backend.documents.common_words import COMMON, without_common_words
 from backend.documents.language import CONFIGURATIONS
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from tests.documents.indexed import indexed, sought, texts, user
 from tests.documents.test_language import TEXTS
 

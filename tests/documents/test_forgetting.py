@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.database import Database
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import add_document, read_document, search_documents
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
 from backend.operations.perform import Call
 from backend.parts import forget_document
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, ToolCall, calls, says, scripted_model
 from tests.agent.talk import KEY

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
-from backend.database import Database, make_engine
 from backend.documents.holdings import Library
 from backend.documents.index import Index, literal
 from backend.documents.nearest import nearest
 from backend.identity.caller import Caller
+from backend.postgres.database import Database, make_engine
 from tests.conftest import query
 from tests.documents.indexed import ENTRY, MODEL_ID, as_passages, axis, indexed, sought, texts, user
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from tests.conftest import signed_in_guest, wait_until
 from tests.documents.files import pdf
 from tests.documents.ingesting import Shelf

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from backend.documents.language import CONFIGURATIONS, UNSURE, language_of
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from tests.conftest import query
 
 TEXTS = {

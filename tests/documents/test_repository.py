@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from backend.database import Database, direct_connection
 from backend.documents.repository import DocumentNotFound, DocumentRepository, NewFile
 from backend.documents.room import KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.identity.caller import Caller
-from backend.notifications import CHANNEL
+from backend.postgres.database import Database, direct_connection
+from backend.postgres.notifications import CHANNEL
 from tests.conftest import wait_until
 from tests.documents.conftest import Shelf
 

@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from backend.database import Database
 from backend.documents import words
 from backend.documents.holdings import Library
 from backend.documents.search import Candidates, fused
 from backend.documents.words import Term, weighed
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
 
 

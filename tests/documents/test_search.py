@@ -8,8 +8,8 @@ import time
 import pytest
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from tests.conftest import query
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
 

@@ -3,8 +3,8 @@
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import pytest
 
-from backend.database import Database, Scope
 from backend.identity.caller import Caller
+from backend.postgres.database import Database, Scope
 from tests.documents.indexed import axis, indexed, sought, texts, user
 
 pytestmark = pytest.mark.database

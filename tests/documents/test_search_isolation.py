@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.database import Database, Scope
 from backend.documents.language import UNSURE
 from backend.documents.search import QueryVector, Search
 from backend.identity.caller import Caller
+from backend.postgres.database import Database, Scope
 from tests.documents.indexed import MODEL_ID, axis, indexed, somewhere, sought, user
 
 pytestmark = pytest.mark.database

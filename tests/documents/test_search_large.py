@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
-from backend.database import Database, Scope
 from backend.documents import nearest
 from backend.identity.caller import Caller
+from backend.postgres.database import Database, Scope
 from tests.conftest import query
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
 

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.database import Database
 from backend.documents.repository import DocumentNotFound, DocumentRepository, PageNotFound
 from backend.documents.room import KeepingRules
 from backend.documents.tools import (
@@ -22,6 +21,7 @@ from backend.documents.tools import (
 from backend.errors import Forbidden, InvalidInput
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
+from backend.postgres.database import Database
 from tests.conftest import query as sql
 from tests.conftest import wait_until
 from tests.documents.filed import door, embed, file, filed

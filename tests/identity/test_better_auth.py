@@ -12,9 +12,9 @@ import httpx
 import jwt
 import pytest
 
-from backend.database import Database
 from backend.errors import Unauthorized
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
+from backend.postgres.database import Database
 from backend.settings import Settings
 from tests.conftest import query, serving
 from tests.problem import refused

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from backend.database import Database
 from backend.errors import TooManyRequests, Unauthorized
 from backend.identity.authenticator import Authenticator, GuestRules
+from backend.postgres.database import Database
 from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest
 from tests.own_database import opened

@@ -10,13 +10,13 @@ from mcp import Client, MCPError
 from mcp_types import CallToolResult
 from sqlalchemy import text
 
-from backend.database import Scope
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller, acting_as
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Call, Operations, calling
 from backend.operations.tool import tool
 from backend.parts import TOOLS
+from backend.postgres.database import Scope
 from backend.tasks.schemas import TaskStatus
 from backend.tasks.tools import complete_task, list_tasks
 from tests.conftest import query

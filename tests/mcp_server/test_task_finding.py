@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from backend.database import Database
 from backend.documents.actions import Action, find_actions
 from backend.documents.models import DocumentPage
 from backend.documents.repository import DocumentNotFound, DocumentRepository
@@ -18,6 +17,7 @@ from backend.identity.caller import Caller
 from backend.mcp_server.due_words import MOST_TRIES, split_due
 from backend.mcp_server.task_finding import MOST_TASKS_AT_ONCE, create_tasks_from_document, find_to_do
 from backend.operations.perform import Call, OpenScope, Operations, TaintedTurn
+from backend.postgres.database import Database
 from backend.tasks.dates import Due, understand
 from backend.tasks.repository import TooManyTasks
 from backend.tasks.tools import add_task, complete_task, get_task, list_tasks, show_task

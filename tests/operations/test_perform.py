@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from backend.database import Scope
 from backend.errors import Forbidden, InvalidInput
 from backend.idempotency import KeyUsedForSomethingElse
 from backend.identity.caller import Caller, Door
 from backend.operations.perform import Call, Operations, Outcome, calling, current_call
+from backend.postgres.database import Scope
 from backend.tasks.repository import TaskNotFound
 from backend.tasks.tools import add_task, delete_task, list_tasks
 from tests.conftest import query

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import make_url
 
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.authenticator import Authenticator, GuestRules
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
 from tests.conftest import LOGIN, database_url_of, login_url, query
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.conversations.models import Message
-from backend.database import Database
 from backend.identity.caller import Caller
 from backend.leases import Leases
+from backend.postgres.database import Database
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.journal import Journal
 from backend.runs.live import Live

@@ -18,12 +18,12 @@ from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import MessageRepository
-from backend.database import Database, Scope
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.mcp_server.server import build_server
+from backend.postgres.database import Database, Scope
 from backend.runs import ending
 from backend.runs.citations import LONGEST_QUOTATION, MARK, MOST_MARKS, Passage, check, passages_in
 from backend.runs.repository import Event

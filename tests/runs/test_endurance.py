@@ -18,14 +18,14 @@ from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
-from backend.database import Database
 from backend.errors import DatabaseUnavailable
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
-from backend.notifications import Notifications
 from backend.operations.perform import Operations
+from backend.postgres.database import Database
+from backend.postgres.notifications import Notifications
 from backend.runs.ending import RunCancelled
 from backend.runs.follow import MOST_FOLLOWED
 from backend.runs.journal import Journal

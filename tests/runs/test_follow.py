@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from anyio.to_thread import run_sync
 
-from backend.database import Database
 from backend.identity.caller import Caller
 from backend.operations.perform import Outcome
+from backend.postgres.database import Database
 from backend.runs import journal as journals
 from backend.runs.follow import HEARTBEAT, RECONNECT, Follower
 from backend.runs.journal import Journal

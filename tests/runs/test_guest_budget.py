@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import make_url
 
 from backend.conversations.repository import ConversationNotFound
-from backend.database import Database
 from backend.errors import TooManyRequests
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
 from backend.leases import Leases
+from backend.postgres.database import Database
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunRepository
 from backend.runs.turns import Turn, Turns

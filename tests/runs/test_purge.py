@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.database import Database
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from backend.runs import turns
 from backend.runs.journal import Journal
 from backend.runs.turns import Turn

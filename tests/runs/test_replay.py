@@ -11,11 +11,11 @@ from mcp import Client
 from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
-from backend.database import Database
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
+from backend.postgres.database import Database
 from backend.runs import journal as journals
 from backend.runs.journal import Journal
 from backend.runs.live import Live

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from bench.scripted_model import ScriptedModel, ToolCall, calls, says, scripted_model
 from tests.agent.talk import assert_gapless, events_in, text_of
 from tests.conftest import query, signed_in_guest, wait_until

@@ -11,11 +11,11 @@ from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import ConversationRepository, MessageRepository
-from backend.database import Database
 from backend.errors import TooManyRequests
 from backend.identity.caller import Caller
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
+from backend.postgres.database import Database
 from backend.runs import journal as journals
 from backend.runs.journal import Journal
 from backend.runs.models import Run

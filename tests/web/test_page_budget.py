@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import says, scripted_model
 from tests.conftest import query, serving

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from backend import VERSION
 from backend.app import create_app
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import serving, signed_in_guest
 from tests.own_database import own_database

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from backend.database import Database
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from backend.runs.journal import Journal
 from backend.runs.routes import run_routes
 from backend.wire.native import chat_routes, event_stream

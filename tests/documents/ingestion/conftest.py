@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
 from tests.documents.ingesting import (
     UTC,
     Shelf,

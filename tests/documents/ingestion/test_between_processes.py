@@ -7,11 +7,11 @@ import pytest
 from anyio.to_thread import run_sync
 from sqlalchemy import text
 
-from backend.database import Database
 from backend.documents.attempts import begin
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS, LeaseLost
+from backend.postgres.database import Database
 from tests.documents.ingesting import (
     UTC,
     Held,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.database import Database
 from backend.documents.attempts import begin
 from backend.documents.indexing import SLICE_PASSAGES
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from tests.documents.ingesting import (
     UTC,
     Held,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from anyio.to_thread import run_sync
 
-from backend.database import Database
 from backend.documents.attempts import begin
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.paging import Paging
 from backend.documents.reading import Stopped, read
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.postgres.database import Database
 from tests.documents.files import PDF, PICTURE, TEXT, pdf
 from tests.documents.ingesting import (
     Held,

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from anyio.to_thread import run_sync
 
-from backend.database import Database
 from backend.documents.attempts import begin
 from backend.documents.embedding import EmbeddingFailed, EmbeddingRefused
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.identity.caller import Caller
 from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.postgres.database import Database
 from tests.documents.ingesting import (
     Held,
     Shelf,

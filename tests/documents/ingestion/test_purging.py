@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from anyio.to_thread import run_sync
 
-from backend.database import Database
 from backend.identity.caller import Caller
+from backend.postgres.database import Database
 from tests.documents.ingesting import (
     Shelf,
     TinyEmbedder,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from backend.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine, not_connected
 from backend.errors import NotReady
+from backend.postgres.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine, not_connected
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OLDEST_PGVECTOR = (0, 8)
 """An approximate index of many users' vectors goes on until it has enough of one's only since then."""
 _LACKS_A_RIGHT = "42501"

@@ -8,8 +8,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from backend.database import Scope
 from backend.errors import Unauthorized
+from backend.postgres.database import Scope
 
 log = structlog.get_logger()
 

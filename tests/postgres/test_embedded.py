@@ -15,13 +15,13 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import make_url
 
-from backend.embedded_postgres import LONGEST_LOG, EmbeddedPostgres, EmbeddedPostgresError
+from backend.postgres.embedded import LONGEST_LOG, EmbeddedPostgres, EmbeddedPostgresError
 
 MEMBER = """
 import signal
 import sys
 from pathlib import Path
-from backend.embedded_postgres import EmbeddedPostgres
+from backend.postgres.embedded import EmbeddedPostgres
 
 # A test run in the background of a shell ignores the interrupt, and so would we.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,7 +38,7 @@ class Member:
 
     def __init__(self, directory: Path) -> None:
         command = [sys.executable, "-W", "error", "-c", MEMBER, str(directory)]
-        root = Path(__file__).parent.parent
+        root = Path(__file__).parents[2]
         pipe = subprocess.PIPE
         # Its own session stands for the terminal that it was started from.
         self.process = subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True, start_new_session=True)

@@ -9,10 +9,10 @@ from typing import Self
 import structlog
 from anyio.to_thread import run_sync
 
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
-from backend.schema import head, migrate
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from backend.postgres.schema import head, migrate
 
 log = structlog.get_logger()
 

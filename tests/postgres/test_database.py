@@ -21,16 +21,16 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, make_url, selec
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlmodel import Session
 
-from backend.database import APP_ROLE, OWNER_ROLE, Database, become, driver_url
-from backend.embedded_postgres import EmbeddedPostgres
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.identity.caller import Caller
 from backend.identity.models import LoginSession, User
 from backend.operations.models import Operation
 from backend.operations.perform import Operations
 from backend.plain_text import refuse_unstorable, storable, storable_json
-from backend.repository import Counter
-from backend.schema import head, migrate
+from backend.postgres.database import APP_ROLE, OWNER_ROLE, Database, become, driver_url
+from backend.postgres.embedded import EmbeddedPostgres
+from backend.postgres.repository import Counter
+from backend.postgres.schema import head, migrate
 from backend.tasks.models import Task
 from backend.tasks.tools import add_task
 from tests.conftest import POSTGRES, database_url_of, query, wait_until
@@ -328,7 +328,7 @@ def test_waiting_for_a_lock_has_an_end(database: Database, alice: Caller) -> Non
 def test_a_transaction_that_stands_still_is_ended_and_frees_what_it_locked(
     database_url: str, superuser_url: str, alice: Caller, monkeypatch: pytest.MonkeyPatch, wakes_to: str
 ) -> None:
-    monkeypatch.setattr("backend.database.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("backend.postgres.database.IDLE_SECONDS", 0.2)
     is_there = "select 1 from pg_stat_activity where pid = %s"
     locked = text("select name from users for update")
     with opened(database_url, pool_size=1) as stalled, opened(database_url) as other:

@@ -15,11 +15,12 @@ import pytest
 from anyio.to_thread import run_sync
 from structlog.testing import capture_logs
 
-from backend import notifications, parts
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres
+from backend import parts
 from backend.identity.caller import Caller
-from backend.notifications import Kind, Notifications, notify
+from backend.postgres import notifications
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres
+from backend.postgres.notifications import Kind, Notifications, notify
 from backend.runs import journal as journals
 from backend.runs.follow import POLL_SECONDS, Follower
 from backend.runs.journal import Journal

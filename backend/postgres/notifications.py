@@ -16,8 +16,8 @@ from sqlalchemy import PoolProxiedConnection, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from backend.database import Database, direct_connection
 from backend.errors import DatabaseUnavailable
+from backend.postgres.database import Database, direct_connection
 
 log = structlog.get_logger()
 

@@ -11,13 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
-from backend import installation
 from backend.app import create_app
-from backend.database import Database
-from backend.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from backend.errors import DatabaseUnavailable, NotReady
-from backend.installation import Installation, Postgres
-from backend.schema import head, migrate
+from backend.postgres import installation
+from backend.postgres.database import Database
+from backend.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from backend.postgres.installation import Installation, Postgres
+from backend.postgres.schema import head, migrate
 from backend.settings import Settings
 from tests.conftest import LOGIN, LONGEST_START, database_url_of, login_url, query, wait_until
 
