@@ -34,7 +34,7 @@ from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.documents.upkeep import Upkeep
 from backend.identity.authenticator import Authenticator
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
 from backend.mcp_server.tools import SPANNING_TOOLS, fetch, preparations, search
 from backend.operations.ledger import Ledger

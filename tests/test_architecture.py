@@ -21,7 +21,7 @@ FLOORS = (
     {"tasks", "documents", "runs"},
     {"operations", "conversations"},
     {"identity"},
-    {"leases", "lookout"},
+    {"jobs"},
     {"postgres"},
     {"fair_share"},
     {"idempotency", "limiter", "api_router"},

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from backend.errors import Unavailable
-from backend.leases import Lease, LeaseLost
+from backend.jobs.leases import Lease, LeaseLost
 
 Stopped = Callable[[], bool]
 """Tells whether the work is to stop."""

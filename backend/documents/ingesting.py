@@ -11,7 +11,7 @@ from backend.documents.indexing import Indexing
 from backend.documents.paging import Paging
 from backend.documents.reading import Limits, Unreadable
 from backend.errors import DocuTalkError, Unavailable
-from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
 from backend.postgres.database import Database
 
 

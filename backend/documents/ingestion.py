@@ -17,8 +17,8 @@ from backend.documents.indexing import ModelSwapped
 from backend.documents.ingesting import Ingestor
 from backend.documents.purging import Purge
 from backend.errors import DocuTalkError, NotFound, Unavailable
-from backend.leases import Lease, LeaseLost, Leases
-from backend.lookout import Lookout
+from backend.jobs.finder import Finder
+from backend.jobs.leases import Lease, LeaseLost, Leases
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ class Ingestion:
         self._jobs: dict[str, _Job] = {}
         self._tasks: dict[asyncio.Task[None], _Job] = {}
         self._claiming = asyncio.Lock()
-        self._lookout = Lookout(self._look, on_work=on_work)
+        self._lookout = Finder(self._look, on_work=on_work)
         self._is_stopping = False
         self._purged_at = float("-inf")
 

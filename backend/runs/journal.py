@@ -11,7 +11,7 @@ from sqlalchemy.event import listen
 from backend.conversations.repository import ConversationRepository
 from backend.errors import DocuTalkError, Unavailable
 from backend.identity.caller import Caller
-from backend.leases import Lease, LeaseLost
+from backend.jobs.leases import Lease, LeaseLost
 from backend.operations.perform import Outcome
 from backend.plain_text import storable
 from backend.postgres.database import Database, Scope

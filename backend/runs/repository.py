@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, text
 from sqlmodel import Session, col, select
 
 from backend.errors import Conflict, NotFound
-from backend.leases import LeaseLost
+from backend.jobs.leases import LeaseLost
 from backend.plain_text import storable_json
 from backend.postgres.notifications import CHANNEL
 from backend.postgres.repository import UserRepository

@@ -22,7 +22,7 @@ from backend.identity.authenticator import UTC
 from backend.identity.caller import ALL_SCOPES, Caller
 from backend.identity.guest_budget import GuestBudget, ModelNotice
 from backend.identity.models import User
-from backend.leases import Lease, Leases
+from backend.jobs.leases import Lease, Leases
 from backend.plain_text import PLAIN
 from backend.postgres.database import Database, Scope
 from backend.postgres.notifications import notify

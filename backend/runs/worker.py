@@ -11,8 +11,8 @@ from anyio.to_thread import run_sync
 
 from backend.errors import DocuTalkError, NotFound, Unavailable
 from backend.identity.caller import Caller, acting_as
-from backend.leases import Lease, LeaseLost, Leases
-from backend.lookout import Lookout
+from backend.jobs.finder import Finder
+from backend.jobs.leases import Lease, LeaseLost, Leases
 from backend.postgres.database import Database
 from backend.runs.ending import RunCancelled, RunCrashed
 from backend.runs.journal import Journal, unbroken
@@ -89,7 +89,7 @@ class Worker:
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = asyncio.Lock()
-        self._lookout = Lookout(self._look, on_work=on_work)
+        self._lookout = Finder(self._look, on_work=on_work)
         self._is_stopping = False
         self._purged_at = float("-inf")
 

@@ -18,7 +18,7 @@ from backend.documents.ingesting import Ingestor
 from backend.documents.reading import Limits
 from backend.documents.repository import DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.log import configure
 from backend.postgres.database import Database
 from bench.retrieval.costs import cpu_seconds

@@ -28,7 +28,7 @@ from backend.documents.reading import Limits
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
 from backend.identity.caller import Caller
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.postgres.database import Database, Scope
 from tests.conftest import query, wait_until
 from tests.documents.files import TEXT

@@ -7,7 +7,7 @@ from typing import Any
 
 from backend.conversations.models import Message
 from backend.identity.caller import Caller
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.postgres.database import Database
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.journal import Journal

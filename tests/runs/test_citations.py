@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mcp import Client
 from structlog.testing import capture_logs
 
-from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import MessageRepository
@@ -22,6 +21,7 @@ from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.jobs import finder
 from backend.mcp_server.server import build_server
 from backend.postgres.database import Database, Scope
 from backend.runs import ending
@@ -399,7 +399,7 @@ def test_what_was_said_until_a_stop_or_a_failure_is_checked_too(ends: str, reade
 def test_an_attempt_that_goes_on_comes_to_the_same_citations(
     reader: Reader, superuser_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(finder, "LOOK_SECONDS", 0.05)
     said = says(f'It ends "with three months\' notice" [p{reader.notice}]. No [p999].')
 
     async def take_over(parts: Parts, turn: Turn) -> Parts:

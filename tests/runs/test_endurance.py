@@ -14,14 +14,14 @@ from fastapi import FastAPI, Request
 from mcp import Client
 from structlog.testing import capture_logs
 
-from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
 from backend.errors import DatabaseUnavailable
 from backend.fair_share import FairShare
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.jobs import finder
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
@@ -46,7 +46,7 @@ RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = 
 
 @pytest.fixture(autouse=True)
 def _runs_are_looked_for_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(finder, "LOOK_SECONDS", 0.05)
 
 
 async def until(condition: Callable[[], Any]) -> Any:

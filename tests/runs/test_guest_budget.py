@@ -16,7 +16,7 @@ from backend.conversations.repository import ConversationNotFound
 from backend.errors import TooManyRequests
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.postgres.database import Database
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunRepository

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from mcp import Client
 
-from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.jobs import finder
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
@@ -41,7 +41,7 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture(autouse=True)
 def _runs_are_looked_for_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(finder, "LOOK_SECONDS", 0.05)
 
 
 def let_run_out(url: str, turn: Turn, also: str = "") -> None:

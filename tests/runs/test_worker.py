@@ -7,12 +7,12 @@ import pytest
 from mcp import Client
 from structlog.testing import capture_logs
 
-from backend import lookout
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.errors import TooManyRequests
 from backend.identity.caller import Caller
+from backend.jobs import finder
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
@@ -372,7 +372,7 @@ def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
     database_url: str, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing is looked for by the clock, and nobody listens to notifications.
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(finder, "LOOK_SECONDS", 3600)
     looks: list[str] = []
 
     async def story(database: Database) -> tuple[int, list[str]]:

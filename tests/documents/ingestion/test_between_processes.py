@@ -10,7 +10,7 @@ from sqlalchemy import text
 from backend.documents.attempts import begin
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS, LeaseLost
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, LeaseLost
 from backend.postgres.database import Database
 from tests.documents.ingesting import (
     UTC,
@@ -42,7 +42,7 @@ def test_two_processes_never_work_on_one_document_and_on_one_user_s_one_by_one(
         async with at_work(one):
             await held.until_reached()
             async with at_work(other):
-                # The other one has looked: its lookout is told of each new document.
+                # The other one has looked: its finder is told of each new document.
                 numbers.append(await run_sync(keep, database, caller, "A fifth."))
                 other.ingestion.notice()
                 await asyncio.sleep(0.2)

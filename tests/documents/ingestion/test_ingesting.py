@@ -14,7 +14,7 @@ from backend.documents.indexing import BATCH_PASSAGES
 from backend.documents.paging import Paging
 from backend.documents.reading import Stopped, read
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.postgres.database import Database
 from tests.documents.files import PDF, PICTURE, TEXT, pdf
 from tests.documents.ingesting import (

@@ -9,7 +9,7 @@ from backend.documents.attempts import begin
 from backend.documents.embedding import EmbeddingFailed, EmbeddingRefused
 from backend.documents.indexing import BATCH_PASSAGES
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.postgres.database import Database
 from tests.documents.ingesting import (
     Held,

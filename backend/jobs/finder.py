@@ -13,7 +13,7 @@ LOOK_SECONDS = 2.0
 """How often a process looks for rows to take over, while there is any that has not ended."""
 
 
-class Lookout:
+class Finder:
     """Looks at the start, when told to, and every few seconds while any work is left anywhere; else it is silent."""
 
     def __init__(self, look: Callable[[], Awaitable[bool]], *, on_work: Callable[[], None] = lambda: None) -> None:

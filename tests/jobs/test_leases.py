@@ -14,12 +14,12 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from backend.identity.caller import Caller
-from backend.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
+from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
 from backend.postgres.database import Database, now_utc
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunEnded, RunRepository
-from tests.claimant import END, MOST, SECONDS, Claimant
+from tests.jobs.claimant import END, MOST, SECONDS, Claimant
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
 

@@ -13,12 +13,12 @@ from sqlmodel import Session
 
 from backend.conversations.repository import ConversationRepository
 from backend.identity.caller import Caller
-from backend.leases import Leases
+from backend.jobs.leases import Leases
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.repository import RunRepository
 from backend.runs.turns import Turn
-from tests.claimant import END, MOST, Claimant
+from tests.jobs.claimant import END, MOST, Claimant
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
 
 pytestmark = pytest.mark.database

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from backend.identity.caller import Caller
-from backend.leases import Lease, Leases
+from backend.jobs.leases import Lease, Leases
 from backend.postgres.database import Database
 from backend.runs.turns import Turn, Turns
 from tests.runs.scripted import ScriptedAssistant, echo

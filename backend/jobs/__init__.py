@@ -1,0 +1,1 @@
+"""Leased work: who may do it, for how long, and how it is found."""
