@@ -23,8 +23,7 @@ FLOORS = (
     {"identity"},
     {"jobs"},
     {"postgres"},
-    {"fair_share"},
-    {"idempotency", "limiter", "api_router"},
+    {"idempotency", "limits", "api_router"},
     {"settings", "errors", "log", "plain_text", "blanking", "retry_after"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""

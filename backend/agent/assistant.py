@@ -12,8 +12,8 @@ from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed
 from backend.agent.history import items_of
 from backend.conversations.models import Message
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.limits.fair_share import FairShare
 from backend.operations.tool import Tool
 from backend.postgres.database import Clock
 from backend.runs.journal import Journal

@@ -18,8 +18,8 @@ from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
 from backend.agent.offline import OfflineModel
 from backend.agent.recording import RecordedModel
-from backend.fair_share import FairShare
 from backend.identity.caller import current_caller
+from backend.limits.fair_share import FairShare
 from backend.mcp_server.server import told
 from backend.operations.perform import Call, calling
 from backend.runs.journal import Journal

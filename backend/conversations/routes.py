@@ -17,8 +17,8 @@ from backend.conversations.schemas import (
     cursor_after,
     place_of,
 )
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.limits.fair_share import FairShare
 from backend.plain_text import ONE_LINE
 from backend.postgres.database import Database, Scope
 

@@ -76,23 +76,23 @@ class Ingestion:
         self._jobs: dict[str, _Job] = {}
         self._tasks: dict[asyncio.Task[None], _Job] = {}
         self._claiming = asyncio.Lock()
-        self._lookout = Finder(self._look, on_work=on_work)
+        self._finder = Finder(self._look, on_work=on_work)
         self._is_stopping = False
         self._purged_at = float("-inf")
 
     async def run(self) -> None:
         """Look for documents that nobody works on, until cancelled: at the start, when told to, while any is left."""
-        await self._lookout.run()
+        await self._finder.run()
 
     def heard(self, kind: str, _subject: str) -> None:
         """Take in what any process told."""
         # With any news a run may have ended that a purge waits for.
         if kind == "document" or self._purge.is_put_off:
-            self._lookout.now()
+            self._finder.now()
 
     def notice(self) -> None:
         """Say that there is a new document."""
-        self._lookout.now()
+        self._finder.now()
 
     def stop_claiming(self) -> None:
         """Begin no further document here."""
@@ -155,7 +155,7 @@ class Ingestion:
             self._free_slots += 1
             if job.successor is not None:
                 await self._follow_with(job.successor)
-            self._lookout.again()
+            self._finder.again()
             seconds = asyncio.get_running_loop().time() - started
             log.info("document_ingested", outcome=outcome, attempt=lease.attempt, latency_ms=round(seconds * 1000))
             self._on_grown()

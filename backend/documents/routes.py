@@ -34,9 +34,9 @@ from backend.documents.schemas import (
     StatusWanted,
 )
 from backend.documents.uploads import FIELD, ReceivedFile, UploadLimits, received
-from backend.fair_share import FairShare
 from backend.idempotency import IdempotencyHeader, hash_of
 from backend.identity.caller import Caller
+from backend.limits.fair_share import FairShare
 from backend.operations.perform import Call, Operations
 from backend.plain_text import storable
 from backend.postgres.database import Database

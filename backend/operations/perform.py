@@ -13,10 +13,10 @@ from anyio.to_thread import run_sync
 from sqlalchemy.exc import IntegrityError
 
 from backend.errors import DocuTalkError, Forbidden, Unavailable
-from backend.fair_share import FairShare
 from backend.idempotency import hash_of
 from backend.identity.caller import Caller
-from backend.limiter import TooBusy
+from backend.limits.fair_share import FairShare
+from backend.limits.limiter import TooBusy
 from backend.operations.ledger import Ledger, outline
 from backend.operations.models import Operation
 from backend.operations.tool import KEY_ARGUMENT, Tool

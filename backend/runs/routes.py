@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from backend.api_router import api_router
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.limits.fair_share import FairShare
 from backend.postgres.database import Database
 from backend.runs.follow import Follower
 from backend.runs.models import Run

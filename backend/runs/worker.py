@@ -89,7 +89,7 @@ class Worker:
         self._executions: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = asyncio.Lock()
-        self._lookout = Finder(self._look, on_work=on_work)
+        self._finder = Finder(self._look, on_work=on_work)
         self._is_stopping = False
         self._purged_at = float("-inf")
 
@@ -110,11 +110,11 @@ class Worker:
 
     async def run(self) -> None:
         """Look for runs that nobody works on, until cancelled: at the start, when told to, and while any is left."""
-        await self._lookout.run()
+        await self._finder.run()
 
     def notice(self) -> None:
         """Say that there may be a run that has not ended; it is looked for soon."""
-        self._lookout.notice()
+        self._finder.notice()
 
     def heard(self, kind: str, run_id: str) -> None:
         """Take in what any process told of a run: news, work for whoever is free, or that it is to stop."""
@@ -123,9 +123,9 @@ class Worker:
             # The row says whether it is true: anybody with a connection can send a notification.
             execution.is_asked_about.set()
         if kind == "work":
-            self._lookout.now()
+            self._finder.now()
         else:
-            self._lookout.notice()
+            self._finder.notice()
 
     def stop_claiming(self) -> None:
         """Begin no further run here."""
@@ -169,7 +169,7 @@ class Worker:
             self._start(claimed)
         elif turn.is_new:
             # What it waits for may have ended while it was accepted.
-            self._lookout.again()
+            self._finder.again()
         self.notice()
         return turn
 
@@ -205,7 +205,7 @@ class Worker:
     def _free_slot(self, *, is_work_left: bool = False) -> None:
         self._free_slots += 1
         if is_work_left or self._is_more_waiting:
-            self._lookout.again()
+            self._finder.again()
 
     def _start(self, claimed: Claimed) -> None:
         journal = Journal(

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from starlette.types import Scope
 
 from backend.identity.authenticator import network_of
-from backend.limiter import Limiter
+from backend.limits.limiter import Limiter
 from backend.wire.connections import TooManyConnections
 from backend.wire.proxies import Proxies
 

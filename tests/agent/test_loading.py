@@ -8,7 +8,7 @@ from mcp.server import MCPServer
 
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
-from backend.fair_share import FairShare
+from backend.limits.fair_share import FairShare
 
 
 def assistant(choice: ModelChoice) -> AgentAssistant:

@@ -10,7 +10,7 @@ from backend.documents.models import Chunk, DocumentPage
 from backend.documents.repository import SLICE_BYTES
 from backend.documents.room import KeepingRules
 from backend.documents.routes import original_slices
-from backend.fair_share import FairShare
+from backend.limits.fair_share import FairShare
 from tests.documents.conftest import Shelf, open_shelf
 from tests.documents.uploading import kept, listed, told
 

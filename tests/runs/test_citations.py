@@ -19,9 +19,9 @@ from backend.agent.choice import ModelChoice
 from backend.conversations.repository import MessageRepository
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.jobs import finder
+from backend.limits.fair_share import FairShare
 from backend.mcp_server.server import build_server
 from backend.postgres.database import Database, Scope
 from backend.runs import ending

@@ -18,10 +18,10 @@ from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
 from backend.errors import DatabaseUnavailable
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
 from backend.jobs import finder
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.limits.fair_share import FairShare
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.postgres.database import Database

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from backend.fair_share import FairShare
 from backend.identity.caller import Caller
+from backend.limits.fair_share import FairShare
 from backend.postgres.database import Database
 from backend.runs.journal import Journal
 from backend.runs.routes import run_routes

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 from starlette.types import Scope
 
-from backend.limiter import TooBusy
+from backend.limits.limiter import TooBusy
 from backend.wire import strangers
 from backend.wire.connections import TooManyConnections
 from backend.wire.proxies import Proxies

@@ -11,7 +11,7 @@ import anyio
 import httpx
 import pytest
 
-from backend.fair_share import MOST_AT_WORK, FairShare
+from backend.limits.fair_share import MOST_AT_WORK, FairShare
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import serving, signed_in_guest, wait_until
@@ -109,7 +109,7 @@ def hanging(gate: Gate, user: httpx.Client, calls: int) -> Iterator[None]:
 def test_four_calls_of_a_user_are_at_work_the_others_wait_and_nobody_else_does(
     gate: Gate, anna: httpx.Client, ben: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.fair_share.WAIT_SECONDS", 60.0)
+    monkeypatch.setattr("backend.limits.fair_share.WAIT_SECONDS", 60.0)
 
     with hanging(gate, anna, 20):
         for number in range(5):
@@ -126,7 +126,7 @@ def test_four_calls_of_a_user_are_at_work_the_others_wait_and_nobody_else_does(
 def test_who_waits_too_long_gets_429_and_nothing_was_done(
     gate: Gate, anna: httpx.Client, own: OwnDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.fair_share.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("backend.limits.fair_share.WAIT_SECONDS", 0.3)
     wanted, key = {"title": "Milk"}, {"Idempotency-Key": "one"}
     kept = "select count(*)::int from operations where tool = 'add_task'"
     before = own.query(kept)
@@ -155,7 +155,7 @@ def test_who_waits_too_long_gets_429_and_nothing_was_done(
 def test_an_upload_waits_for_as_long_as_it_takes(
     gate: Gate, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.fair_share.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("backend.limits.fair_share.WAIT_SECONDS", 0.3)
     files = [("file", (f"{name}.txt", f"The {name} note.")) for name in ("first", "second")]
 
     with hanging(gate, anna, MOST_AT_WORK), ThreadPoolExecutor(1) as thread:
@@ -174,7 +174,7 @@ def test_an_upload_waits_for_as_long_as_it_takes(
 def test_an_mcp_client_that_waits_too_long_gets_an_error_of_the_tool(
     gate: Gate, anna: httpx.Client, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.fair_share.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("backend.limits.fair_share.WAIT_SECONDS", 0.3)
     token = anna.headers["authorization"].removeprefix("Bearer ")
 
     with over_http(url, token) as session, hanging(gate, anna, MOST_AT_WORK):
@@ -209,7 +209,7 @@ def run_that_adds_a_task(client: httpx.Client, own: OwnDatabase) -> str:
 def test_a_call_inside_a_run_waits_for_as_long_as_it_takes(
     gate: Gate, anna: httpx.Client, ben: httpx.Client, own: OwnDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.fair_share.WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("backend.limits.fair_share.WAIT_SECONDS", 0.3)
 
     with hanging(gate, anna, MOST_AT_WORK):
         run_id = run_that_adds_a_task(anna, own)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from backend.limiter import Limiter, TooBusy
+from backend.limits.limiter import Limiter, TooBusy
 
 SENTENCE = "You have two requests at work already. Try again in a few seconds."
 

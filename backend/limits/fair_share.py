@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from anyio.to_thread import run_sync
 
-from backend.limiter import Limiter
+from backend.limits.limiter import Limiter
 
 MOST_AT_WORK = 4
 """Calls of one user that work at once in one process; each holds a thread and, for most of its time, a connection."""
