@@ -12,6 +12,13 @@ from backend.configured import keeping_rules, model_choice
 from backend.conversations.routes import conversation_routes
 from backend.documents.routes import UPLOAD_PATHS, document_routes
 from backend.documents.uploads import UploadLimits
+from backend.edge.authentication import bearer_token, sign_in
+from backend.edge.every_request import EveryRequest, Metrics
+from backend.edge.health import health_routes
+from backend.edge.own_hosts import OwnHosts
+from backend.edge.problems import install_problems
+from backend.edge.proxies import Proxies
+from backend.edge.strangers import Strangers, Visitors
 from backend.identity.routes import identity_routes
 from backend.parts import Parts, go_down_on_signal
 from backend.runs.repository import RunRepository
@@ -19,14 +26,7 @@ from backend.runs.routes import run_routes
 from backend.settings import Settings
 from backend.tasks.routes import named_task_routes, task_routes
 from backend.web.routes import web_routes
-from backend.wire.health import health_routes
-from backend.wire.http import EveryRequest, Metrics
 from backend.wire.native import chat_routes, event_stream
-from backend.wire.own_hosts import OwnHosts
-from backend.wire.problems import install_problems
-from backend.wire.proxies import Proxies
-from backend.wire.signed_in import bearer_token, sign_in
-from backend.wire.strangers import Strangers, Visitors
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

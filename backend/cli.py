@@ -24,6 +24,8 @@ from backend.app import create_app
 from backend.configured import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
 from backend.documents.builds import Builds
 from backend.documents.embeddings import Embeddings
+from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
+from backend.edge.proxies import Proxies
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
@@ -34,8 +36,6 @@ from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.installation import Installation
 from backend.postgres.schema import head, migrate
 from backend.settings import InvalidSettings, Settings
-from backend.wire.connections import HEADER_SECONDS, Connections, protocol_with
-from backend.wire.proxies import Proxies
 
 GRACEFUL_SECONDS = 3
 """How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""

@@ -33,6 +33,7 @@ from backend.documents.purging import Purge
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.documents.upkeep import Upkeep
+from backend.edge.authentication import caller_of
 from backend.identity.authenticator import Authenticator
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
@@ -50,7 +51,6 @@ from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
 from backend.settings import Settings
 from backend.tasks.repository import TaskRepository
 from backend.tasks.tools import TASK_TOOLS
-from backend.wire.signed_in import caller_of
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer

@@ -19,7 +19,7 @@ FLOORS = (
     {"agent"},
     {"mcp_server", "wire", "web"},
     {"tasks", "documents", "runs"},
-    {"operations", "conversations"},
+    {"operations", "conversations", "edge"},
     {"identity"},
     {"jobs"},
     {"postgres"},

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from backend.api_router import NAMED_USER, api_router
 from backend.conversations.schemas import ConversationId
+from backend.edge.problems import problem
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.identity.guest_budget import ModelNotice
@@ -20,7 +21,6 @@ from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.repository import Event
 from backend.runs.turns import MessageText, Turn
 from backend.runs.worker import Worker
-from backend.wire.problems import problem
 
 _TOLD_OF_FAILURES = ("conversation_id", "run_id", "message_id", "response", "tool_calls", "citations")
 STREAM_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}

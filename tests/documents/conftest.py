@@ -17,13 +17,13 @@ from backend.documents.repository import DocumentRepository
 from backend.documents.room import KeepingRules
 from backend.documents.routes import document_routes
 from backend.documents.uploads import UploadLimits
+from backend.edge.authentication import sign_in
+from backend.edge.problems import install_problems
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
-from backend.wire.problems import install_problems
-from backend.wire.signed_in import sign_in
 from tests.conftest import query, wait_until
 from tests.own_database import knowing_everybody, opened, own_database
 

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.conversations.models import Message
+from backend.edge.problems import install_problems
 from backend.errors import DatabaseUnavailable
 from backend.identity.caller import Caller
 from backend.jobs import finder
@@ -35,7 +36,6 @@ from backend.runs.turns import Turn
 from backend.runs.worker import HAND_BACK_SECONDS
 from backend.tasks.tools import TASK_TOOLS
 from backend.wire.native import chat_routes, event_stream
-from backend.wire.problems import install_problems
 from tests.conftest import query, wait_until
 from tests.own_database import opened
 from tests.runs.replicas import held

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from backend.edge.problems import install_problems
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare
 from backend.postgres.database import Database
 from backend.runs.journal import Journal
 from backend.runs.routes import run_routes
 from backend.wire.native import chat_routes, event_stream
-from backend.wire.problems import install_problems
 from tests.conftest import query
 from tests.runs.scripted import Parts, ScriptedAssistant, echo
 

@@ -9,10 +9,10 @@ import structlog
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from backend.edge.problems import problem_of
+from backend.edge.proxies import Proxies
 from backend.errors import DocuTalkError, TooManyRequests, Unavailable
 from backend.identity.authenticator import network_of
-from backend.wire.problems import problem_of
-from backend.wire.proxies import Proxies
 
 log = structlog.get_logger()
 

@@ -10,10 +10,10 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
+from backend.edge.strangers import recognize
 from backend.errors import NotFound, Unauthorized
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller, Door
-from backend.wire.strangers import recognize
 
 SignIn = Callable[..., Awaitable[Caller]]
 Headers = list[tuple[bytes, bytes]]

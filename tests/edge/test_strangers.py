@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import make_url
 from starlette.types import Scope
 
+from backend.edge import strangers
+from backend.edge.connections import TooManyConnections
+from backend.edge.proxies import Proxies
+from backend.edge.strangers import AT_ONCE, Strangers, Visitors
 from backend.limits.limiter import TooBusy
-from backend.wire import strangers
-from backend.wire.connections import TooManyConnections
-from backend.wire.proxies import Proxies
-from backend.wire.strangers import AT_ONCE, Strangers, Visitors
 from tests.conftest import query, wait_until
 from tests.problem import refused
 

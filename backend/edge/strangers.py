@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from starlette.types import Scope
 
+from backend.edge.connections import TooManyConnections
+from backend.edge.proxies import Proxies
 from backend.identity.authenticator import network_of
 from backend.limits.limiter import Limiter
-from backend.wire.connections import TooManyConnections
-from backend.wire.proxies import Proxies
 
 AT_ONCE = 4
 MOST_WAITING = 1_000

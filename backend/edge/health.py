@@ -10,10 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from backend import VERSION
+from backend.edge.every_request import Metrics
+from backend.edge.problems import problem
 from backend.errors import NotFound
 from backend.postgres.database import Database
-from backend.wire.http import Metrics
-from backend.wire.problems import problem
 
 LOOPBACK = ("127.0.0.1", "::1")
 LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")

@@ -10,9 +10,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.edge.problems import TOO_LARGE, problem, problem_of
+from backend.edge.strangers import Strangers, Visitors
 from backend.errors import DocuTalkError
-from backend.wire.problems import TOO_LARGE, problem, problem_of
-from backend.wire.strangers import Strangers, Visitors
 
 log = structlog.get_logger()
 

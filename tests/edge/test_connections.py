@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend import cli
 from backend.documents import uploads
+from backend.edge import every_request as http
+from backend.edge.connections import Connections, protocol_with
+from backend.edge.proxies import Proxies
 from backend.settings import Settings
-from backend.wire import http
-from backend.wire.connections import Connections, protocol_with
-from backend.wire.proxies import Proxies
 from tests.conftest import serving, signed_in_guest, wait_until
 from tests.process import DOCUTALK, answers, started
 
