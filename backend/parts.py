@@ -37,7 +37,6 @@ from backend.edge.authentication import caller_of
 from backend.identity.authenticator import Authenticator
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
-from backend.mcp_server.tools import SPANNING_TOOLS, fetch, preparations, search
 from backend.operations.ledger import Ledger
 from backend.operations.perform import Operations
 from backend.postgres.database import Database, Scope
@@ -51,6 +50,7 @@ from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
 from backend.settings import Settings
 from backend.tasks.repository import TaskRepository
 from backend.tasks.tools import TASK_TOOLS
+from backend.workspace.research import SPANNING_TOOLS, fetch, preparations, search
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer

@@ -16,15 +16,14 @@ FLOORS = (
     {"app"},
     {"parts"},
     {"configured"},
-    {"agent"},
-    {"mcp_server", "wire", "web"},
-    {"tasks", "documents", "runs"},
+    {"agent", "wire", "workspace"},
+    {"tasks", "documents", "runs", "mcp_server"},
     {"operations", "conversations", "edge"},
     {"identity"},
     {"jobs"},
     {"postgres"},
     {"idempotency", "limits", "api_router"},
-    {"settings", "errors", "log", "plain_text", "blanking", "retry_after"},
+    {"settings", "errors", "log", "plain_text", "blanking", "retry_after", "web"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
 

@@ -15,9 +15,9 @@ from backend.documents.repository import DocumentRepository, NewFile
 from backend.documents.room import KeepingRules
 from backend.documents.search import QueryVector
 from backend.identity.caller import Caller
-from backend.mcp_server.tools import preparations
 from backend.operations.perform import Operations
 from backend.postgres.database import Database, Scope
+from backend.workspace.research import preparations
 
 ADDRESS = "https://docutalk.example"
 DIM = 384

@@ -9,12 +9,12 @@ import pytest
 from backend.documents.tools import add_document, list_documents, read_document, search_documents
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
-from backend.mcp_server.task_finding import create_tasks_from_document
-from backend.mcp_server.tools import fetch, search
 from backend.operations.perform import Call, Operations, Outcome, TaintedTurn
 from backend.operations.tool import Tool
 from backend.postgres.database import Database
 from backend.tasks.tools import add_task, complete_task, delete_task, list_tasks, reopen_task, update_task
+from backend.workspace.action_items import create_tasks_from_document
+from backend.workspace.research import fetch, search
 from tests.conftest import query
 from tests.documents.filed import door, file
 

@@ -9,12 +9,12 @@ from backend.documents.repository import DocumentNotFound, PageNotFound
 from backend.documents.tools import StillIndexing
 from backend.errors import InvalidInput, NotFound
 from backend.identity.caller import Caller
-from backend.mcp_server.tools import MOST_FETCHED, ItemFetched, fetch, search
 from backend.operations.models import Operation
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.tasks.repository import TaskNotFound, TaskRepository
 from backend.tasks.tools import add_task, complete_task
+from backend.workspace.research import MOST_FETCHED, ItemFetched, fetch, search
 from tests.documents.filed import ADDRESS, door, file
 
 REFUND = "Goods may be returned for a full refund within thirty days."

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from backend.documents.actions import Action, find_actions
 from backend.documents.models import DocumentPage
 from backend.documents.repository import DocumentNotFound, DocumentRepository
 from backend.documents.rest_tools import delete_document
 from backend.documents.tools import StillIndexing
 from backend.errors import InvalidInput
 from backend.identity.caller import Caller
-from backend.mcp_server.due_words import MOST_TRIES, split_due
-from backend.mcp_server.task_finding import MOST_TASKS_AT_ONCE, create_tasks_from_document, find_to_do
 from backend.operations.perform import Call, OpenScope, Operations, TaintedTurn
 from backend.postgres.database import Database
 from backend.tasks.dates import Due, understand
 from backend.tasks.repository import TooManyTasks
 from backend.tasks.tools import add_task, complete_task, get_task, list_tasks, show_task
+from backend.workspace.action_items import MOST_TASKS_AT_ONCE, create_tasks_from_document, find_to_do
+from backend.workspace.action_rules import Action, find_actions
+from backend.workspace.due_words import MOST_TRIES, split_due
 from tests.conftest import query as sql
 from tests.documents.filed import door, file
 
@@ -212,7 +212,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:
         words.append(said)
         return understand(said, **more)
 
-    monkeypatch.setattr("backend.mcp_server.due_words.understand", noting)
+    monkeypatch.setattr("backend.workspace.due_words.understand", noting)
     return words
 
 
@@ -229,7 +229,7 @@ def test_only_the_lines_that_are_shown_are_resolved_and_no_connection_is_held_me
             assert database.pool_status()["checked_out"] == 0
             yield action
 
-    monkeypatch.setattr("backend.mcp_server.task_finding.find_actions", watched)
+    monkeypatch.setattr("backend.workspace.action_items.find_actions", watched)
     told = create(operations, alice, todo.id)
 
     assert (len(told["tasks"]), told["left_out"]) == (MOST_TASKS_AT_ONCE, 3_000 - MOST_TASKS_AT_ONCE)

@@ -7,19 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from backend.documents.actions import find_actions
 from backend.documents.models import DocumentPage
 from backend.documents.repository import DocumentRepository
 from backend.documents.schemas import DocumentId
 from backend.documents.tools import StillIndexing, readable
 from backend.errors import DocuTalkError, InvalidInput
-from backend.mcp_server.due_words import split_due
 from backend.operations.perform import OpenScope
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import NUMBER
 from backend.postgres.database import Scope
 from backend.tasks.dates import in_words
 from backend.tasks.repository import TaskRepository
+from backend.workspace.action_rules import find_actions
+from backend.workspace.due_words import split_due
 
 MOST_TASKS_AT_ONCE = 50
 PAGES_AT_ONCE = 20

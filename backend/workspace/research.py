@@ -12,7 +12,6 @@ from backend.documents.room import KeepingRules
 from backend.documents.search import FoundPassage, QueryVector, Search
 from backend.documents.tools import Question, readable
 from backend.errors import NotFound
-from backend.mcp_server.task_finding import create_tasks_from_document, find_to_do
 from backend.operations.perform import Preparation
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import ONE_LINE
@@ -20,6 +19,7 @@ from backend.postgres.database import Scope
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 from backend.tasks.repository import TaskFilter, TaskRepository
+from backend.workspace.action_items import create_tasks_from_document, find_to_do
 
 MOST_RESULTS = 10
 """Pages of documents that `search` returns, and as many tasks."""

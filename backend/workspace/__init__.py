@@ -1,0 +1,1 @@
+"""Tools that reach over several features."""
