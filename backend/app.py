@@ -11,7 +11,7 @@ from backend import log as logs
 from backend.configured import keeping_rules, model_choice
 from backend.conversations.routes import conversation_routes
 from backend.documents.routes import UPLOAD_PATHS, document_routes
-from backend.documents.uploads import UploadLimits
+from backend.documents.upload.form import UploadLimits
 from backend.edge.authentication import bearer_token, sign_in
 from backend.edge.every_request import EveryRequest, Metrics
 from backend.edge.health import health_routes

@@ -22,8 +22,8 @@ from backend import VERSION
 from backend import log as logs
 from backend.app import create_app
 from backend.configured import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
-from backend.documents.builds import Builds
-from backend.documents.embeddings import Embeddings
+from backend.documents.embedding.build import Builds
+from backend.documents.embedding.current import Embeddings
 from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
 from backend.edge.proxies import Proxies
 from backend.errors import DatabaseUnavailable, DocuTalkError

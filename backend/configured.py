@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from backend.agent.choice import ModelChoice
-from backend.documents.embedding import Embedder, embedder
-from backend.documents.reading import Limits
-from backend.documents.room import KeepingRules
+from backend.documents.embedding.embedder import Embedder, embedder
+from backend.documents.quota import KeepingRules
+from backend.documents.reading.reader import Limits
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules
 from backend.postgres.database import Database
 from backend.postgres.installation import Postgres

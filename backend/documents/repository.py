@@ -8,7 +8,7 @@ from sqlalchemy import TextClause, delete, func, insert, or_, text
 from sqlmodel import col, select
 
 from backend.documents.models import Chunk, Document, DocumentBytes, DocumentPage, Postings
-from backend.documents.room import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
+from backend.documents.quota import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.errors import NotFound
 from backend.identity.accounts import AccountRepository
 from backend.postgres.notifications import notify

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository, Kept, NewFile
-from backend.documents.room import KeepingRules
 from backend.documents.schemas import (
     DocumentDeleted,
     DocumentId,
@@ -20,7 +20,7 @@ from backend.documents.schemas import (
     PassageOnPage,
     PassageSpan,
 )
-from backend.documents.uploads import ReceivedFile
+from backend.documents.upload.form import ReceivedFile
 from backend.errors import NotFound
 from backend.operations.tool import tool
 from backend.postgres.database import Scope

@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.api_router import api_router
 from backend.documents import rest_tools, tools
-from backend.documents.file_types import kind_of
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository
 from backend.documents.rest_tools import DocumentKept, Original, uploading
-from backend.documents.room import KeepingRules
 from backend.documents.schemas import (
     Cursor,
     DocumentId,
@@ -33,7 +32,8 @@ from backend.documents.schemas import (
     PassageOnPage,
     StatusWanted,
 )
-from backend.documents.uploads import FIELD, ReceivedFile, UploadLimits, received
+from backend.documents.upload.file_types import kind_of
+from backend.documents.upload.form import FIELD, ReceivedFile, UploadLimits, received
 from backend.idempotency import IdempotencyHeader, hash_of
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare

@@ -7,10 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from backend.documents.holdings import Reason
 from backend.documents.models import Chunk, Document, DocumentPage
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
-from backend.documents.room import KeepingRules
 from backend.documents.schemas import (
     Cursor,
     DocumentId,
@@ -21,7 +20,8 @@ from backend.documents.schemas import (
     PageNumber,
     StatusWanted,
 )
-from backend.documents.search import FoundPassage, QueryVector, Search
+from backend.documents.search.hybrid import FoundPassage, QueryVector, Search
+from backend.documents.search.library import Reason
 from backend.errors import Conflict
 from backend.operations.tool import PREPARED, only, tool
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN, storable

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import text
 
-from backend.documents.embedding import Embedder
-from backend.documents.index import literal
-from backend.documents.search import CANDIDATES, QueryVector, Search
-from backend.documents.words import K1, B
+from backend.documents.embedding.embedder import Embedder
+from backend.documents.search.bm25 import K1, B
+from backend.documents.search.hybrid import CANDIDATES, QueryVector, Search
+from backend.documents.search.index import literal
 from bench.retrieval.sets import DEPTH, Judged, recall
 from bench.retrieval.shelves import MODEL_ID, Shelves, Text, Vectors, embedded, passage_texts, texts_of
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.documents.attempts import begin
-from backend.documents.embedding import Embedder, Kind, embedder
-from backend.documents.embeddings import Embeddings
-from backend.documents.ingesting import Ingestor
-from backend.documents.reading import Limits
+from backend.documents.embedding.current import Embeddings
+from backend.documents.embedding.embedder import Embedder, Kind, embedder
+from backend.documents.ingestion.attempt import begin
+from backend.documents.ingestion.job import Ingestor
+from backend.documents.quota import KeepingRules
+from backend.documents.reading.reader import Limits
 from backend.documents.repository import DocumentRepository, NewFile
-from backend.documents.room import KeepingRules
 from backend.jobs.leases import Leases
 from backend.log import configure
 from backend.postgres.database import Database

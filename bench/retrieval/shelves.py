@@ -14,12 +14,12 @@ import psycopg2
 from numpy.typing import NDArray
 from sqlalchemy import make_url, text
 
-from backend.documents.chunking import cut, prefixed
-from backend.documents.embedding import Embedder
-from backend.documents.index import Index, IndexedPassage, literal
-from backend.documents.indexing import BATCH_PASSAGES
+from backend.documents.embedding.embedder import Embedder
+from backend.documents.ingestion.chunking import cut, prefixed
+from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.documents.language import language_of
-from backend.documents.reading import Page
+from backend.documents.reading.reader import Page
+from backend.documents.search.index import Index, IndexedPassage, literal
 from backend.postgres.database import Database, Scope
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.postgres.schema import migrate

@@ -13,10 +13,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository
-from backend.documents.room import KeepingRules
 from backend.documents.routes import document_routes
-from backend.documents.uploads import UploadLimits
+from backend.documents.upload.form import UploadLimits
 from backend.edge.authentication import sign_in
 from backend.edge.problems import install_problems
 from backend.identity.authenticator import Authenticator

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-from backend.documents.embedders.known_models import UNRELATED
-from backend.documents.index import Index, IndexedPassage
+from backend.documents.embedding.models.known import UNRELATED
 from backend.documents.language import UNSURE
 from backend.documents.models import Document
-from backend.documents.search import Found, QueryVector, Search
+from backend.documents.search.hybrid import Found, QueryVector, Search
+from backend.documents.search.index import Index, IndexedPassage
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, Scope
 

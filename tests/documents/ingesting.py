@@ -15,18 +15,18 @@ from zoneinfo import ZoneInfo
 
 from anyio.to_thread import run_sync
 
-from backend.documents.embedders.bundled import BundledEmbedder
-from backend.documents.embedders.known_models import UNRELATED
-from backend.documents.embedding import Embedder, Kind
-from backend.documents.embeddings import Embeddings
-from backend.documents.indexing import BATCH_PASSAGES
-from backend.documents.ingesting import Ingestor
-from backend.documents.ingestion import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.embedding.current import Embeddings
+from backend.documents.embedding.embedder import Embedder, Kind
+from backend.documents.embedding.models.bundled import BundledEmbedder
+from backend.documents.embedding.models.known import UNRELATED
+from backend.documents.ingestion.index_pages import BATCH_PASSAGES
+from backend.documents.ingestion.job import Ingestor
+from backend.documents.ingestion.worker import MOST_DOCUMENTS_OF_A_USER, Ingestion
 from backend.documents.language import UNSURE
-from backend.documents.purging import Purge
-from backend.documents.reading import Limits
+from backend.documents.purge import Purge
+from backend.documents.quota import KeepingRules
+from backend.documents.reading.reader import Limits
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
-from backend.documents.room import KeepingRules
 from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database, Scope

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from backend.documents.quota import KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.documents.repository import DocumentNotFound, DocumentRepository, NewFile
-from backend.documents.room import KeepingRules, NoRoom, TooManyDocuments, in_words
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, direct_connection
 from backend.postgres.notifications import CHANNEL

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from backend.documents.models import Chunk, DocumentPage
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import SLICE_BYTES
-from backend.documents.room import KeepingRules
 from backend.documents.routes import original_slices
 from backend.limits.fair_share import FairShare
 from tests.documents.conftest import Shelf, open_shelf

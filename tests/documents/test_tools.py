@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentNotFound, DocumentRepository, PageNotFound
-from backend.documents.room import KeepingRules
 from backend.documents.tools import (
     MOST_READ,
     NotReadable,

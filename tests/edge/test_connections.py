@@ -17,8 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend import cli
-from backend.documents import uploads
-from backend.edge import every_request as http
+from backend.documents.upload import form as upload_form
+from backend.edge import every_request
 from backend.edge.connections import Connections, protocol_with
 from backend.edge.proxies import Proxies
 from backend.settings import Settings
@@ -333,8 +333,8 @@ def address(hurried: str) -> Address:
 def test_the_service_gives_up_half_a_request_and_keeps_nothing(
     hurried: str, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "STALL_SECONDS", SHORT)
-    monkeypatch.setattr(uploads, "STALL_SECONDS", SHORT)
+    monkeypatch.setattr(every_request, "STALL_SECONDS", SHORT)
+    monkeypatch.setattr(upload_form, "STALL_SECONDS", SHORT)
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nsome text'
     begun: list[tuple[str, bytes]] = []
     with signed_in_guest(hurried) as guest, ExitStack() as opened:
@@ -373,8 +373,8 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
 @pytest.mark.slow
 @pytest.mark.spec("LIMIT-5")
 def test_a_body_that_comes_slowly_but_steadily_is_taken(hurried: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "STALL_SECONDS", 2)
-    monkeypatch.setattr(uploads, "STALL_SECONDS", 2)
+    monkeypatch.setattr(every_request, "STALL_SECONDS", 2)
+    monkeypatch.setattr(upload_form, "STALL_SECONDS", 2)
 
     def slowly(body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), -(-len(body) // 8)):

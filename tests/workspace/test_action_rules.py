@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.documents.models import DocumentPage
-from backend.documents.reading import Page, read
+from backend.documents.reading.reader import Page, read
 from backend.workspace.action_rules import LONGEST_QUOTE, Action, find_actions
 from tests.documents.files import HTML
 

@@ -7,8 +7,8 @@ import pytest
 from anyio.to_thread import run_sync
 from sqlalchemy import text
 
-from backend.documents.attempts import begin
-from backend.documents.indexing import BATCH_PASSAGES
+from backend.documents.ingestion.attempt import begin
+from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, LeaseLost
 from backend.postgres.database import Database

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.documents.attempts import begin
-from backend.documents.indexing import SLICE_PASSAGES
+from backend.documents.ingestion.attempt import begin
+from backend.documents.ingestion.index_pages import SLICE_PASSAGES
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
 from tests.documents.ingesting import (

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from anyio.to_thread import run_sync
 
-from backend.documents.attempts import begin
-from backend.documents.embedding import EmbeddingFailed, EmbeddingRefused
-from backend.documents.indexing import BATCH_PASSAGES
+from backend.documents.embedding.embedder import EmbeddingFailed, EmbeddingRefused
+from backend.documents.ingestion.attempt import begin
+from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.postgres.database import Database

@@ -1,1 +1,0 @@
-"""The embedding models that texts can be embedded by; `embedding.py` chooses among them."""

@@ -1,0 +1,1 @@
+"""Embedding models: the one in use, and building another's vectors."""

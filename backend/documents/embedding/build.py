@@ -1,0 +1,211 @@
+"""Building another model's vectors beside those in use, and the index that a large user needs: the owner's commands."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, text
+
+from backend.documents.embedding.embedder import Embedder
+from backend.documents.ingestion.chunking import prefixed
+from backend.documents.search.vectors import EXACT_UP_TO, index_ddl, index_name
+from backend.postgres.database import OWNER_ROLE, make_engine
+
+BATCH = 64
+"""Passages that are embedded and committed at once."""
+BUILD_MEMORY = "256MB"
+"""What PostgreSQL may use to build an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a build would do."""
+
+    wanted: str
+    in_use: str
+    is_missing_any: bool
+    """Whether there are passages that the wanted model has not embedded."""
+    is_index_due: bool
+    """Whether a user has more passages than exact search is quick for, and the wanted model has no index."""
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to do."""
+        return self.wanted != self.in_use or self.is_missing_any or self.is_index_due
+
+
+class Builds:
+    """Works as the owner of the tables, on every user's passages."""
+
+    def __init__(self, url: str) -> None:
+        """Take the owner's URL."""
+        self._url = url
+
+    def due(self, wanted: str | None) -> Due:
+        """Return what there is to do for a model to be in use; without one, for the model that is.
+
+        Raises as SQLAlchemy does when the login is not the owner's.
+        """
+        with self._owner() as engine, _as_owner(engine) as connection:
+            models = connection.execute(text("select id, name, is_current from embedding_models")).all()
+            [in_use] = [model.name for model in models if model.is_current]
+            name = wanted or in_use
+            model_id = next((model.id for model in models if model.name == name), 0)
+            missing = connection.execute(text(_MISSING), _missing(model_id, _FIRST, most=1)).first()
+            is_large = connection.execute(text(_LARGEST)).scalar_one() > EXACT_UP_TO
+            is_index_due = is_large and not _is_indexed(connection, model_id)
+        return Due(name, in_use, is_missing_any=missing is not None, is_index_due=is_index_due)
+
+    def build(
+        self,
+        embedder: Embedder,
+        *,
+        tell: Callable[[str], None] = lambda _sentence: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Embed what this model has not embedded, use it from then on, and index it where that is due.
+
+        Whatever was committed stays when it is stopped or fails; the next build goes on there. Returns whether it was
+        done to the end.
+        """
+        with self._owner() as engine:
+            model_id = self._register(engine, embedder)
+            self._forget_others(engine, model_id)
+            done, last = 0, _FIRST
+            while True:
+                if is_stopped():
+                    return False
+                rows = self._embed_some(engine, embedder, model_id, last)
+                if rows:
+                    done, last = done + len(rows), (rows[-1].user_id, rows[-1].id)
+                    tell(f"{done:,} passages embedded by {embedder.id}.")
+                elif self._swap(engine, model_id):
+                    break
+                else:
+                    # Some came in behind the place that was reached.
+                    last = _FIRST
+            tell(f"{embedder.id} is in use.")
+            self._index(engine, model_id, embedder.dim, tell)
+        return True
+
+    def _embed_some(
+        self, engine: Engine, embedder: Embedder, model_id: int, after: tuple[str, int]
+    ) -> Sequence[Row[Any]]:
+        with _as_owner(engine) as connection:
+            rows = connection.execute(text(_MISSING), _missing(model_id, after, most=BATCH)).all()
+        vectors = embedder.embed([prefixed(row.headings, row.content) for row in rows], "passage") if rows else []
+        with _as_owner(engine) as connection:
+            for row, vector in zip(rows, vectors, strict=True):
+                # A passage that was purged meanwhile is no longer there to point to.
+                connection.execute(text(_KEEP), {**row._mapping, "model": model_id, "vector": str(vector)})
+        return rows
+
+    def _register(self, engine: Engine, embedder: Embedder) -> int:
+        with _as_owner(engine) as connection:
+            return int(
+                connection.execute(
+                    text(
+                        "insert into embedding_models (name, dim) values (:name, :dim) "
+                        "on conflict (name) do update set dim = excluded.dim returning id"
+                    ),
+                    {"name": embedder.id, "dim": embedder.dim},
+                ).scalar_one()
+            )
+
+    def _forget_others(self, engine: Engine, model_id: int) -> None:
+        """Delete the vectors of models that are neither in use nor about to be; none while no other is about to be."""
+        with _as_owner(engine) as connection:
+            others = connection.execute(
+                text(
+                    "select id from embedding_models where not is_current and id <> :id "
+                    "and not exists (select from embedding_models where id = :id and is_current)"
+                ),
+                {"id": model_id},
+            ).scalars()
+            ids = others.all()
+        for other in ids:
+            with _as_owner(engine) as connection:
+                # By itself: nobody can search until this commits.
+                connection.execute(text(f"drop index if exists {index_name(other)}"))
+            with _as_owner(engine) as connection:
+                connection.execute(text("delete from chunk_vectors where model_id = :id"), {"id": other})
+                connection.execute(text("delete from embedding_models where id = :id"), {"id": other})
+
+    def _swap(self, engine: Engine, model_id: int) -> bool:
+        """Use a model from now on, if it has embedded every passage; return whether it had."""
+        with _as_owner(engine) as connection:
+            current = text("select is_current from embedding_models where id = :id")
+            if not connection.execute(current, {"id": model_id}).scalar_one():
+                # Whoever adds passages waits for this, and then finds that another model is in use.
+                connection.execute(text("lock table chunk_vectors in share row exclusive mode"))
+            if connection.execute(text(_MISSING), _missing(model_id, _FIRST, most=1)).first() is not None:
+                return False
+            connection.execute(
+                text("update embedding_models set is_current = false where is_current and id <> :id"), {"id": model_id}
+            )
+            connection.execute(text("update embedding_models set is_current = true where id = :id"), {"id": model_id})
+        return True
+
+    def _index(self, engine: Engine, model_id: int, dim: int, tell: Callable[[str], None]) -> None:
+        with _as_owner(engine) as connection:
+            if connection.execute(text(_LARGEST)).scalar_one() <= EXACT_UP_TO or _is_indexed(connection, model_id):
+                return
+        tell("A user has more passages than exact search is quick for: their index is being made.")
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"set role {OWNER_ROLE}"))
+            connection.execute(text(f"set maintenance_work_mem = '{BUILD_MEMORY}'"))
+            # What a build that was broken off left behind is in the way, and of no use.
+            connection.execute(text(f"drop index if exists {index_name(model_id)}"))
+            # Passages can be added all the while: it takes minutes.
+            connection.execute(text(index_ddl(model_id, dim, concurrently=True)))
+            # A pooler may hand the connection on as it is.
+            connection.execute(text("reset all"))
+            connection.execute(text("reset role"))
+        tell("The index is in use.")
+
+    @contextmanager
+    def _owner(self) -> Iterator[Engine]:
+        engine = make_engine(self._url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def _as_owner(engine: Engine) -> Iterator[Connection]:
+    with engine.begin() as connection:
+        connection.execute(text(f"set local role {OWNER_ROLE}"))
+        yield connection
+
+
+def _is_indexed(connection: Connection, model_id: int) -> bool:
+    """Tell whether the model's index is there and complete."""
+    found = connection.execute(
+        text("select indisvalid from pg_catalog.pg_index where indexrelid = to_regclass(:name)"),
+        {"name": f"public.{index_name(model_id)}"},
+    )
+    return bool(found.scalar_one_or_none())
+
+
+_FIRST = ("", 0)
+
+
+def _missing(model_id: int, after: tuple[str, int], *, most: int) -> dict[str, Any]:
+    return {"model": model_id, "user_id": after[0], "id": after[1], "most": most}
+
+
+_LARGEST = "select coalesce(max(n), 0) from (select sum(chunks) as n from documents group by user_id) as users"
+_MISSING = """
+    select c.user_id, c.id, c.document_id, c.headings, c.content from chunks c where not exists (
+        select from chunk_vectors v
+        where v.user_id = c.user_id and v.chunk_id = c.id and v.model_id = :model)
+    and (c.user_id, c.id) > (:user_id, :id)
+    order by c.user_id, c.id limit :most
+"""
+_KEEP = """
+    insert into chunk_vectors (user_id, model_id, chunk_id, document_id, embedding)
+    select user_id, :model, id, document_id, cast(:vector as halfvec) from chunks
+    where user_id = :user_id and id = :id for key share on conflict do nothing
+"""

@@ -1,0 +1,1 @@
+"""The embedding models that texts can be embedded by; `choose.py` chooses among them."""

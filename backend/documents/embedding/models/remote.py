@@ -1,0 +1,215 @@
+"""Any embedding model that LiteLLM knows."""
+
+import math
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import structlog
+
+from backend.documents.embedding.embedder import EmbeddingFailed, EmbeddingRefused, Kind
+from backend.documents.embedding.models.known import dimensions_of, prefixes_of, task_of, tokens_of, unrelated_of
+from backend.plain_text import storable
+from backend.retry_after import asked_to_wait
+
+log = structlog.get_logger()
+
+MOST_TEXTS = 100
+"""Texts of one call."""
+MOST_TOKENS = 20_000
+"""Tokens of one call, by our estimate; Google's limit is the lowest."""
+ATTEMPTS = {"passage": 5, "query": 3}
+"""How often one call is tried; behind a query somebody waits."""
+LONGEST_WAIT = 60.0
+"""Seconds that we wait before a call is tried again; a provider that wants more is not asked again."""
+MOST_DIMENSIONS = 4_000
+"""What a page of the database, and an index, can hold."""
+BYTES_PER_TOKEN = 3
+"""Of UTF-8, for the estimate: English has four or five, Chinese three or fewer, and so it errs on the long side."""
+
+_NAME = re.compile(r"(?P<model>.+?)(?:@(?P<dimensions>[1-9]\d{1,3}))?")
+_REFERENCE = re.compile(r"\s*(?:data:|files/|gs://|s3://|https?://)", re.IGNORECASE)
+
+
+class RemoteEmbedder:
+    """A provider's model, asked over the network. Retries are ours."""
+
+    def __init__(self, name: str, *, keys: dict[str, str], base_url: str | None, timeout_seconds: int) -> None:
+        parts = _NAME.fullmatch(name)
+        self.id = name
+        self._model = parts["model"] if parts else name
+        self._dimensions = int(parts["dimensions"]) if parts and parts["dimensions"] else None
+        self.max_tokens = tokens_of(self._model)
+        self.unrelated = unrelated_of(self._model)
+        self.at_once = MOST_TEXTS
+        self._dim = self._dimensions or dimensions_of(self._model)
+        self._keys = keys
+        self._base_url = base_url
+        self._timeout = timeout_seconds
+        self._litellm: Any = None
+        self._provider = ""
+        self._route: dict[str, Any] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector, learned by one call where the model is not well known.
+
+        Raises:
+            EmbeddingFailed: The provider does not answer.
+            EmbeddingRefused: The provider refuses, or the vectors are too long for the database.
+        """
+        if self._dim is None:
+            self.embed(["How long is a vector?"], "query")
+        if self._dim is None or self._dim > MOST_DIMENSIONS:
+            raise EmbeddingRefused(
+                f"The embedding model {self.id} makes vectors of more than {MOST_DIMENSIONS:,} dimensions, which the "
+                f"database cannot index. Set EMBEDDING_MODEL to another, or ask for fewer: {self._model}@1024."
+            )
+        return self._dim
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
+        """Return a vector of length 1 for each text, in as few calls as its limits allow, one after the other.
+
+        Raises:
+            EmbeddingFailed: The provider does not answer after some attempts, or its answer does not fit.
+            EmbeddingRefused: The provider refuses.
+        """
+        self._load()
+        deadline = time.monotonic() + self._timeout if kind == "query" else math.inf
+        prefix = prefixes_of(self._model)[kind]
+        vectors: list[list[float]] = []
+        for batch in self._batches([self._sent(text, prefix) for text in texts]):
+            vectors += self._checked(self._asked(batch, kind, deadline), wanted=len(batch))
+        return vectors
+
+    def count(self, text: str) -> int:
+        """Return about how many tokens a text has: its bytes in UTF-8, by three."""
+        return len(storable(text).encode()) // BYTES_PER_TOKEN + 1
+
+    def _sent(self, text: str, prefix: str) -> str:
+        cut = storable(text).encode()[: (self.max_tokens - 1) * BYTES_PER_TOKEN - len(prefix)].decode(errors="ignore")
+        # LiteLLM fetches what looks like a file's address, with our key; the text is a person's, and only a text.
+        return prefix + (f"Text: {cut}" if not prefix and _REFERENCE.match(cut) else cut)
+
+    def _batches(self, texts: list[str]) -> Iterator[list[str]]:
+        batch: list[str] = []
+        tokens = 0
+        for text in texts:
+            more = self.count(text)
+            if batch and (len(batch) == MOST_TEXTS or tokens + more > MOST_TOKENS):
+                yield batch
+                batch, tokens = [], 0
+            batch.append(text)
+            tokens += more
+        if batch:
+            yield batch
+
+    def _asked(self, texts: list[str], kind: Kind, deadline: float) -> Any:
+        import openai
+
+        for attempt in range(1, ATTEMPTS[kind] + 1):
+            left = deadline - time.monotonic()
+            try:
+                return self._litellm.embedding(
+                    input=texts,
+                    timeout=max(min(self._timeout, left), 0.1),
+                    **self._route,
+                    **task_of(self._provider, self._model, kind),
+                )
+            except (openai.OpenAIError, TimeoutError) as error:
+                failure = self._failure(error)
+                asked = asked_to_wait(error)
+                log.warning("embedding_failed", code=failure.code, attempt=attempt, error=type(error).__name__)
+                # Not to the second, so that those who failed together do not come back together.
+                wait = asked if asked is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+                is_last = attempt == ATTEMPTS[kind] or wait > LONGEST_WAIT or time.monotonic() + wait > deadline
+                if isinstance(failure, EmbeddingRefused) or is_last:
+                    raise failure from error
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _checked(self, response: Any, *, wanted: int) -> list[list[float]]:
+        """Return the answer's vectors in the order of the texts, each of length 1."""
+        try:
+            rows = sorted(((row["index"], row["embedding"]) for row in response.data), key=lambda row: row[0])
+            vectors = [[float(value) for value in values] for _, values in rows]
+        except (KeyError, TypeError, ValueError):
+            vectors, rows = [], []
+        lengths = [math.hypot(*vector) for vector in vectors]
+        dims = {len(vector) for vector in vectors}
+        is_whole = [place for place, _ in rows] == list(range(wanted)) and len(dims) == 1
+        if not is_whole or not all(0 < length < math.inf for length in lengths):
+            raise EmbeddingFailed(
+                f"The provider of the embedding model {self.id} gave an answer that nobody can use.", retry_after=60
+            )
+        if dims != {self._dim or len(vectors[0])}:
+            raise EmbeddingFailed(
+                f"The embedding model {self.id} makes vectors of {len(vectors[0])} dimensions instead of {self._dim}. "
+                "Whoever runs this service has to check EMBEDDING_MODEL and what the provider serves under this name.",
+                retry_after=60,
+            )
+        self._dim = len(vectors[0])
+        return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]
+
+    def _failure(self, error: Exception) -> EmbeddingFailed | EmbeddingRefused:
+        """Return our own error for a provider's, of whose text nothing is shown: it may quote the key."""
+        status = getattr(error, "status_code", None) or 503
+        if status in (401, 403):
+            return EmbeddingRefused(
+                f"The provider of the embedding model {self.id} refused our key. Whoever runs this service has to "
+                f"check {self._provider.upper()}_API_KEY, or to set EMBEDDING_MODEL to another model."
+            )
+        if status in (408, 409, 429) or status >= 500:
+            return EmbeddingFailed(
+                f"The provider of the embedding model {self.id} does not answer right now. Try again soon.",
+                retry_after=math.ceil(asked_to_wait(error) or 10),
+            )
+        return EmbeddingRefused(
+            f"The provider of the embedding model {self.id} refused the request (HTTP {status}). Whoever runs this "
+            "service has to check EMBEDDING_MODEL and the provider's settings."
+        )
+
+    def _load(self) -> None:
+        """Import LiteLLM, and settle where the model is; the import takes seconds."""
+        with self._loading:
+            if self._litellm is not None:
+                return
+            # Before the import: without it LiteLLM fetches a price map from the network.
+            os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+            import litellm
+            import openai
+
+            litellm.suppress_debug_info = True
+            litellm.telemetry = False
+            # It takes no retries, where they are asked for, for this many.
+            litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # It reads it there, and names it nowhere.
+            try:
+                model, self._provider, *_ = litellm.get_llm_provider(self._model)
+            except openai.BadRequestError:
+                raise EmbeddingRefused(
+                    f"Nobody knows the embedding model {self.id}. Set EMBEDDING_MODEL to all-MiniLM-L6-v2, which is "
+                    "bundled, or to a name with its provider, such as openai/text-embedding-3-small."
+                ) from None
+            self._route = self._routed(model)
+            self._litellm = litellm
+
+    def _routed(self, model: str) -> dict[str, Any]:
+        key = self._keys.get(self._provider)
+        route: dict[str, Any] = {"model": self._model, "api_key": key}
+        if self._dimensions is not None:
+            route |= {"dimensions": self._dimensions, "allowed_openai_params": ["dimensions"]}
+        base_url = self._base_url if self._provider == "openai" else None
+        if self._provider == "ollama":
+            # Ollama speaks OpenAI's protocol too. LiteLLM's own way to it heeds no timeout.
+            base_url = f"{os.environ.get('OLLAMA_API_BASE', 'http://127.0.0.1:11434').rstrip('/')}/v1"
+            route["model"] = f"openai/{model}"
+        if self._provider in ("openai", "ollama"):
+            # OpenAI's client refuses to start without a key; with a wrong one the provider says what is wrong.
+            route |= {"api_key": key or "none", "api_base": base_url, "encoding_format": "float"}
+        return route

@@ -1,0 +1,1 @@
+"""What makes a document ready: its pages are read, cut into passages and indexed."""

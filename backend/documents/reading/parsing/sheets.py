@@ -1,0 +1,54 @@
+"""XLSX: a sheet is a page, or several, each with the sheet's name and its header; formulas as their values."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import openpyxl  # type: ignore[import-untyped]
+
+from backend.documents.reading.parsing.limits import Refused
+from backend.documents.reading.parsing.pages import About, Page, one_line
+from backend.documents.reading.parsing.plain import as_line, table
+
+MOST_ROWS = 1_048_576
+"""Rows that a sheet can have."""
+
+
+def read(path: str) -> Iterator[About | Page]:
+    """Yield the sheets' pages in their order."""
+    # A path would have to end in one of the names that the library knows.
+    with Path(path).open("rb") as file:
+        workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        yield About(None, one_line(workbook.properties.title or ""), has_pages=True)
+        number = 0
+        for sheet in workbook.worksheets:
+            # What a sheet says of its own size is not relied on: it may say 17 billion cells.
+            sheet.reset_dimensions()
+            for page in table(_lines(sheet), first=number + 1, title=one_line(sheet.title)):
+                number = page.number
+                yield page
+
+
+def _lines(sheet: Any) -> Iterator[str]:
+    for number, row in enumerate(sheet.iter_rows(values_only=True)):
+        if number > MOST_ROWS:
+            raise Refused("damaged")
+        if line := as_line([_shown(value) for value in row]):
+            yield line
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).upper()
+        case float():
+            return f"{value:.15g}"
+        case datetime():
+            is_day = value.time() == time()
+            return value.date().isoformat() if is_day else value.isoformat(sep=" ", timespec="minutes")
+        case date() | time():
+            return value.isoformat()
+    return str(value)

@@ -1,0 +1,219 @@
+"""Files become pages: read by a child process, which is told little, held short, and believed nothing."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+import structlog
+
+from backend.documents.reading.parsing import child
+from backend.documents.reading.parsing.limits import LONGEST_PAGE, LONGEST_TITLE, MOST_HEADINGS, Limits
+from backend.documents.reading.parsing.pages import About, Heading, Page, one_line
+from backend.documents.reading.reasons import Unreadable, because
+from backend.errors import Unavailable
+from backend.plain_text import storable
+
+__all__ = ["About", "Heading", "Limits", "Page", "Stopped", "Unreadable", "read"]
+
+log = structlog.get_logger()
+
+LONGEST_LINE = 8 * LONGEST_PAGE
+"""Bytes of one message; a page of the longest kind fits with its escapes."""
+
+LONGEST_REPORT = 2_000
+AT_ONCE = 256 * 1024
+POLL_SECONDS = 0.5
+"""How often it is asked whether to stop, while the child says nothing."""
+PROGRAM = Path(child.__file__)
+ISOLATED = ("-I", "-S", "-B", "-X", "utf8", "-W", "ignore")
+
+
+class Stopped(Unavailable):
+    """Whoever wanted the pages wants no more of them."""
+
+    code = "reading_stopped"
+
+    def __init__(self) -> None:
+        super().__init__("The reading was told to stop.", retry_after=1)
+
+
+def read(
+    path: Path,
+    content_type: str,
+    *,
+    from_page: int = 1,
+    limits: Limits | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+    program: Path = PROGRAM,
+) -> Generator[About | Page]:
+    """Yield what the file is, then its pages in order from `from_page` on. Blocks.
+
+    A file that has no text at all, or turns out to be damaged, is told so after its pages, when everything was looked
+    at. The characters of a PDF are counted from `from_page` on, those of other formats from the start. Time counts
+    only while this waits for the child, which runs `program`. Closing the iterator ends the child.
+
+    Raises:
+        Unreadable: There are no such pages, or no more.
+        Stopped: `is_stopped` said so, which is asked twice a second while the child says nothing.
+    """
+    limits = limits or Limits()
+    if path.stat().st_size == 0:
+        raise because("empty")
+    request = {
+        "path": str(path.absolute()),
+        "content_type": content_type.partition(";")[0].strip().lower(),
+        "from_page": from_page,
+        "limits": asdict(limits),
+        "search": [place for place in sys.path if Path(place).is_absolute()],
+    }
+    with _Child(program, request, limits, is_stopped) as process:
+        yield from _checked(process.messages(), from_page, limits)
+
+
+def _checked(messages: Iterator[dict[str, Any]], from_page: int, limits: Limits) -> Iterator[About | Page]:
+    """Yield what the child's messages say, as far as they can be true; raise Unreadable."""
+    about = _about(next(messages).get("about"))
+    yield about
+    expected = from_page
+    characters = 0
+    while "page" in (message := next(messages)):
+        page = _page(message["page"], expected)
+        characters += len(page.text)
+        if page.number > limits.pages:
+            raise because("too_many_pages", limit=limits.pages)
+        if characters > limits.characters:
+            raise because("too_many_characters", limit=limits.characters)
+        yield page
+        expected += 1
+    is_short = about.pages is not None and expected - 1 != max(about.pages, from_page - 1)
+    if "end" not in message or is_short or (from_page == 1 and not characters):
+        raise because("crashed")
+
+
+def _about(told: Any) -> About:
+    match told:
+        case {"pages": int() | None as pages, "title": str(title), "has_pages": bool(has_pages)}:
+            return About(pages, one_line(storable(title)), has_pages)
+    raise because("crashed")
+
+
+def _page(told: Any, expected: int) -> Page:
+    match told:
+        case {"number": int(number), "text": str(text), "headings": list(headings), "is_scanned": bool(is_scanned)}:
+            if number == expected and len(text) <= LONGEST_PAGE and len(headings) <= MOST_HEADINGS:
+                found = tuple(_heading(heading, len(text)) for heading in headings)
+                return Page(number, storable(text), found, is_scanned and not text.strip())
+    raise because("crashed")
+
+
+def _heading(told: Any, length: int) -> Heading:
+    match told:
+        case [int(start), int(level), str(title)] if 0 <= start <= length and 1 <= level <= 9:
+            return Heading(start, level, storable(title[:LONGEST_TITLE]))
+    raise because("crashed")
+
+
+class _Child:
+    """The child process, alive inside `with`."""
+
+    def __init__(self, program: Path, request: dict[str, Any], limits: Limits, is_stopped: Callable[[], bool]) -> None:
+        self._content_type = request["content_type"]
+        self._limits = limits
+        self._is_stopped = is_stopped
+        self._left = float(limits.seconds)
+        self._report = b""
+        # Isolated and without `site`: neither variables nor files of the environment can have it run anything else.
+        self._process = subprocess.Popen(
+            [sys.executable, *ISOLATED, str(program), json.dumps(request)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield the child's messages; raise Unreadable when it says why there are no more, or ends without a word."""
+        for line in self._lines():
+            try:
+                message = json.loads(line.decode("utf-8", "surrogatepass"))
+            except (ValueError, RecursionError):
+                raise because("crashed") from None
+            if not isinstance(message, dict):
+                raise because("crashed")
+            if "failed" in message:
+                raise because(message["failed"], message.get("numbers"))
+            yield message
+        raise self._ended()
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines of standard output, while standard error is kept from filling up."""
+        output, report = (cast(IO[bytes], pipe).fileno() for pipe in (self._process.stdout, self._process.stderr))
+        held = bytearray()
+        pipes = {output, report}
+        while pipes:
+            for ready in self._waited(pipes):
+                part = os.read(ready, AT_ONCE)
+                if not part:
+                    pipes.remove(ready)
+                elif ready == report:
+                    self._report = (self._report + part)[-LONGEST_REPORT:]
+                else:
+                    held += part
+            *whole, rest = held.split(b"\n") if b"\n" in held else (held,)
+            held = bytearray(rest)
+            if len(held) > LONGEST_LINE:
+                raise because("crashed")
+            yield from map(bytes, whole)
+
+    def _waited(self, pipes: set[int]) -> list[int]:
+        """Return the pipes that have something; raise Unreadable when the child has had its time, or Stopped."""
+        poll = select.poll()
+        for pipe in pipes:
+            poll.register(pipe, select.POLLIN)
+        while True:
+            if self._is_stopped():
+                raise Stopped
+            began = time.monotonic()
+            ready = poll.poll(min(max(self._left, 0), POLL_SECONDS) * 1000)
+            self._left -= time.monotonic() - began
+            if ready:
+                return [pipe for pipe, _ in ready]
+            if self._left <= 0:
+                raise because("too_slow", limit=self._limits.seconds)
+
+    def _ended(self) -> Unreadable:
+        try:
+            status = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            status = 0  # It has only closed its mouth; leaving `with` ends it.
+        report = storable(self._report.decode("utf-8", "replace"))
+        log.warning("parser_ended", content_type=self._content_type, status=status, report=report)
+        match -status:
+            case signal.SIGXCPU:
+                return because("too_slow", limit=self._limits.seconds)
+            case signal.SIGKILL:
+                # Nobody else kills it than a system that runs out of memory.
+                return because("too_much_memory", limit=self._limits.memory_mb)
+        return because("crashed")

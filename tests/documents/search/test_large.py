@@ -1,0 +1,113 @@
+"""How a user with very many passages is searched."""
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from backend.documents.search import vectors
+from backend.identity.caller import Caller
+from backend.postgres.database import Database, Scope
+from tests.conftest import query
+from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
+
+
+@pytest.mark.spec("SEARCH-19", "SEARCH-20", "SEARCH-21")
+def test_a_large_user_is_searched_by_the_approximate_index(
+    database: Database, alice: Caller, bob: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(6)
+    for caller, many in ((alice, 120), (bob, 180)):
+        with user(database, caller) as scope:
+            indexed(scope, [str(number) for number in range(many)], vectors=[somewhere(chance) for _ in range(many)])
+    asked = somewhere(chance)
+
+    with hnsw_index(superuser_url) as index, user(database, alice) as scope:
+        exact = sought(scope, "", asked, limit=30, unrelated=-1)
+        assert scans(scope, index) == 0
+
+        monkeypatch.setattr(vectors, "EXACT_UP_TO", 119)
+        approximate = sought(scope, "", asked, limit=30, unrelated=-1)
+        assert scans(scope, index) == 1
+        assert len(set(texts(approximate)) & set(texts(exact))) >= 24
+        cosines = [passage.vector_score or 0 for passage in approximate.passages]
+        assert cosines == sorted(cosines, reverse=True)
+
+        # The index gives up before it has gone through all of the user's, and then every embedding is compared.
+        scope.session.execute(text("set local hnsw.max_scan_tuples = 1"))
+        whole = sought(scope, "", asked, limit=120, unrelated=-1)
+        assert scans(scope, index) == 2
+        assert len(whole.passages) == 120
+
+
+@pytest.mark.spec("SEARCH-20", "SEARCH-21")
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "update pg_index set indisvalid = false where indexrelid = %s::regclass",
+        "update pg_class set reltuples = 1e9 where oid = %s::regclass",
+    ],
+    ids=["not complete", "nearly all others'"],
+)
+def test_an_index_that_is_of_no_use_is_not_taken(
+    database: Database, alice: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    with user(database, alice) as scope:
+        indexed(scope, ["one", "two"], vectors=[axis(1), axis(2)])
+    monkeypatch.setattr(vectors, "EXACT_UP_TO", 1)
+
+    with hnsw_index(superuser_url) as index:
+        query(superuser_url, spoil, index)
+        with user(database, alice) as scope:
+            assert texts(sought(scope, "", axis(1))) == ["one", "two"]
+            assert scans(scope, index) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.spec("SEARCH-22")
+def test_the_approximate_index_misses_little(
+    database: Database, alice: Caller, bob: Caller, superuser_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(7)
+    topics = [somewhere(chance) for _ in range(40)]
+    for caller, many in ((alice, 800), (bob, 1_200)):
+        with user(database, caller) as scope:
+            indexed(
+                scope, [str(number) for number in range(many)], vectors=[about(topics, chance) for _ in range(many)]
+            )
+    questions = [about(topics, chance) for _ in range(50)]
+
+    with hnsw_index(superuser_url) as index, user(database, alice) as scope:
+        exact = [set(texts(sought(scope, "", question, limit=10))) for question in questions]
+        monkeypatch.setattr(vectors, "EXACT_UP_TO", 0)
+        approximate = [set(texts(sought(scope, "", question, limit=10))) for question in questions]
+        assert scans(scope, index) == 50
+
+    assert sum(len(one & other) for one, other in zip(exact, approximate, strict=True)) >= 0.95 * 500
+
+
+def about(topics: list[list[float]], chance: random.Random) -> list[float]:
+    """Return a vector of unit length near a random topic, as passages of like content have them."""
+    mixed = [0.8 * one + 0.6 * other for one, other in zip(chance.choice(topics), somewhere(chance), strict=True)]
+    length = math.hypot(*mixed)
+    return [value / length for value in mixed]
+
+
+@contextmanager
+def hnsw_index(superuser_url: str) -> Iterator[str]:
+    """Make the approximate index of the model in use, for a while; yields its name."""
+    name = vectors.index_name(1)
+    query(superuser_url, vectors.index_ddl(1, 384))
+    try:
+        yield name
+    finally:
+        query(superuser_url, f"drop index {name}")
+
+
+def scans(scope: Scope, name: str) -> int:
+    """Return how often this transaction has used an index."""
+    counted = text("select pg_stat_get_xact_numscans(cast(:name as regclass))")
+    return int(scope.session.execute(counted, {"name": name}).scalar_one())
