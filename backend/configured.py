@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from backend.agent.choice import ModelChoice
-from backend.documents.embedding.embedder import Embedder, embedder
+from backend.documents.embedding.choose import embedder
+from backend.documents.embedding.embedder import Embedder
 from backend.documents.quota import KeepingRules
 from backend.documents.reading.reader import Limits
 from backend.identity.authenticator import Authenticator, BetterAuth, GuestRules

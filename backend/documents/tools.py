@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.models import Chunk, Document, DocumentPage
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
@@ -20,7 +21,7 @@ from backend.documents.schemas import (
     PageNumber,
     StatusWanted,
 )
-from backend.documents.search.hybrid import FoundPassage, QueryVector, Search
+from backend.documents.search.hybrid import FoundPassage, Search
 from backend.documents.search.library import Reason
 from backend.errors import Conflict
 from backend.operations.tool import PREPARED, only, tool

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentNotFound, DocumentRepository
-from backend.documents.search.hybrid import FoundPassage, QueryVector, Search
+from backend.documents.search.hybrid import FoundPassage, Search
 from backend.documents.tools import Question, readable
 from backend.errors import NotFound
 from backend.operations.perform import Preparation

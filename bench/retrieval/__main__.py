@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder, embedder
+from backend.documents.embedding.choose import embedder
+from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder
 from backend.log import configure
 from bench.retrieval.costs import costs
 from bench.retrieval.quality import quality

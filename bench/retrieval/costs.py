@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import text
 
-from backend.documents.embedding.embedder import Embedder
+from backend.documents.embedding.embedder import Embedder, QueryVector
 from backend.documents.search.bm25 import K1, B
-from backend.documents.search.hybrid import CANDIDATES, QueryVector, Search
+from backend.documents.search.hybrid import CANDIDATES, Search
 from backend.documents.search.index import literal
 from bench.retrieval.sets import DEPTH, Judged, recall
 from bench.retrieval.shelves import MODEL_ID, Shelves, Text, Vectors, embedded, passage_texts, texts_of

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
-from backend.documents.embedding.embedder import Embedder
-from backend.documents.search.hybrid import Candidates, QueryVector, Search
+from backend.documents.embedding.embedder import Embedder, QueryVector
+from backend.documents.search.hybrid import Candidates, Search
 from bench.retrieval.sets import DEPTH, Judged, ndcg
 from bench.retrieval.shelves import MODEL_ID, Shelves, embedded, passage_texts, texts_of
 

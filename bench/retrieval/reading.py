@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.documents.embedding.choose import embedder
 from backend.documents.embedding.current import Embeddings
-from backend.documents.embedding.embedder import Embedder, Kind, embedder
+from backend.documents.embedding.embedder import Embedder, Kind
 from backend.documents.ingestion.attempt import begin
 from backend.documents.ingestion.job import Ingestor
 from backend.documents.quota import KeepingRules

@@ -14,8 +14,8 @@ import psycopg2
 from numpy.typing import NDArray
 from sqlalchemy import make_url, text
 
-from backend.documents.embedding.embedder import Embedder
-from backend.documents.ingestion.chunking import cut, prefixed
+from backend.documents.embedding.embedder import Embedder, prefixed
+from backend.documents.ingestion.chunking import cut
 from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.documents.language import language_of
 from backend.documents.reading.reader import Page

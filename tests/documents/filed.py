@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.embedding.models.known import UNRELATED
 from backend.documents.language import UNSURE
 from backend.documents.models import Document, DocumentPage
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository, NewFile
-from backend.documents.search.hybrid import QueryVector
 from backend.documents.search.index import Index, IndexedPassage
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations

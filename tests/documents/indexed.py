@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import text
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.embedding.models.known import UNRELATED
 from backend.documents.language import UNSURE
 from backend.documents.models import Document
-from backend.documents.search.hybrid import Found, QueryVector, Search
+from backend.documents.search.hybrid import Found, Search
 from backend.documents.search.index import Index, IndexedPassage
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, Scope

@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from backend.documents.embedding.embedder import Embedder
-from backend.documents.ingestion.chunking import prefixed
-from backend.documents.search.vectors import EXACT_UP_TO, index_ddl, index_name
+from backend.documents.embedding.embedder import Embedder, prefixed
+from backend.documents.embedding.hnsw import EXACT_UP_TO, index_ddl, index_name
 from backend.postgres.database import OWNER_ROLE, make_engine
 
 BATCH = 64

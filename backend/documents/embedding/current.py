@@ -10,8 +10,7 @@ import structlog
 from sqlalchemy import text
 from sqlmodel import Session
 
-from backend.documents.embedding.embedder import Embedder
-from backend.documents.search.hybrid import QueryVector
+from backend.documents.embedding.embedder import Embedder, QueryVector
 from backend.postgres.database import Database
 
 log = structlog.get_logger()

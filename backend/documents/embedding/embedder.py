@@ -1,6 +1,7 @@
-"""What an embedding model does, how it fails, and which one a name stands for."""
+"""What an embedding model does, how it fails, and what it gives."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from backend.errors import DocuTalkError, Unavailable
@@ -12,6 +13,17 @@ MULTILINGUAL = "multilingual-e5-small"
 
 Kind = Literal["passage", "query"]
 """What a text is: some models embed a question otherwise than what may answer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """A question's embedding, of unit length."""
+
+    model_id: int
+    values: list[float]
+    unrelated: Mapping[str, float]
+    """The cosine up to which a passage has nothing to do with a question, by the language of the passage's document;
+    `simple` stands for all that are not listed."""
 
 
 class EmbeddingFailed(Unavailable):
@@ -70,26 +82,6 @@ class Embedder(Protocol):
         """Return how many tokens a text has, those that the model adds included; an estimate for remote models."""
 
 
-def embedder(name: str, *, keys: dict[str, str], base_url: str | None, timeout_seconds: int) -> Embedder:
-    """Return the model of a name: the bundled one, the extra's, or any that LiteLLM knows.
-
-    Cheap: libraries and weights are loaded at the first use.
-
-    Args:
-        name: `all-MiniLM-L6-v2`, `multilingual-e5-small`, or a LiteLLM name such as `openai/text-embedding-3-small`.
-            `@` and a number behind a LiteLLM name ask for so many dimensions: `openai/text-embedding-3-large@1024`.
-        keys: API keys by the provider's LiteLLM prefix; LiteLLM finds those of others in the environment.
-        base_url: Where an OpenAI-compatible server is, for models of OpenAI's provider.
-        timeout_seconds: For one call of a remote model, and for all that is done about a query.
-    """
-    if name == DEFAULT:
-        from backend.documents.embedding.models.bundled import BundledEmbedder
-
-        return BundledEmbedder()
-    if name == MULTILINGUAL:
-        from backend.documents.embedding.models.multilingual import MultilingualEmbedder
-
-        return MultilingualEmbedder()
-    from backend.documents.embedding.models.remote import RemoteEmbedder
-
-    return RemoteEmbedder(name, keys=keys, base_url=base_url, timeout_seconds=timeout_seconds)
+def prefixed(headings: str, text: str) -> str:
+    """Return what is embedded and indexed of a passage: it under its headings."""
+    return f"{headings}\n\n{text}" if headings else text

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from backend.documents.embedding.embedder import Embedder
+from backend.documents.embedding.embedder import Embedder, prefixed
 
 if TYPE_CHECKING:
     from backend.documents.reading.reader import Page
@@ -74,11 +74,6 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
 def follow(page: "Page", path: OpenHeadings) -> None:
     """Change the open headings as `cut` does, without cutting the page; of its text nothing is needed."""
     _Headings(page, path).go_through()
-
-
-def prefixed(headings: str, text: str) -> str:
-    """Return what is embedded and indexed of a passage: it under its headings."""
-    return f"{headings}\n\n{text}" if headings else text
 
 
 class _Headings:

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 
 from backend.documents.embedding.current import Current, Embeddings, current_model
+from backend.documents.embedding.embedder import prefixed
 from backend.documents.ingestion.attempt import Attempt, Interrupted, IsOtherWaiting, Paused, Stopped, step
-from backend.documents.ingestion.chunking import Passage, cut, follow, prefixed
+from backend.documents.ingestion.chunking import Passage, cut, follow
 from backend.documents.reading.reader import Heading, Page
 from backend.documents.search.index import Index, IndexedPassage
 from backend.errors import Unavailable

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.language import UNSURE, language_of_script
 from backend.documents.search.bm25 import worded
 from backend.documents.search.codes import codes_of
@@ -33,17 +34,6 @@ CANDIDATES = 100
 
 SIGNS_OF_A_SCRIPT = 200
 """At the beginning of a passage of unknown language."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryVector:
-    """A question's embedding, of unit length."""
-
-    model_id: int
-    values: list[float]
-    unrelated: Mapping[str, float]
-    """The cosine up to which a passage has nothing to do with a question, by the language of the passage's document;
-    `simple` stands for all that are not listed."""
 
 
 @dataclass(frozen=True, slots=True)

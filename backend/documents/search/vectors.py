@@ -6,10 +6,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session
 
+from backend.documents.embedding.hnsw import EXACT_UP_TO, index_name
 from backend.documents.search.library import Library, only, statement
 
-EXACT_UP_TO = 10_000
-"""Up to so many passages every embedding is compared, at about half a millisecond for a thousand."""
 OVER_FETCH = 2
 """How many times the wanted number the approximate index is asked for."""
 GONE_THROUGH = 20_000
@@ -31,25 +30,6 @@ def nearest(
         if len(near) == most:
             return near | _cosines(session.execute(statement(_BESIDE, "", "key"), values).scalars())
     return _cosines(session.execute(statement(_EXACTLY, only(library, "v"), "key"), values).scalars())
-
-
-def index_name(model_id: int) -> str:
-    """Return the name of the approximate index of a model's embeddings."""
-    return f"ix_chunk_vectors_hnsw_{model_id}"
-
-
-def index_ddl(model_id: int, dim: int, *, concurrently: bool = False) -> str:
-    """Return the statement by which the owner makes the approximate index of a model's embeddings.
-
-    It compares inner products, which are the cosines of vectors of unit length and the quickest to work out. It pays
-    with less than a percent of the neighbors if it is built with more candidates than pgvector takes by itself.
-    """
-    return (
-        f"create index {'concurrently ' if concurrently else ''}if not exists {index_name(model_id)} "
-        f"on chunk_vectors using hnsw "
-        f"((embedding::halfvec({dim})) halfvec_ip_ops) with (m = 16, ef_construction = 100) "
-        f"where model_id = {model_id}"
-    )
 
 
 def _indexed_dim(session: Session, model_id: int, sought: int, many: int) -> int | None:

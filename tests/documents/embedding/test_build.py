@@ -10,13 +10,15 @@ from sqlalchemy import text
 
 from backend.doctor import examine_here
 from backend.documents.embedding import build as module
+from backend.documents.embedding import hnsw
 from backend.documents.embedding.build import Builds
 from backend.documents.embedding.current import Embeddings, current_model
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.embedding.models.known import UNRELATED
 from backend.documents.ingestion.attempt import begin
 from backend.documents.language import UNSURE
 from backend.documents.search import vectors as vector_search
-from backend.documents.search.hybrid import QueryVector, Search
+from backend.documents.search.hybrid import Search
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
@@ -227,10 +229,8 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     assert builds.due(None).is_index_due
     model_id, _ = in_use(own)
     # What a build that was killed in the middle leaves behind.
-    own.query(vector_search.index_ddl(model_id, tiny.dim))
-    own.query(
-        "update pg_index set indisvalid = false where indexrelid = to_regclass(%s)", vector_search.index_name(model_id)
-    )
+    own.query(hnsw.index_ddl(model_id, tiny.dim))
+    own.query("update pg_index set indisvalid = false where indexrelid = to_regclass(%s)", hnsw.index_name(model_id))
     assert builds.due(None).is_index_due
 
     assert builds.build(tiny) is True
@@ -238,7 +238,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     index = own.query(
         "select i.indisvalid, pg_get_userbyid(c.relowner)::text from pg_index i join pg_class c on c.oid = indexrelid "
         "where indexrelid = to_regclass(%s)",
-        vector_search.index_name(model_id),
+        hnsw.index_name(model_id),
     )
     assert index == [(True, "docutalk_owner")]
     assert builds.due(None).is_any is False
@@ -247,7 +247,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     # The next model's build takes the index away with the vectors.
     builds.build(TinyEmbedder("third"))
     builds.build(TinyEmbedder("fourth"))
-    assert own.query("select to_regclass(%s)::text", vector_search.index_name(model_id)) == [(None,)]
+    assert own.query("select to_regclass(%s)::text", hnsw.index_name(model_id)) == [(None,)]
 
 
 @pytest.mark.spec("BUILD-5")

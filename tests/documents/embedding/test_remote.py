@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from backend.documents.embedding.embedder import (
-    DEFAULT,
-    MULTILINGUAL,
-    Embedder,
-    EmbeddingFailed,
-    EmbeddingRefused,
-    embedder,
-)
+from backend.documents.embedding.choose import embedder
+from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder, EmbeddingFailed, EmbeddingRefused
 from backend.documents.embedding.models.known import task_of
 from backend.documents.language import CONFIGURATIONS, UNSURE
 from backend.errors import Unavailable

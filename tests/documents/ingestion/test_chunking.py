@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.documents.embedding.embedder import DEFAULT, Embedder, embedder
-from backend.documents.ingestion.chunking import OpenHeadings, Passage, cut, prefixed
+from backend.documents.embedding.choose import embedder
+from backend.documents.embedding.embedder import DEFAULT, Embedder, prefixed
+from backend.documents.ingestion.chunking import OpenHeadings, Passage, cut
 from backend.documents.reading.parsing.pages import Heading, Page
 
 BUNDLED = embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=10)

