@@ -1,13 +1,10 @@
 """Routes of documents: each performs a tool through the one door."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
-import anyio
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +13,6 @@ from backend.api_router import api_router
 from backend.documents import rest_tools, tools
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository
-from backend.documents.rest_tools import DocumentKept, Original, uploading
 from backend.documents.schemas import (
     Cursor,
     DocumentId,
@@ -32,18 +28,17 @@ from backend.documents.schemas import (
     PassageOnPage,
     StatusWanted,
 )
-from backend.documents.upload.file_types import kind_of
-from backend.documents.upload.form import FIELD, ReceivedFile, UploadLimits, received
-from backend.idempotency import IdempotencyHeader, hash_of
+from backend.documents.upload.accept import Uploads
+from backend.documents.upload.form import FIELD, UploadLimits
+from backend.documents.upload.keep import DocumentKept
+from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare
-from backend.operations.perform import Call, Operations
-from backend.plain_text import storable
+from backend.operations.perform import Operations
 from backend.postgres.database import Database
 
 UPLOAD_PATHS = frozenset({"/api/documents", "/api/documents/upload"})
 """Where bodies may be larger than elsewhere; `received` limits them."""
-LONGEST_ORIGINAL_NAME = 1_000
 
 _FORM = {
     "requestBody": {
@@ -69,49 +64,6 @@ class SearchWanted(BaseModel):
     query: str = Field(description="A question or words; of a very long one the beginning counts.")
     limit: tools.PassageLimit | None = None
     document_ids: tools.DocumentIds | None = None
-
-
-class Uploads:
-    """Receives files and keeps them as documents."""
-
-    def __init__(self, operations: Operations, database: Database, limits: UploadLimits, rules: KeepingRules) -> None:
-        self._operations = operations
-        self._database = database
-        self._limits = limits
-        self._rules = rules
-        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
-
-    async def accept(self, request: Request, caller: Caller, key: str | None) -> list[DocumentKept]:
-        """Keep the files of a request as documents, all of them or, when one is refused for what it is, none."""
-        caller.require("write")
-        most = self._rules.most_of(is_guest=caller.kind == "guest")
-        limits = replace(self._limits.within(most), room=partial(self._room, caller))
-        async with received(request.scope, request.receive, limits) as files:
-            # One upload of a user after the other, and the wait is here: in the database it would hold a connection,
-            # and end after a few seconds.
-            turn = self._turns.setdefault(caller.user_id, anyio.Lock())
-            async with turn:
-                # All files in one slot, and patiently: otherwise the second could be refused when the first is kept.
-                work = partial(self._keep, files, caller, key)
-                return await self._operations.share.run(caller.user_id, work, is_patient=True)
-
-    def _keep(self, files: list[ReceivedFile], caller: Caller, key: str | None) -> list[DocumentKept]:
-        wanted = [_described(file) for file in files]
-        together = hash_of({"files": wanted}) if len(wanted) > 1 else None
-        kept = []
-        for number, (file, arguments) in enumerate(zip(files, wanted, strict=True)):
-            call = Call(idempotency_key=_key_of(key, number))
-            with uploading(Original(file, self._rules)):
-                outcome = self._operations.perform(
-                    rest_tools.keep_upload, {**arguments, "sent_together": together}, caller, call
-                )
-            kept.append(DocumentKept.model_validate(outcome.result))
-        return kept
-
-    def _room(self, caller: Caller) -> int | None:
-        with self._database.scope(caller.user_id, caller.zone) as scope:
-            used = DocumentRepository(scope).used_bytes()
-        return self._rules.left_of(used, is_guest=caller.kind == "guest")
 
 
 def document_routes(
@@ -223,22 +175,6 @@ async def original_slices(
     while (content := await share.run(caller.user_id, partial(read, number), is_patient=True)) is not None:
         yield content
         number += 1
-
-
-def _described(file: ReceivedFile) -> dict[str, Any]:
-    kind = kind_of(file.sent_name, file.file)
-    return {
-        "filename": storable(kind.filename),
-        "original_filename": storable(file.sent_name)[:LONGEST_ORIGINAL_NAME],
-        "content_type": kind.content_type,
-        "file_size": file.size,
-        "sha256": file.sha256,
-    }
-
-
-def _key_of(key: str | None, number: int) -> str | None:
-    """Return the idempotency key of one file of a request: the request's own for the first."""
-    return key if key is None or number == 0 else hash_of({"key": key, "file": number})
 
 
 def _download_headers(original: OriginalSeen) -> dict[str, str]:
