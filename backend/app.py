@@ -1,4 +1,4 @@
-"""The service over HTTP: its routes, doors and middleware, over the parts that do the work."""
+"""The service over HTTP: its routes, doors and middleware, over the process that do the work."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,6 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from backend import VERSION
 from backend import log as logs
-from backend.configured import keeping_rules, model_choice
 from backend.conversations.routes import conversation_routes
 from backend.documents.routes import UPLOAD_PATHS, document_routes
 from backend.documents.upload.form import UploadLimits
@@ -20,27 +19,29 @@ from backend.edge.problems import install_problems
 from backend.edge.proxies import Proxies
 from backend.edge.strangers import Strangers, Visitors
 from backend.identity.routes import identity_routes
-from backend.parts import Parts, go_down_on_signal
+from backend.process import Process
 from backend.runs.repository import RunRepository
 from backend.runs.routes import run_routes
 from backend.settings import Settings
+from backend.signals import go_down_on_signal
 from backend.tasks.routes import named_task_routes, task_routes
 from backend.web.routes import web_routes
 from backend.wire.native import chat_routes, event_stream
+from backend.wiring import keeping_rules, model_choice
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the whole service; without settings they are read from the environment."""
     settings = settings or Settings.load()
     logs.configure("DEBUG" if settings.debug else settings.log_level)
-    parts = Parts(settings)
+    process = Process(settings)
     metrics = Metrics()
     proxies = Proxies(settings.trusted_proxies)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with go_down_on_signal(parts):
-            async with parts.at_work():
+        with go_down_on_signal(process.go_down):
+            async with process.at_work():
                 yield
 
     app = FastAPI(
@@ -52,60 +53,62 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    signed_in = sign_in(parts.authenticator)
+    signed_in = sign_in(process.authenticator)
     app.include_router(web_routes(name="DocuTalk", version=VERSION, docs="/docs", health="/health", mcp="/mcp"))
     app.include_router(
         health_routes(
-            parts.database,
+            process.database,
             metrics,
             model=model_choice(settings).shown,
-            not_ready=lambda: parts.not_ready,
+            not_ready=lambda: process.not_ready,
             metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
         )
     )
     app.include_router(
         identity_routes(
-            parts.database,
-            parts.authenticator,
+            process.database,
+            process.authenticator,
             signed_in,
             address_of=lambda request: proxies.client_of(request.scope),
             token_of=lambda request: bearer_token(request.scope["headers"]),
-            model_notice=parts.turns.model_notice,
+            model_notice=process.turns.model_notice,
         )
     )
-    app.include_router(task_routes(parts.operations, signed_in))
-    app.include_router(named_task_routes(parts.operations, signed_in))
+    app.include_router(task_routes(process.operations, signed_in))
+    app.include_router(named_task_routes(process.operations, signed_in))
     app.include_router(
         document_routes(
-            parts.operations,
-            parts.database,
+            process.operations,
+            process.database,
             signed_in,
             limits=UploadLimits(most_bytes=settings.max_upload_bytes),
             rules=keeping_rules(settings),
-            on_added=parts.ingestion.notice,
-            purge=parts.purge.one,
+            on_added=process.ingestion.notice,
+            purge=process.purge.one,
         )
     )
     app.include_router(
         conversation_routes(
-            parts.database,
+            process.database,
             signed_in,
             models_of=lambda scope, run_ids: RunRepository(scope).models(run_ids),
-            share=parts.operations.share,
+            share=process.operations.share,
         )
     )
     app.include_router(
         run_routes(
-            parts.database,
-            parts.worker,
-            parts.follower,
+            process.database,
+            process.worker,
+            process.follower,
             signed_in,
             stream_of=event_stream,
-            share=parts.operations.share,
+            share=process.operations.share,
         )
     )
-    app.include_router(chat_routes(parts.worker, parts.follower, signed_in, wait_seconds=settings.chat_wait_seconds))
-    app.router.routes.append(parts.mcp.route)
+    app.include_router(
+        chat_routes(process.worker, process.follower, signed_in, wait_seconds=settings.chat_wait_seconds)
+    )
+    app.router.routes.append(process.mcp.route)
     install_problems(app)
     app.add_middleware(
         OwnHosts,

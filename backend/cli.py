@@ -21,7 +21,6 @@ from fastapi import FastAPI
 from backend import VERSION
 from backend import log as logs
 from backend.app import create_app
-from backend.configured import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
 from backend.documents.embedding.build import Builds
 from backend.documents.embedding.current import Embeddings
 from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
@@ -29,13 +28,14 @@ from backend.edge.proxies import Proxies
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
 from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
-from backend.parts import TOOLS, Parts, make_operations
 from backend.plain_text import storable
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.installation import Installation
 from backend.postgres.schema import head, migrate
+from backend.process import TOOLS, Process, make_operations
 from backend.settings import InvalidSettings, Settings
+from backend.wiring import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
 
 GRACEFUL_SECONDS = 3
 """How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""
@@ -145,24 +145,24 @@ def work(_given: argparse.Namespace) -> int:
     # What cannot be mended by waiting is said at once.
     with opened_database(settings):
         pass
-    anyio.run(_work, Parts(settings, is_dedicated=True))
+    anyio.run(_work, Process(settings, is_dedicated=True))
     return 0
 
 
-async def _work(parts: Parts) -> None:
+async def _work(process: Process) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
-    async with parts.at_work():
+    async with process.at_work():
         while not stopped.is_set():
             try:
-                while await run_sync(parts.authenticator.forget_expired) and not stopped.is_set():
+                while await run_sync(process.authenticator.forget_expired) and not stopped.is_set():
                     continue
             except DatabaseUnavailable:
                 log.warning("housekeeping_put_off")
             with suppress(TimeoutError):
-                async with asyncio.timeout(HOUSEKEEPING_SECONDS if parts.installation.is_ready else 1):
+                async with asyncio.timeout(HOUSEKEEPING_SECONDS if process.installation.is_ready else 1):
                     await stopped.wait()
 
 

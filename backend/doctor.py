@@ -10,7 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend import VERSION
 from backend.agent.choice import OFFLINE_NAME
-from backend.configured import find_postgres, keeping_rules, make_database, model_choice
 from backend.documents.embedding.build import Builds, Due
 from backend.documents.embedding.current import current_model
 from backend.documents.quota import in_words
@@ -20,6 +19,7 @@ from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.schema import head
 from backend.settings import Settings
+from backend.wiring import find_postgres, keeping_rules, make_database, model_choice
 
 KEYED = ("openai", "gemini", "anthropic")
 """Providers whose keys are settings of ours."""

@@ -7,14 +7,14 @@ from alembic.util import CommandError
 from sqlalchemy import JSON, Column, Connection
 from sqlmodel import SQLModel
 
-from backend import parts  # noqa: F401  # Every table is known once the parts are.
-from backend.configured import find_postgres
+from backend import process  # noqa: F401  # Every table is known once the parts of a process are.
 from backend.errors import DocuTalkError
 from backend.log import configure
 from backend.postgres.database import make_engine
 from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.schema import failures_told, grant_to_service, prepare_roles
 from backend.settings import InvalidSettings, Settings
+from backend.wiring import find_postgres
 
 
 def run(connection: Connection) -> None:

@@ -72,21 +72,16 @@ def test_a_conversation_goes_on_after_a_restart_and_on_a_second_process(embedded
 HANGS = """
 import asyncio, os, signal, threading, time
 
-from backend import parts
-
-
-class Nothing:
-    def go_down(self):
-        pass
+from backend import signals
 
 
 async def hang():
-    with parts.go_down_on_signal(Nothing()):
+    with signals.go_down_on_signal(lambda: None):
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
         time.sleep(60)
 
 
-parts.LAST_SECONDS = 0.2
+signals.LAST_SECONDS = 0.2
 asyncio.run(hang())
 """
 

@@ -6,24 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from backend.parts import TOOLS
+from backend.process import TOOLS
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "backend").rglob("*.py"))
 FLOORS = (
     {"cli"},
-    {"doctor"},
     {"app"},
-    {"parts"},
-    {"configured"},
+    {"process", "doctor"},
+    {"wiring", "forgetting"},
     {"agent", "wire", "workspace"},
     {"tasks", "documents", "runs", "mcp_server"},
     {"operations", "conversations", "edge"},
-    {"identity"},
+    {"identity", "limits"},
     {"jobs"},
     {"postgres"},
-    {"idempotency", "limits", "api_router"},
-    {"settings", "errors", "log", "plain_text", "blanking", "retry_after", "web"},
+    {"api_router", "idempotency"},
+    {"settings", "errors", "log", "plain_text", "redaction", "retry_after", "signals", "web"},
 )
 """The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
 
@@ -48,7 +47,7 @@ def test_nothing_imports_upward_or_sideways(path: Path) -> None:
         (r"\.commit\(", {"backend/postgres/database.py"}),
         (
             r"import .*\bSettings\b",
-            {"backend/app.py", "backend/parts.py", "backend/configured.py", "backend/cli.py", "backend/doctor.py"},
+            {"backend/app.py", "backend/process.py", "backend/wiring.py", "backend/cli.py", "backend/doctor.py"},
         ),
         (r"\bset_config\(", {"backend/postgres/database.py"}),
         (r"\bprint\(", {"backend/cli.py"}),

@@ -19,8 +19,8 @@ from sqlalchemy import select
 from sqlmodel import SQLModel
 
 from backend.app import create_app
-from backend.parts import TOOLS as PUBLISHED
 from backend.postgres.database import make_engine
+from backend.process import TOOLS as PUBLISHED
 from backend.settings import Settings
 from tests.conftest import signed_in_guest, wait_until
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 
 from backend import settings as module
-from backend.configured import keeping_rules
 from backend.settings import PRIVATE_NETWORKS, InvalidSettings, Settings
+from backend.wiring import keeping_rules
 
 ROOT = Path(__file__).parent.parent
 Write = Callable[[str, str], Path]

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from sqlalchemy import tuple_
 from sqlmodel import col
 
-from backend.blanking import without_document, without_text
 from backend.conversations.models import Conversation, Message
 from backend.errors import NotFound
 from backend.postgres.repository import UserRepository
+from backend.redaction import without_document, without_text
 
 TITLE_LENGTH = 80
 

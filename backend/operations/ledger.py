@@ -7,11 +7,11 @@ from typing import Any, Literal
 from sqlalchemy import func, text
 from sqlmodel import col
 
-from backend.blanking import without_text
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
 from backend.operations.models import Operation
 from backend.plain_text import storable, storable_json
 from backend.postgres.repository import UserRepository
+from backend.redaction import without_text
 
 MOST_ARGUMENT_BYTES = 256 * 1024
 MOST_REFUSED_BYTES = 2 * 1024

@@ -14,7 +14,7 @@ import jwt
 import pytest
 from mcp import Client
 
-from backend.parts import OF_CHAT
+from backend.process import OF_CHAT
 from backend.settings import Settings
 from bench.scripted_model import Answer, Request, ScriptedModel, ToolCall, calls, says
 from tests.agent.talk import (

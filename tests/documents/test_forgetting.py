@@ -9,9 +9,9 @@ import pytest
 
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import add_document, read_document, search_documents
+from backend.forgetting import forget_document
 from backend.identity.caller import Caller
 from backend.operations.perform import Call
-from backend.parts import forget_document
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.parts import TOOLS
+from backend.process import TOOLS
 from backend.settings import Settings
 from tests.conftest import serving
 from tests.mcp_server.sessions import over_http, text_of

@@ -15,8 +15,8 @@ from backend.identity.caller import Caller, acting_as
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Call, Operations, calling
 from backend.operations.tool import tool
-from backend.parts import TOOLS
 from backend.postgres.database import Scope
+from backend.process import TOOLS
 from backend.tasks.schemas import TaskStatus
 from backend.tasks.tools import complete_task, list_tasks
 from tests.conftest import query

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.parts import TOOLS
+from backend.process import TOOLS
 from tests.mcp_server.sessions import COMMAND
 
 PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "mcp-remote@0.15.1")

@@ -12,7 +12,7 @@ from agents.strict_schema import ensure_strict_json_schema
 from jsonschema import Draft202012Validator
 
 from backend.operations.tool import Tool
-from backend.parts import TOOLS
+from backend.process import TOOLS
 
 LIST_BYTES = 24 * 1024
 MOST_TOOLS = 18

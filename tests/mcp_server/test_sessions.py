@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from backend.parts import TOOLS
+from backend.process import TOOLS
 from tests.conftest import wait_until
 from tests.mcp_server.sessions import Session, text_of
 

@@ -15,7 +15,7 @@ import pytest
 from anyio.to_thread import run_sync
 from structlog.testing import capture_logs
 
-from backend import parts
+from backend import process
 from backend.identity.caller import Caller
 from backend.postgres import notifications
 from backend.postgres.database import Database
@@ -224,7 +224,7 @@ def test_work_that_came_while_nobody_listened_is_found_once_somebody_does(
     )
 
     async def run() -> None:
-        dedicated = parts.Parts(make_settings(database_url=own.url), is_dedicated=True)
+        dedicated = process.Process(make_settings(database_url=own.url), is_dedicated=True)
         async with dedicated.at_work():
             await until(lambda: dedicated.notifications.is_listening, seconds=30)
             await until(lambda: query(own.elsewhere, recent, own.name) == [(0,)], seconds=30)

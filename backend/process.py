@@ -1,31 +1,15 @@
 """The parts that a process is made of which answers messages, and how they hang together."""
 
-import asyncio
-import os
-import signal
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from anyio import create_task_group
 from anyio.to_thread import run_sync
 
 from backend.agent.assistant import AgentAssistant
-from backend.configured import (
-    embedder_maker,
-    find_postgres,
-    keeping_rules,
-    make_authenticator,
-    make_database,
-    model_choice,
-    reading_limits,
-)
-from backend.conversations.repository import MessageRepository
 from backend.documents.embedding.current import Embeddings
 from backend.documents.embedding.upkeep import Upkeep
 from backend.documents.ingestion.job import Ingestor
@@ -34,22 +18,29 @@ from backend.documents.purge import Purge
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.edge.authentication import caller_of
+from backend.forgetting import forget_document
 from backend.identity.authenticator import Authenticator
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
-from backend.operations.ledger import Ledger
 from backend.operations.perform import Operations
-from backend.postgres.database import Database, Scope
+from backend.postgres.database import Database
 from backend.postgres.installation import Installation
 from backend.postgres.notifications import Notifications
 from backend.runs.follow import Follower
 from backend.runs.live import Live
-from backend.runs.repository import RunRepository
 from backend.runs.turns import Turns
 from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
 from backend.settings import Settings
-from backend.tasks.repository import TaskRepository
 from backend.tasks.tools import TASK_TOOLS
+from backend.wiring import (
+    embedder_maker,
+    find_postgres,
+    keeping_rules,
+    make_authenticator,
+    make_database,
+    model_choice,
+    reading_limits,
+)
 from backend.workspace.research import SPANNING_TOOLS, fetch, preparations, search
 
 if TYPE_CHECKING:
@@ -61,13 +52,9 @@ OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
 """Without the pair that is there for outside clients: its results have no passages that could be cited."""
 LET_RUNS_END_SECONDS = 2.0
 """How long a process that goes down lets its runs go on, before it hands them back."""
-LAST_SECONDS = 9.5
-"""After how long a process that was told to go down ends whatever happens."""
-UNREADY_SECONDS = 1.0
-"""How long a process that was told to go down still answers, so that balancers see that it is not ready."""
 
 
-class Parts:
+class Process:
     """What a process is made of that answers messages, with or without doors for others."""
 
     def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
@@ -192,23 +179,6 @@ def make_operations(settings: Settings, database: Database, embeddings: Embeddin
     )
 
 
-def forget_document(scope: Scope, document_id: int) -> bool:
-    """Blank a document's text wherever some was kept, or return False while a run still works with it."""
-    ledger, runs = Ledger(scope), RunRepository(scope)
-    done = ledger.of_document(document_id)
-    run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})
-    if not runs.are_ended(run_ids):
-        return False
-    for run_id in run_ids:
-        runs.purge(run_id)
-    MessageRepository(scope).forget_document(
-        document_id, run_ids=run_ids, operation_ids={operation.id for operation in done}
-    )
-    TaskRepository(scope).forget_document(document_id)
-    ledger.forget_text(done)
-    return True
-
-
 def mcp_endpoint(
     settings: Settings, operations: Operations, authenticator: Authenticator
 ) -> "tuple[MCPServer[Any], ASGIApp]":
@@ -224,50 +194,3 @@ def mcp_endpoint(
         origins=settings.cors_origins,
         host=None if settings.listens_publicly else settings.host,
     )
-
-
-def give_up() -> None:
-    """End the process although a thread still waits, for a database that hangs, say; leases run out by themselves."""
-    structlog.get_logger().error("stop_overdue")
-    os._exit(1)
-
-
-@contextmanager
-def go_down_on_signal(parts: Parts) -> Iterator[None]:
-    """Go down in order as soon as the process is told to: first nobody is sent here any more, then the server stops.
-
-    Between the two `/ready` says so for a moment, and streams end with `reconnect`: the server waits for open requests
-    before it ends the lifespan, and a followed run keeps its request open. An impatient second signal changes nothing:
-    it would leave the embedded database behind, and the stop takes seconds.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before: dict[signal.Signals, Any] = {}
-
-    stopping = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if not stopping:
-            stopping = True
-            # From here, and not from the loop, which may be what hangs.
-            overdue = threading.Timer(LAST_SECONDS, give_up)
-            overdue.daemon = True
-            overdue.start()
-            loop.call_soon_threadsafe(go_down, number, frame)
-
-    def go_down(number: int, frame: FrameType | None) -> None:
-        parts.go_down()
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            loop.call_later(UNREADY_SECONDS, handler, number, frame)
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        before[name] = signal.signal(name, stop)
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

@@ -1,4 +1,4 @@
-"""What the settings say, as the parts want it."""
+"""What the settings say, as the parts of a process want it."""
 
 import os
 import shutil

@@ -1,0 +1,24 @@
+"""Forgetting a document wherever some of its text was kept: it is deleted when nothing can quote it any more."""
+
+from backend.conversations.repository import MessageRepository
+from backend.operations.ledger import Ledger
+from backend.postgres.database import Scope
+from backend.runs.repository import RunRepository
+from backend.tasks.repository import TaskRepository
+
+
+def forget_document(scope: Scope, document_id: int) -> bool:
+    """Blank a document's text wherever some was kept, or return False while a run still works with it."""
+    ledger, runs = Ledger(scope), RunRepository(scope)
+    done = ledger.of_document(document_id)
+    run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})
+    if not runs.are_ended(run_ids):
+        return False
+    for run_id in run_ids:
+        runs.purge(run_id)
+    MessageRepository(scope).forget_document(
+        document_id, run_ids=run_ids, operation_ids={operation.id for operation in done}
+    )
+    TaskRepository(scope).forget_document(document_id)
+    ledger.forget_text(done)
+    return True
