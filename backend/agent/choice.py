@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from backend.agent.offline_patterns import NAME
+from backend.agent.offline.patterns import NAME
 
 OFFLINE = "offline"
 OFFLINE_NAME = NAME

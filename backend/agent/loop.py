@@ -16,7 +16,7 @@ from mcp import Client
 
 from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
-from backend.agent.offline import OfflineModel
+from backend.agent.offline.model import OfflineModel
 from backend.agent.recording import RecordedModel
 from backend.identity.caller import current_caller
 from backend.limits.fair_share import FairShare

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.agent import offline_dates as dates
-from backend.agent import offline_patterns as said
+from backend.agent.offline import dates
+from backend.agent.offline import patterns as said
 
 Task = dict[str, Any]
 

@@ -6,7 +6,7 @@ answer names a part of what the person reads.
 
 from typing import NamedTuple
 
-from tests.agent.offline_sentences import Call, _add, _complete, _delete, _update
+from tests.agent.offline.sentences import Call, _add, _complete, _delete, _update
 
 TITLES = ("Plan the party", "Wash car", "Buy milk", "Call the bank", "Ring Bo", "Team meeting", "Client meeting")
 

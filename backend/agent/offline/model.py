@@ -22,10 +22,9 @@ from agents.usage import Usage
 from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
-from backend.agent import offline_dates as dates
-from backend.agent import offline_patterns as said
-from backend.agent import offline_selection as selection
-from backend.agent.offline_documents import Call, Librarian, Plan, Question, Result, Rule, ruled
+from backend.agent.offline import dates, selection
+from backend.agent.offline import patterns as said
+from backend.agent.offline.documents import Call, Librarian, Plan, Question, Result, Rule, ruled
 from backend.mcp_server.server import QUOTED
 
 Fields = dict[str, Any]

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.agent import offline_quotes
 from backend.agent.history import items_of
-from backend.agent.offline_patterns import UNSURE
+from backend.agent.offline import quotes
+from backend.agent.offline.patterns import UNSURE
 from backend.conversations.models import Message
 from backend.mcp_server.server import QUOTED
 from backend.runs.citations import MARK, check, passages_in
-from tests.agent.offline_sentences import OF_DOCUMENTS, Sentence
-from tests.agent.test_offline import JSON, Conversation, TaskList, four_tasks
+from tests.agent.offline.sentences import OF_DOCUMENTS, Sentence
+from tests.agent.offline.test_tasks import JSON, Conversation, TaskList, four_tasks
 
 DOCUMENT_TOOLS = ("search_documents", "list_documents", "read_document", "create_tasks_from_document")
 TASK_TOOLS = ("list_tasks", "get_task", "add_task", "update_task", "complete_task", "reopen_task", "delete_task")
@@ -284,4 +284,4 @@ def test_long_text_is_cut_at_a_word_and_can_still_be_proven() -> None:
     checked = check(answer, passages_in([shelf.read_document(1)]))
     assert checked.text == answer
     assert len(checked.citations) == 1
-    assert len(answer) < offline_quotes.LONGEST_QUOTE + 100
+    assert len(answer) < quotes.LONGEST_QUOTE + 100

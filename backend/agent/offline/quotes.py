@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from backend.agent.offline_patterns import BLANK
+from backend.agent.offline.patterns import BLANK
 from backend.runs.citations import MARK, Passage
 
 MOST_QUOTES = 3

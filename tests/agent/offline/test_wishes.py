@@ -7,19 +7,19 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.agent import offline
-from backend.agent.offline_dates import cut_due, cut_leading_due, doubts
-from backend.agent.offline_patterns import RULES
-from backend.agent.offline_selection import matching, numbers_in, wanted
+from backend.agent.offline import model as offline
+from backend.agent.offline.dates import cut_due, cut_leading_due, doubts
+from backend.agent.offline.patterns import RULES
+from backend.agent.offline.selection import matching, numbers_in, wanted
 from backend.documents.repository import DocumentNotFound
 from backend.errors import DocuTalkError, InvalidInput, for_models
 from backend.operations.perform import TaintedTurn
 from backend.tasks.repository import TaskNotFound
-from tests.agent.offline_sentences import Call, _add, _complete, _delete, _list
-from tests.agent.offline_wishes import FIELD, TITLES, VARIANTS, Wish
+from tests.agent.offline.sentences import Call, _add, _complete, _delete, _list
+from tests.agent.offline.test_documents import DOCUMENT_TOOLS, TASK_TOOLS, Library, library
+from tests.agent.offline.test_tasks import WRITES, TaskList, ask
+from tests.agent.offline.wishes import FIELD, TITLES, VARIANTS, Wish
 from tests.agent.talk import say
-from tests.agent.test_offline import WRITES, TaskList, ask
-from tests.agent.test_offline_documents import DOCUMENT_TOOLS, TASK_TOOLS, Library, library
 
 
 class Talk:

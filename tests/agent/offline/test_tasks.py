@@ -19,9 +19,9 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from backend.agent.offline import OfflineModel
-from backend.agent.offline_patterns import NAME
-from tests.agent.offline_sentences import REFUSED, UNDERSTOOD, Call, Sentence
+from backend.agent.offline.model import OfflineModel
+from backend.agent.offline.patterns import NAME
+from tests.agent.offline.sentences import REFUSED, UNDERSTOOD, Call, Sentence
 
 WRITES = ("add_task", "update_task", "complete_task", "reopen_task", "delete_task")
 READS = ("list_tasks", "get_task")

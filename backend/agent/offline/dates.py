@@ -2,7 +2,7 @@ r"""What in a person's sentence is a due date, and what only looks like one.
 
 A due date is passed on in the person's words, as far as the tools' own parser understands them. Words that look like a
 date, a time or a repetition and are not understood never stay in a title in silence: `doubts` finds them, and the
-rules ask. Quoted texts are hidden (see `offline_patterns`), so that nothing here reads a quoted word.
+rules ask. Quoted texts are hidden (see `patterns`), so that nothing here reads a quoted word.
 """
 
 import re

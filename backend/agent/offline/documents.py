@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from backend.agent import offline_patterns as said
-from backend.agent import offline_selection as selection
-from backend.agent.offline_quotes import content_of, quoted, quotes
+from backend.agent.offline import patterns as said
+from backend.agent.offline import selection
+from backend.agent.offline.quotes import content_of, quoted, quotes
 from backend.runs.citations import Passage, passages_in
 
 Result = dict[str, Any] | str

@@ -1,0 +1,1 @@
+"""The model that answers without a provider, by a closed list of rules."""
