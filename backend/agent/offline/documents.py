@@ -5,28 +5,15 @@ document, a file's name or a heading says is only ever quoted.
 """
 
 import re
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Generator
+from typing import Any
 
 from backend.agent.offline import patterns as said
 from backend.agent.offline import selection
+from backend.agent.offline.asking import Plans
+from backend.agent.offline.plans import Call, Plan, Result, Rule
 from backend.agent.offline.quotes import content_of, quoted, quotes
 from backend.runs.citations import Passage, passages_in
-
-Result = dict[str, Any] | str
-Call = tuple[str, dict[str, Any]]
-Plan = Generator[list[Call], list[Result], str]
-Rule = tuple[str, str, Any]
-"""The plan, what it acts with, and what it is given."""
-
-
-class Question(NamedTuple):
-    """A question that was left open."""
-
-    words: str
-    answered: Callable[[str], Plan | None]
-    """Returns what the next message leads to, where it is an answer."""
-
 
 STRONG = 0.23
 """The score of the best passage, from 0 to 1, from which on it is taken for an answer."""
@@ -156,16 +143,8 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
     return name == "add" and is_question and bool(re.match(r"(?i)(?:have|has|must|should|need|ought)\b", words))
 
 
-class Librarian:
+class Librarian(Plans):
     """The plans over documents."""
-
-    open_question: Question | None
-    """What the next message may answer."""
-
-    def _leave(self, words: str, answered: Callable[[str], Plan | None]) -> str:
-        """Leave a question open, and return its words."""
-        self.open_question = Question(words, answered)
-        return words
 
     def look_up(self, question: str, otherwise: str) -> Plan:
         """Answer a question by quoting what was found, or say that nothing was; without documents, say `otherwise`."""

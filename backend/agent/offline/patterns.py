@@ -454,3 +454,13 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("say", QUESTION, rf"{_QUESTION}.*"),
 ))
 # fmt: on
+
+
+def on_one_line(text: object) -> str:
+    """Return a text with each run of blanks as one space, and none at its ends."""
+    return BLANK.sub(" ", str(text)).strip()
+
+
+def shown(text: str) -> str:
+    """Return a text in which what `HIDE` hid from the patterns can be read again."""
+    return text.translate(SHOW)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.agent.offline import model as offline
+from backend.agent.offline import mind
 from backend.agent.offline.dates import cut_due, cut_leading_due, doubts
 from backend.agent.offline.patterns import RULES
 from backend.agent.offline.selection import matching, numbers_in, wanted
@@ -991,7 +991,7 @@ def test_a_list_has_only_the_tasks_that_have_every_word() -> None:
 @pytest.mark.spec("OFFLINE-10")
 def test_every_row_of_the_table_names_a_plan_or_has_its_sentence() -> None:
     for plan, detail, pattern in RULES:
-        assert detail.endswith((".", "?", '"')) if plan == "say" else callable(getattr(offline._Mind, plan))
+        assert detail.endswith((".", "?", '"')) if plan == "say" else callable(getattr(mind.Mind, plan))
         assert pattern.fullmatch("") is None
 
 

@@ -1,0 +1,73 @@
+"""The clauses of a message, and the rule that each of them meets."""
+
+import re
+from itertools import dropwhile
+
+from backend.agent.offline import dates, selection
+from backend.agent.offline import patterns as said
+from backend.agent.offline.details import details_of, has_date
+from backend.agent.offline.plans import Rule
+
+
+def hidden(line: str) -> str:
+    """Return a line without its bullet, with straight quotes, and with what is quoted hidden from every pattern."""
+    words = said.on_one_line(said.BULLET.sub("", line, count=1).translate(said.STRAIGHT))
+    return said.QUOTES.sub(lambda quoted: quoted[0].translate(said.HIDE), words)
+
+
+def clauses_of(text: str) -> list[str]:
+    """Cut a message where a new command starts, but neither inside a new task's title nor after "don't".
+
+    "Extract the action items from a file and add them as tasks" is one wish. A date stays with what it is the date of:
+    in "Tomorrow, remind me to call Ida" and in "Add a task to buy tea and remind me tomorrow".
+    """
+    first, *rest = said.CUT.split(text)
+    clauses = [first]
+    for cut, piece in zip(rest[::2], rest[1::2], strict=True):
+        if cut.strip() == "," and clauses[-1].strip() and dates.is_made_of_dates(clauses[-1]):
+            clauses[-1] += cut + piece
+            continue
+        reminds = said.REMINDS.fullmatch(piece.rstrip(" .!?"))
+        if reminds and dates.is_made_of_dates(details_of(reminds["when"])[0]) and rule_of(clauses[-1])[0] != "show":
+            clauses[-1] += f" {reminds['when'].strip()}" if has_date(reminds["when"]) else cut + piece
+            continue
+        command = said.NO_VERB if ": " in clauses[-1] else said.COMMAND
+        title = not command.match(piece) and rule_of(clauses[-1])[0] == "add"
+        one_wish = said.EXTRACTS.match(clauses[-1]) and said.AS_TASKS.fullmatch(piece.rstrip(" .!?"))
+        if one_wish or ((title or said.DONT.match(clauses[-1])) and cut.strip()[-1] not in ".!?;"):
+            clauses[-1] += cut + piece
+        else:
+            clauses.append(piece)
+    cleaned = [said.COURTESY.sub("", clause.strip(" ,;.!?")) for clause in clauses]
+    return list(dict.fromkeys(clause for clause in cleaned if clause))
+
+
+def rule_of(clause: str) -> Rule:
+    """Return the plan of the first row that fits, what it acts with, and the match."""
+    for words in (clause, said.POLITE.sub("", clause, count=1), _with_date_last(clause)):
+        for plan, detail, pattern in said.RULES:
+            if match := pattern.fullmatch(words):
+                return plan, detail, match
+    return "say", said.UNSURE, None
+
+
+def asked(rule: Rule, clause: str, message: str) -> Rule:
+    """Return the rule that shows what "Task 3 is done?" asks about; without the question mark it is a change."""
+    _, detail, match = rule
+    is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
+    if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
+        return rule
+    is_kind = said.SEVERAL.match(match["t"]) and not selection.numbers_in(match["t"])
+    return ("show", "", match) if is_kind else ("act", "get_task", match)
+
+
+def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
+    """Leave out "oops" and the like before a wish to reopen, which says what to do about it."""
+    rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
+    return rest if rest and rest[0][1][0] == "reopen" else rules
+
+
+def _with_date_last(clause: str) -> str:
+    """Return "tomorrow remind me to call Ida" as "remind me to call Ida tomorrow"."""
+    cut = dates.cut_leading_due(clause)
+    return " ".join(cut) if cut else clause

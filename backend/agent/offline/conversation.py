@@ -1,0 +1,53 @@
+"""The conversation as the rules read it: each message of the user with the calls that it led to."""
+
+import json
+from typing import Any
+
+from backend.agent.offline import patterns as said
+from backend.agent.offline.plans import Result
+from backend.mcp_server.server import QUOTED
+
+Made = tuple[int, Result]
+"""When in the conversation a call was made, and its result."""
+Turn = tuple[str, dict[str, list[Made]]]
+"""What the user said, and by each call and its arguments what came of it."""
+
+
+def turns_of(items: list[Any]) -> list[Turn]:
+    """Read the conversation: each user's message with the results of the calls that followed it."""
+    turns: list[Turn] = [("", {})]
+    calls: dict[str, tuple[list[Made], int]] = {}
+    for place, item in enumerate(items):
+        kind, call = item.get("type"), str(item.get("call_id"))
+        if item.get("role") == "user":
+            turns.append((_text(item.get("content")), {}))
+        elif kind == "function_call":
+            made = turns[-1][1].setdefault(key_of(item.get("name"), _data(str(item.get("arguments")))), [])
+            calls[call] = made, len(made)
+            made.append((place, "The tool gave no answer."))
+        elif kind == "function_call_output" and call in calls:
+            made, nth = calls[call]
+            made[nth] = made[nth][0], _data(_text(item.get("output")))
+    return turns
+
+
+def key_of(name: object, arguments: object) -> str:
+    """Return what stands for a call: two with the same tool and arguments are one."""
+    return f"{name} {json.dumps(arguments, sort_keys=True)}"
+
+
+def _text(content: object) -> str:
+    parts = content if isinstance(content, list) else [content]
+    return " ".join(str((part.get("text") if isinstance(part, dict) else part) or "") for part in parts)
+
+
+def _data(text: str) -> Result:
+    """Return the JSON object; other text is a sentence, a tool's error."""
+    try:
+        data = json.loads(text.removeprefix(QUOTED))
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict):
+        return data
+    # What follows the first line is a hint for models.
+    return said.on_one_line(text.strip().partition("\n")[0])[:500] or "The tool gave no answer."

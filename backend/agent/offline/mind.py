@@ -1,0 +1,127 @@
+"""Hearing a message: what its clauses wish, which plans they meet, and what of that was done already."""
+
+from backend.agent.offline import patterns as said
+from backend.agent.offline.clauses import asked, clauses_of, hidden, rule_of, without_oops
+from backend.agent.offline.conversation import Made, Turn, key_of
+from backend.agent.offline.documents import Librarian, ruled
+from backend.agent.offline.plans import Call, Plan, Question
+from backend.agent.offline.tasks import TaskKeeper
+from backend.agent.offline.telling import tasks_in
+
+
+class Mind(Librarian, TaskKeeper):
+    """Goes through a conversation, and answers its last message."""
+
+    def __init__(self, there: set[str]) -> None:
+        """Take the names of the tools that may be called."""
+        super().__init__()
+        self.there = there
+        self.changed: dict[object, int] = {}
+        """When in this turn the clauses so far last changed each task."""
+
+    def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
+        """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
+        if len(turn[0]) > said.LONGEST_MESSAGE:
+            return said.TOO_LONG
+        written = [line for line in turn[0].splitlines() if line.strip()]
+        lines = [line for line in map(hidden, written) if line]
+        words = "; ".join(lines)
+        question, self.open_question = self.open_question, None
+        self.changed = {}
+        reply = words.strip(" .!?")
+        doubts_it = words.endswith("?") and said.NO_ANSWER.fullmatch(reply) is not None
+        if question and not doubts_it and (plan := question.answered(said.COURTESY.sub("", reply))):
+            return self._run(plan, turn, tools)
+        if len(lines) > 1 and (plan := self._listed(lines, [bool(said.BULLET.match(line)) for line in written])):
+            return self._run(plan, turn, tools)
+        answers, pending = list[str](), list[Call]()
+        clauses = clauses_of(words)
+        if len(clauses) > said.MOST_CLAUSES:
+            return said.TOO_MUCH
+        if question and said.NO.fullmatch(reply):
+            return said.NOTHING_CHANGED
+        agreed = question and self._agreed(question, words, clauses)
+        if question and not agreed and said.NO_ANSWER.fullmatch(reply):
+            self.open_question = question
+            return f"{said.NOT_SURE} {question.words}"
+        rules = ruled(words, clauses, [asked(rule_of(clause), clause, words) for clause in clauses], self.there)
+        rules = without_oops(rules)
+        plans = {each for _, (name, detail, _) in rules for each in (name, detail)}
+        if plans & said.LOST and plans & said.CHANGES:
+            return said.PARTLY
+        for clause, (name, detail, match) in rules:
+            if pending and said.EARLIER.match(clause):
+                break
+            if (name, detail) == ("say", said.UNSURE) and len(rules) == 1 and "?" not in words:
+                return self._perhaps([clause])
+            plan = agreed if agreed and clause == clauses[0] else None
+            if plan is None and name != "say":
+                plan = getattr(self, name)(match, detail)
+            is_read = plan is not agreed and (name == "show" or detail == "get_task")
+            outcome = self._run(plan, turn, tools, is_read=is_read) if plan else detail
+            if isinstance(outcome, str):
+                answers.append(outcome)
+                continue
+            # What reads comes after what writes, and of two changes to one task the second waits.
+            ids = [arguments.get("task_id", tool) for tool, arguments in pending]
+            mixed = len({tool in said.READS for tool, _ in pending + outcome}) > 1
+            if mixed or any(arguments.get("task_id") in ids for _, arguments in outcome):
+                break
+            pending += [call for call in outcome if call not in pending]
+        return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
+
+    def recall(self, turn: Turn) -> None:
+        """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
+        if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
+            self.open_question = None
+            found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
+            for key, task in found:
+                self._note(key.split()[0], task["id"])
+            writes = [task for key, task in found if key.split()[0] not in said.READS]
+            self.named = writes or [task for _, task in found]
+
+    def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
+        """Return what the yes leads to in "yes, and also delete task 3"; None where it is not clear."""
+        if not clauses:
+            return None
+        first, *more = clauses
+        goes_on = said.AND_THEN.match(words.lstrip()[len(first) :]) is not None
+        is_wish = bool(more) and all(rule_of(clause)[0] != "say" for clause in more)
+        is_clear = said.AGREES.match(first) is not None and goes_on and is_wish and not said.UNLESS.match(words)
+        return question.answered(first) if is_clear else None
+
+    def _run(self, plan: Plan, turn: Turn, tools: set[str] | None, *, is_read: bool = False) -> str | list[Call]:
+        """Return the plan's answer, or the calls that it lacks the results of."""
+        try:
+            calls = next(plan)
+            while True:
+                if tools is not None and not (names := {name for name, _ in calls}) <= tools:
+                    return said.MAY_NOT_READ if names <= said.READS else said.MAY_NOT_CHANGE
+                made = [self._found(call, turn, is_read=is_read) for call in calls]
+                if missing := [call for call, found in zip(calls, made, strict=True) if found is None]:
+                    return missing
+                found = [each for each in made if each is not None]
+                self.changed |= {
+                    arguments.get("task_id", tool): place
+                    for (tool, arguments), (place, _) in zip(calls, found, strict=True)
+                    if tool not in said.READS
+                }
+                results = [result for _, result in found]
+                if calls[0][0] == "list_tasks" and isinstance(results[0], str):
+                    return results[0]
+                calls = plan.send(results)
+        except StopIteration as end:
+            return str(end.value)
+
+    def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
+        """Return when a call was made and its result; what was read before a change of the task does not count.
+
+        A plan that changes tasks chooses them by the list from before: its own change may stand after that list.
+        """
+        tool, arguments = call
+        since = -1
+        if tool == "get_task":
+            since = self.changed.get(arguments["task_id"], -1)
+        elif tool == "list_tasks" and is_read:
+            since = max(self.changed.values(), default=-1)
+        return next((made for made in turn[1].get(key_of(*call), []) if made[0] > since), None)
