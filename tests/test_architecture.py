@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from backend.process import TOOLS
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "backend").rglob("*.py"))
+PACKAGES = sorted({path.parent for path in SOURCES})
 FLOORS = (
     {"cli"},
     {"app"},
@@ -34,8 +36,20 @@ def test_nothing_imports_upward_or_sideways(path: Path) -> None:
     if room == "__init__":
         return
 
-    for imported in _imported_rooms(path) - {room}:
+    for imported in {_room(module) for module in _imported(path)} - {room, "__init__"}:
         assert _floor(imported) > _floor(room), f"{path.name} in {room} imports {imported}, which is not below it."
+
+
+@pytest.mark.spec("HOUSE-1")
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_parts_of_a_package_need_each_other_in_a_circle(package: Path) -> None:
+    needed: dict[str, set[str]] = {}
+    for path in package.rglob("*.py"):
+        part = _part_of(package, path)
+        inside = {module for module in _imported(path) if module.is_relative_to(package)}
+        needed.setdefault(part, set()).update({_part_of(package, module) for module in inside} - {part, "__init__"})
+
+    TopologicalSorter(needed).prepare()  # Raises CycleError, which names the circle.
 
 
 @pytest.mark.spec("HOUSE-2")
@@ -91,22 +105,28 @@ def test_no_room_is_named_for_nothing() -> None:
     assert not names & {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
 
 
+def _part_of(package: Path, path: Path) -> str:
+    return path.relative_to(package).parts[0].removesuffix(".py")
+
+
 def _room(path: Path) -> str:
-    return path.relative_to(ROOT / "backend").parts[0].removesuffix(".py")
+    return _part_of(ROOT / "backend", path)
 
 
 def _floor(room: str) -> int:
     return next(place for place, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def _imported_rooms(path: Path) -> set[str]:
-    modules: set[str] = set()
+def _imported(path: Path) -> set[Path]:
+    """Return the modules of ours that a module imports, those that it imports late or for types alone included."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} if node.module != "backend" else {f"backend.{name.name}" for name in node.names}
+            # What is imported of a package may be a module.
+            names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
         elif isinstance(node, ast.Import):
-            modules |= {name.name for name in node.names}
-    rooms = {module.split(".")[1] for module in modules if module.startswith("backend.")}
-    return {room for room in rooms if any(room in floor for floor in FLOORS)} | {
-        room for room in rooms if (ROOT / "backend" / room).exists() or (ROOT / "backend" / f"{room}.py").exists()
+            names |= {name.name for name in node.names}
+    places = {ROOT.joinpath(*name.split(".")) for name in names}
+    return {
+        known for place in places for known in (place.with_suffix(".py"), place / "__init__.py") if known in SOURCES
     }
