@@ -12,6 +12,7 @@ from backend.process import TOOLS
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "backend").rglob("*.py"))
 PACKAGES = sorted({path.parent for path in SOURCES})
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("specs/**/*.md"), *ROOT.glob("bench/*.md")])
 FLOORS = (
     {"cli"},
     {"app"},
@@ -103,6 +104,23 @@ def test_no_room_is_named_for_nothing() -> None:
     names = {part.removesuffix(".py") for path in SOURCES for part in path.relative_to(ROOT).parts}
 
     assert not names & {"utils", "util", "helpers", "common", "core", "manager", "base", "misc"}
+
+
+@pytest.mark.spec("HOUSE-6")
+def test_the_map_shows_every_room_on_its_floor() -> None:
+    rows = re.findall(r"^\| \d+ \| ([^|]+) \|", (ROOT / "docs" / "map.md").read_text(), re.MULTILINE)
+
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == list(FLOORS)
+    assert {_room(path) for path in SOURCES} - {"__init__"} == set().union(*FLOORS)
+
+
+@pytest.mark.spec("HOUSE-6")
+def test_every_link_between_files_leads_to_one() -> None:
+    for page in PAGES:
+        without_code = re.sub(r"`[^`]*`", "", page.read_text())
+        links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", without_code)
+        gone = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        assert not gone, f"{page.relative_to(ROOT)} links to {gone}."
 
 
 def _part_of(package: Path, path: Path) -> str:
