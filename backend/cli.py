@@ -24,12 +24,13 @@ from backend.app import create_app
 from backend.documents.embedding.build import Builds
 from backend.documents.embedding.current import Embeddings
 from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
+from backend.edge.own_hosts import LOOPBACK_ADDRESSES
 from backend.edge.proxies import Proxies
 from backend.errors import DatabaseUnavailable, DocuTalkError
 from backend.identity.accounts import AccountRepository, TokenRepository
-from backend.identity.authenticator import LOCAL_ISSUER, UTC, user_id_of
+from backend.identity.authenticator import LOCAL_ISSUER, user_id_of
 from backend.plain_text import storable
-from backend.postgres.database import Database
+from backend.postgres.database import UTC, Database
 from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.installation import Installation
 from backend.postgres.schema import head, migrate
@@ -323,7 +324,7 @@ def _room_for_connections(settings: Settings) -> int:
 
 
 def _banner(settings: Settings, port: int) -> str:
-    host = "localhost" if settings.listens_publicly or settings.host in ("127.0.0.1", "::1") else settings.host
+    host = "localhost" if settings.listens_publicly or settings.host in LOOPBACK_ADDRESSES else settings.host
     base = settings.public_url or f"http://{host}:{port}"
     model = model_choice(settings).shown
     hint = " (no language model; set MODEL or a provider's key for one)" if model == "offline-rules-1" else ""

@@ -13,6 +13,7 @@ from backend.agent.choice import OFFLINE_NAME
 from backend.documents.embedding.build import Builds, Due
 from backend.documents.embedding.current import current_model
 from backend.documents.quota import in_words
+from backend.edge.own_hosts import LOOPBACK_NAMES
 from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
 from backend.postgres.database import Database
@@ -213,4 +214,4 @@ def _reach(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_local(base: str) -> bool:
-    return any(base.startswith(f"http://{host}") for host in ("127.0.0.1", "localhost", "[::1]"))
+    return any(base.startswith(f"http://{host}") for host in LOOPBACK_NAMES)

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from backend.conversations.models import Conversation, Message
 from backend.errors import InvalidInput
 from backend.plain_text import NUMBER, ONE_LINE
+from backend.postgres.repository import LARGEST_ID
 
-ConversationId = Annotated[int, Field(ge=1, le=2_147_483_647), NUMBER]
+ConversationId = Annotated[int, Field(ge=1, le=LARGEST_ID), NUMBER]
 ConversationTitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), ONE_LINE]
 
 
@@ -99,7 +100,7 @@ def place_of(cursor: str | None) -> tuple[datetime, int] | None:
         place = (written.astimezone(UTC), int(number)) if written.tzinfo else None
     except (ValueError, OverflowError, binascii.Error):
         place = None
-    if place is None or not 1970 <= place[0].year <= 2200 or not 0 < place[1] < 2**31:
+    if place is None or not 1970 <= place[0].year <= 2200 or not 0 < place[1] <= LARGEST_ID:
         raise InvalidInput(
             "This list cannot be continued from there. Load it again.",
             hint="cursor: Use next_cursor of the page before as it is.",

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from backend.postgres.database import Database, Scope
+from backend.postgres.database import UTC, Database, Scope
 
 PURGED_AT_ONCE = 20
-
-_ZONE = ZoneInfo("UTC")
 
 
 class Purge:
@@ -41,7 +38,7 @@ class Purge:
 
         While a run still works with it, it stays, and is the first that `some` removes later.
         """
-        with self._database.scope(user_id, _ZONE) as scope:
+        with self._database.scope(user_id, UTC) as scope:
             named = {"user_id": user_id, "id": document_id}
             deleted = scope.session.execute(
                 text(

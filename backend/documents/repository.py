@@ -12,7 +12,7 @@ from backend.documents.quota import MOST_DOCUMENTS, KeepingRules, NoRoom, TooMan
 from backend.errors import NotFound
 from backend.identity.accounts import AccountRepository
 from backend.postgres.notifications import notify
-from backend.postgres.repository import UserRepository
+from backend.postgres.repository import UserRepository, escaped
 
 SLICE_BYTES = 256 * 1024
 """The size of an original's slices. Of each the driver makes some six times as much on the way, and every connection
@@ -87,7 +87,7 @@ class DocumentRepository(UserRepository[Document]):
         if status != "all":
             statement = statement.where(Document.status == status)
         for word in (query or "").split()[:10]:
-            pattern = f"%{_escaped(word)}%"
+            pattern = f"%{escaped(word)}%"
             statement = statement.where(or_(col(Document.filename).ilike(pattern), col(Document.title).ilike(pattern)))
         return list(self._session.exec(statement.order_by(col(Document.id).desc()).limit(limit)))
 
@@ -145,11 +145,6 @@ class DocumentRepository(UserRepository[Document]):
         return self._session.exec(
             select(DocumentBytes.content).where(*mine, DocumentBytes.number == number)
         ).one_or_none()
-
-    def forget_original(self, document_id: int) -> None:
-        """Remove the original's bytes; its text stays."""
-        self._session.execute(delete(DocumentBytes).where(*_of(DocumentBytes, self._scope.user_id, document_id)))
-        self._written("deleted", table="document_bytes", document_id=document_id)
 
     def page(self, document: Document, number: int) -> DocumentPage:
         """Return a page by its number from 1.
@@ -279,7 +274,3 @@ _UNREAD: dict[str, Any] = {
 
 def _of(table: type[Any], user_id: str, document_id: int) -> tuple[Any, Any]:
     return col(table.user_id) == user_id, col(table.document_id) == document_id
-
-
-def _escaped(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -8,14 +8,13 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from backend.documents.models import Chunk, Document, DocumentPage
 from backend.plain_text import NUMBER, ONE_LINE
-
-_LARGEST = 2_147_483_647
+from backend.postgres.repository import LARGEST_ID
 
 DocumentId = Annotated[
-    int, Field(ge=1, le=_LARGEST, description="The document's number, as list_documents shows it."), NUMBER
+    int, Field(ge=1, le=LARGEST_ID, description="The document's number, as list_documents shows it."), NUMBER
 ]
-PageNumber = Annotated[int, Field(ge=1, le=_LARGEST, description="The page, from 1."), NUMBER]
-PassageId = Annotated[int, Field(ge=1, le=_LARGEST, description="The passage's id, as a search shows it."), NUMBER]
+PageNumber = Annotated[int, Field(ge=1, le=LARGEST_ID, description="The page, from 1."), NUMBER]
+PassageId = Annotated[int, Field(ge=1, le=LARGEST_ID, description="The passage's id, as a search shows it."), NUMBER]
 DocumentQuery = Annotated[
     str, Field(max_length=200, description="Words that the file name or the title must contain."), ONE_LINE
 ]

@@ -27,6 +27,7 @@ from backend.errors import Conflict
 from backend.operations.tool import PREPARED, only, tool
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN, storable
 from backend.postgres.database import Scope
+from backend.postgres.repository import LARGEST_ID
 
 MOST_QUESTION = 8_000
 """Characters of a question that are searched for; the rest is cut off, which is no error."""
@@ -220,7 +221,7 @@ def list_documents(
 
     Use it to find the number of a document that the user names, or to say what there is and how far it is indexed.
     """
-    before = min(int(cursor), 2_147_483_647) if cursor else None
+    before = min(int(cursor), LARGEST_ID) if cursor else None
     found = DocumentRepository(scope).all(query=query, status=status, before=before, limit=limit + 1)
     page = [DocumentSeen.of(document, scope.zone) for document in found[:limit]]
     return DocumentsSeen(documents=page, next_cursor=str(page[-1].id) if len(found) > limit else None)

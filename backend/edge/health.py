@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from backend import VERSION
 from backend.edge.every_request import Metrics
+from backend.edge.own_hosts import LOOPBACK_ADDRESSES
 from backend.edge.problems import problem
 from backend.errors import NotFound
 from backend.postgres.database import Database
 
-LOOPBACK = ("127.0.0.1", "::1")
 LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")
 
 
@@ -62,7 +62,7 @@ def health_routes(
             allowed = secrets.compare_digest(authorization.encode(), f"Bearer {metrics_token}".encode())
         else:
             is_forwarded = any(name in request.headers for name in LEFT_BY_PROXIES)
-            allowed = request.client is not None and request.client.host in LOOPBACK and not is_forwarded
+            allowed = request.client is not None and request.client.host in LOOPBACK_ADDRESSES and not is_forwarded
         if not allowed:
             raise NotFound("There is nothing at this address.", hint="GET /docs lists what there is.")
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

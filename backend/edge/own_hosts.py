@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend.edge.problems import problem
 
-LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""This machine as it stands in a URL."""
 _GUARDED = ("/api", "/metrics")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -27,7 +29,7 @@ class OwnHosts:
         self._hosts: frozenset[str] | None = None
         if host or public_url:
             public = urlsplit(public_url or "").hostname
-            self._hosts = LOOPBACK_NAMES | {name.lower() for name in (host, public) if name}
+            self._hosts = frozenset({*LOOPBACK_NAMES, *(name.lower() for name in (host, public) if name)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

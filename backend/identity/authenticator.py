@@ -30,9 +30,8 @@ from backend.identity.accounts import (
 from backend.identity.caller import ALL_SCOPES, AccessScope, Caller
 from backend.identity.models import User
 from backend.plain_text import storable
-from backend.postgres.database import Database, Scope, become
+from backend.postgres.database import UTC, Database, Scope, become
 
-UTC = ZoneInfo("UTC")
 MOST_TOKEN_LENGTH = 8192
 FORGET_ATTEMPTS = 12
 FORGET_LOCK_SECONDS = 0.4

@@ -27,9 +27,10 @@ from backend.identity.schemas import (
     UserSeen,
 )
 from backend.postgres.database import Database, Scope
+from backend.postgres.repository import LARGEST_ID
 
 SignIn = Callable[..., object]
-TokenId = Annotated[int, Path(ge=1, le=2_147_483_647)]
+TokenId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 
 def identity_routes(

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.edge.own_hosts import LOOPBACK_NAMES
 from backend.errors import DocuTalkError, for_models
 from backend.identity.caller import Caller, acting_as
 
-LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 CallerOf = Callable[[Scope], Awaitable[Caller]]
 
 
@@ -45,7 +45,7 @@ def guarded_endpoint(
 def _security(public_url: str | None, origins: list[str], host: str | None) -> TransportSecuritySettings:
     if public_url is None and host is None:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    names = [*LOCAL_HOSTS, *([host] if host else [])]
+    names = [*LOOPBACK_NAMES, *([host] if host else [])]
     hosts = [*names, *(f"{name}:*" for name in names)]
     allowed = [*(f"http://{name}" for name in hosts), *origins]
     if public_url is not None:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import Connection, Engine, NullPool, PoolProxiedConnection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, PoolProxiedConnection, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
@@ -39,6 +39,8 @@ _NO_URL = (
     "special characters of the password percent-encoded."
 )
 
+
+UTC = ZoneInfo("UTC")
 
 Clock = Callable[[], datetime]
 """Returns the present moment, aware."""
@@ -205,13 +207,6 @@ class Database:
             return {"size": 0, "checked_out": 0, "overflow": 0}
         pool: Any = self._engine.pool
         return {"size": pool.size(), "checked_out": pool.checkedout(), "overflow": max(pool.overflow(), 0)}
-
-    def on_statement(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with every statement before it is sent, and with "COMMIT" before each commit."""
-        if self._engine is None:
-            raise DatabaseUnavailable
-        event.listen(self._engine, "before_cursor_execute", lambda *args: heard(args[2]))
-        event.listen(self._engine, "commit", lambda _connection: heard("COMMIT"))
 
     def check(self, *, expected_revision: str) -> None:
         """Raise NotReady with what to do, unless schema and effective role are as the service needs them."""

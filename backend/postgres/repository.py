@@ -13,6 +13,9 @@ from backend.postgres.database import Scope
 
 log = structlog.get_logger()
 
+LARGEST_ID = 2_147_483_647
+"""The largest value of PostgreSQL's type integer, which the numbers of tasks, documents and conversations have."""
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -33,6 +36,11 @@ def timestamp(*, default_now: bool = False, **options: Any) -> Any:
         sa_column_kwargs=kwargs,
         **options,
     )
+
+
+def escaped(word: str) -> str:
+    """Return a word for the pattern of a LIKE, in which none of its characters has a meaning."""
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 class Owned(SQLModel):

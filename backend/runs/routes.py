@@ -12,13 +12,14 @@ from backend.api_router import api_router
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare
 from backend.postgres.database import Database
+from backend.postgres.repository import LARGEST_ID
 from backend.runs.follow import Follower
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository
 from backend.runs.worker import Worker
 
 RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=2_147_483_647)]
+LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
 StreamOf = Callable[[AsyncIterator[Event]], StreamingResponse]
 
 

@@ -18,13 +18,12 @@ from backend.conversations.repository import ConversationRepository, MessageRepo
 from backend.errors import DocuTalkError, NotFound, TooManyRequests
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse, hash_of
 from backend.identity.accounts import AccountRepository, UsageRepository
-from backend.identity.authenticator import UTC
 from backend.identity.caller import ALL_SCOPES, Caller
 from backend.identity.guest_budget import GuestBudget, ModelNotice
 from backend.identity.models import User
 from backend.jobs.leases import Lease, Leases
 from backend.plain_text import PLAIN
-from backend.postgres.database import Database, Scope
+from backend.postgres.database import UTC, Database, Scope
 from backend.postgres.notifications import notify
 from backend.postgres.repository import AccountGone
 from backend.runs.ending import RunCancelled, RunCrashed, StillThere, end, noticed, told

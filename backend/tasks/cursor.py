@@ -10,11 +10,11 @@ from pydantic import Field, StringConstraints
 
 from backend.errors import InvalidInput
 from backend.plain_text import storable
+from backend.postgres.repository import LARGEST_ID
 from backend.tasks.models import Task
 
 Sort = Literal["created", "-created", "due", "-due", "priority", "-priority", "title", "-title"]
 PRIORITIES = ("none", "low", "medium", "high")
-MOST_TASK_ID = 2_147_483_647
 
 OFFSETS_END = timedelta(hours=16)
 """PostgreSQL takes no offset from UTC of so much or more; Python takes any below a day."""
@@ -76,7 +76,7 @@ class Place:
             PageOfAnotherOrder: A list in another order gave it.
         """
         if cursor.isascii() and cursor.isdigit():
-            sort_then, value, task_id = None, None, min(int(cursor), MOST_TASK_ID)
+            sort_then, value, task_id = None, None, min(int(cursor), LARGEST_ID)
         else:
             sort_then, value, task_id = _parts(cursor)
         if sort_then != sort:
@@ -96,7 +96,7 @@ class Place:
 def _parts(cursor: str) -> tuple[Sort, datetime | str | None, int]:
     try:
         sort, value, task_id = json.loads(base64.b64decode(f"{cursor}===", altchars=b"-_"))
-        if sort not in get_args(Sort) or type(task_id) is not int or not 0 < task_id <= MOST_TASK_ID:
+        if sort not in get_args(Sort) or type(task_id) is not int or not 0 < task_id <= LARGEST_ID:
             raise NoSuchPage
         return sort, _value(sort.removeprefix("-"), value), task_id
     except (ValueError, TypeError, RecursionError):

@@ -52,11 +52,7 @@ class Due:
     """A moment in the user's time zone."""
 
     at: datetime
-
-    @property
-    def all_day(self) -> bool:
-        """Whether a day is meant and not a time: then `at` is 23:59 of that day."""
-        return _is_end_of_day(self.at)
+    """At 23:59 where a day is meant and not a time."""
 
 
 def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = None) -> Due:

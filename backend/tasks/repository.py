@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, or_
 from sqlmodel import col, select
 
 from backend.errors import Conflict, NotFound
-from backend.postgres.repository import UserRepository
+from backend.postgres.repository import UserRepository, escaped
 from backend.tasks.cursor import PRIORITIES, Place, Sort
 from backend.tasks.models import Task
 
@@ -70,7 +70,7 @@ class TaskRepository(UserRepository[Task]):
             statement = statement.where(col(Task.completed).is_(wanted.status == "completed"))
         if wanted.query:
             for word in wanted.query.split()[:10]:
-                pattern = f"%{_escaped(word)}%"
+                pattern = f"%{escaped(word)}%"
                 statement = statement.where(or_(col(Task.title).ilike(pattern), col(Task.description).ilike(pattern)))
         if wanted.due_before is not None:
             statement = statement.where(col(Task.due) <= wanted.due_before)
@@ -188,7 +188,3 @@ def _follows(place: Place) -> ColumnElement[bool]:
     then = _KEYS[place.sort.removeprefix("-")][1](literal(place.value))
     beyond = key < then if place.sort.startswith("-") else key > then
     return or_(beyond, and_(key == then, later), key.is_(None))
-
-
-def _escaped(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

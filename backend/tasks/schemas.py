@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from backend.operations.tool import only
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN
+from backend.postgres.repository import LARGEST_ID
 from backend.tasks.cursor import Sort
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 
-TaskId = Annotated[int, Field(ge=1, le=2_147_483_647, description="The task's number, as list_tasks shows it."), NUMBER]
+TaskId = Annotated[int, Field(ge=1, le=LARGEST_ID, description="The task's number, as list_tasks shows it."), NUMBER]
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),

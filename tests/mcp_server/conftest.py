@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from backend.identity.accounts import TokenRepository
-from backend.identity.authenticator import UTC, Authenticator
+from backend.identity.authenticator import Authenticator
 from backend.identity.caller import ALL_SCOPES, AccessScope
-from backend.postgres.database import Database
+from backend.postgres.database import UTC, Database
 from tests.mcp_server.sessions import Session, bare_environment, over_http, over_stdio
 
 WAYS = [

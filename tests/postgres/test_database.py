@@ -34,6 +34,7 @@ from backend.postgres.schema import head, migrate
 from backend.tasks.models import Task
 from backend.tasks.tools import add_task
 from tests.conftest import POSTGRES, database_url_of, query, wait_until
+from tests.statements import on_statement
 
 pytestmark = pytest.mark.database
 
@@ -126,7 +127,7 @@ def test_a_url_in_any_spelling_connects(database_url: str, scheme: str) -> None:
 def test_one_statement_at_the_start_of_a_transaction_sets_role_tenant_and_limits(database_url: str) -> None:
     heard: list[str] = []
     with opened(database_url) as database:
-        database.on_statement(heard.append)
+        on_statement(database, heard.append)
         for user_id in ("alice", None):
             heard.clear()
             with database.transaction(user_id) as session:

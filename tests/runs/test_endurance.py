@@ -40,6 +40,7 @@ from tests.conftest import query, wait_until
 from tests.own_database import opened
 from tests.runs.replicas import held
 from tests.runs.scripted import FINAL, Parts, Script, ScriptedAssistant, echo
+from tests.statements import on_statement
 
 RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = %s"
 
@@ -181,7 +182,7 @@ def test_a_stop_while_a_tool_writes_what_is_then_lost_tells_only_what_is_in_the_
                         writing.clear()
                         kill_who_is_about_to_commit(superuser_url)
 
-                database.on_statement(heard)
+                on_statement(database, heard)
                 async with asyncio.timeout(30):
                     turn = await parts.worker.accept(alice, "Add a task to buy milk", conversation_id=None)
                     return await parts.told(alice, turn)
@@ -310,7 +311,7 @@ def test_a_process_whose_model_could_not_be_loaded_leaves_runs_to_others(
 
     async def left(own: Database) -> dict[str, Any]:
         waiting = await queued(database, alice)
-        own.on_statement(lambda statement: looks.append(statement) if "is_any_run_left" in statement else None)
+        on_statement(own, lambda statement: looks.append(statement) if "is_any_run_left" in statement else None)
         broken = Parts.of(own, Broken(echo))
         broken.worker.heard("work", waiting.run_id)
         await until(lambda: len(looks) >= 3)

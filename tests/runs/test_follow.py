@@ -15,6 +15,7 @@ from backend.runs.repository import Event
 from backend.runs.turns import Turn
 from tests.own_database import opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo, text_of
+from tests.statements import on_statement
 
 WORDS = [f"word{number}" for number in range(20)]
 
@@ -197,11 +198,11 @@ def test_who_follows_a_run_where_it_is_executed_reads_the_database_once(database
         parts = Parts.of(database, ScriptedAssistant(slowly))
         turn = await parts.worker.accept(alice, "hello", conversation_id=None)
         told = await asyncio.gather(*[parts.told(alice, turn) for _ in range(3)])
-        database.on_statement(lambda statement: reads.append("again") if "FROM run_events" in statement else None)
+        on_statement(database, lambda statement: reads.append("again") if "FROM run_events" in statement else None)
         return [*told, await parts.told(alice, turn)]
 
     with opened(database_url) as database:
-        database.on_statement(lambda statement: reads.append("read") if "FROM run_events" in statement else None)
+        on_statement(database, lambda statement: reads.append("read") if "FROM run_events" in statement else None)
         *told, afterwards = asyncio.run(run(database))
 
     assert len(stored(afterwards)) > 4

@@ -26,6 +26,7 @@ from backend.tasks.tools import TASK_TOOLS
 from tests.conftest import query
 from tests.own_database import opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
+from tests.statements import on_statement
 
 
 def row_of(database: Database, caller: Caller, turn: Turn) -> Run:
@@ -296,7 +297,7 @@ def test_a_turn_with_one_tool_call_writes_in_four_transactions(
         async with Client(build_server(TASK_TOOLS, operations), cache=None) as client:
             await assistant.load(client)
             parts = Parts.of(database, assistant)
-            database.on_statement(heard)
+            on_statement(database, heard)
             _, reply = await parts.say(alice, "Add a task to buy groceries")
             return reply
 
@@ -391,7 +392,7 @@ def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
             return quiet, [(await parts.told(bob, turn))[-1].data["response"] for turn in waiting]
 
     with opened(database_url) as database:
-        database.on_statement(lambda statement: looks.append(statement) if "claimable_runs" in statement else None)
+        on_statement(database, lambda statement: looks.append(statement) if "claimable_runs" in statement else None)
         quiet, replies = asyncio.run(story(database))
 
     assert quiet == 1, "The process looks once as it begins."

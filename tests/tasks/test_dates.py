@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backend.tasks.dates import YEARS, DueNotUnderstood, in_words, understand
 
 BERLIN = ZoneInfo("Europe/Berlin")
+END_OF_DAY = datetime(2026, 11, 18, 23, 59, tzinfo=BERLIN).time()
 LOS_ANGELES = ZoneInfo("America/Los_Angeles")
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
 NOW = datetime(2026, 11, 18, 10, 0, tzinfo=BERLIN)
@@ -66,7 +67,7 @@ def moments(first: int, before: int) -> st.SearchStrategy[datetime]:
 )
 def test_a_day_without_a_time_ends_at_23_59(words: str, day: str) -> None:
     assert said(words) == f"{day} 23:59"
-    assert understand(words, now=NOW, zone=BERLIN).all_day
+    assert understand(words, now=NOW, zone=BERLIN).at.time() == END_OF_DAY
 
 
 @pytest.mark.spec("DUE-2")
@@ -101,7 +102,7 @@ def test_a_day_without_a_time_ends_at_23_59(words: str, day: str) -> None:
 )
 def test_a_time_is_kept_and_its_missing_half_of_the_day_is_the_likely_one(words: str, moment: str) -> None:
     assert said(words) == moment
-    assert not understand(words, now=NOW, zone=BERLIN).all_day
+    assert understand(words, now=NOW, zone=BERLIN).at.time() != END_OF_DAY
 
 
 @pytest.mark.spec("DUE-3")

@@ -4,7 +4,6 @@ They are embedded from the place in the text up to which the document is indexed
 """
 
 from collections.abc import Iterator
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
@@ -15,15 +14,13 @@ from backend.documents.ingestion.chunking import Passage, cut, follow
 from backend.documents.reading.reader import Heading, Page
 from backend.documents.search.index import Index, IndexedPassage
 from backend.errors import Unavailable
-from backend.postgres.database import Database
+from backend.postgres.database import UTC, Database
 
 BATCH_PASSAGES = 32
 """Passages that are embedded and committed at once: about a second of work, which is lost at most."""
 SLICE_PASSAGES = 2 * BATCH_PASSAGES
 """After so many passages, some seconds of work, a document pauses if another user's waits."""
 PAGES_AT_ONCE = 20
-
-_ZONE = ZoneInfo("UTC")
 
 
 class ModelSwapped(Unavailable):
@@ -157,7 +154,7 @@ class Indexing:
             )
             for number, ((page, passage), vector) in enumerate(zip(batch, vectors, strict=True), first)
         ]
-        with self._database.scope(work.lease.user_id, _ZONE) as scope:
+        with self._database.scope(work.lease.user_id, UTC) as scope:
             # The step comes first, for its lock.
             step(scope.session, work.lease, "pages_cut = :pages_cut", pages_cut=pages_cut)
             added = Index(scope).add(

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from typing import BinaryIO, NamedTuple
 
+from backend.documents.reading.parsing.plain import BYTE_ORDER_MARKS
 from backend.errors import DocuTalkError
 
 LONGEST_NAME = 200
@@ -79,13 +80,6 @@ _MOST_CONTROLS = 0.02
 
 _HIDDEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 class UnknownType(DocuTalkError):
@@ -204,9 +198,9 @@ def _has_small_directory(file: BinaryIO) -> bool:
 
 def _is_text(head: bytes) -> bool:
     """Tell whether the beginning of a file is text in an encoding that can be told."""
-    for mark, encoding in _BOMS:
+    for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
-            told = codecs.getincrementaldecoder(encoding)("replace").decode(head[len(mark) :])
+            told = codecs.getincrementaldecoder(encoding)("replace").decode(head)
             return told.count("\ufffd") <= len(told) * _MOST_CONTROLS
     if len(_CONTROLS.findall(head)) > max(len(head) * _MOST_CONTROLS, 2):
         return False

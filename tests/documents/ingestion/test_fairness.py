@@ -23,6 +23,7 @@ from tests.documents.ingesting import (
     until,
 )
 from tests.own_database import OwnDatabase, knowing_everybody, opened
+from tests.statements import on_statement
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -192,7 +193,7 @@ def test_a_process_that_goes_down_in_a_pause_hands_back_both_documents(
         return long, short
 
     with opened(own.url) as database:
-        database.on_statement(heard)
+        on_statement(database, heard)
         long, short = asyncio.run(story(database))
 
     assert shelf.row(caller, long, "status, lease_owner, fruitless, chunks") == ("pending", None, 0, SLICE_PASSAGES)

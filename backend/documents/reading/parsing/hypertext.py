@@ -8,7 +8,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from backend.documents.reading.parsing.limits import Refused
 from backend.documents.reading.parsing.pages import INDENT, About, Block, Page, bulleted, one_line, paged, tidied
-from backend.documents.reading.parsing.plain import encoding_of
+from backend.documents.reading.parsing.plain import BYTE_ORDER_MARKS, encoding_of
 
 DEEPEST = 2_000
 """Elements within each other; lexbor's time grows with the square of it."""
@@ -160,7 +160,7 @@ def _depth(source: str) -> int:
 def _decoded(path: Path) -> str:
     source = path.read_bytes()
     named = _CHARSET.search(source[:4096])
-    if named and not source.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+    if named and not source.startswith(tuple(mark for mark, _ in BYTE_ORDER_MARKS)):
         try:
             return source.decode(named[1].decode("ascii"), "strict")
         except (LookupError, UnicodeDecodeError, UnicodeError):

@@ -15,7 +15,7 @@ from backend.documents.reading.parsing.pages import About, Block, Page, paged, t
 SAMPLE = 256 * 1024
 """Bytes from which the encoding is guessed."""
 
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -112,7 +112,7 @@ def encoding_of(path: Path) -> str:
     """Return the file's encoding: what its mark says, UTF-8 if it is that, or what it looks like."""
     with path.open("rb") as file:
         sample = file.read(SAMPLE)
-    for mark, encoding in MARKS:
+    for mark, encoding in BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return encoding
     encoding = "utf-8" if _is_utf8(path) else _guessed(sample)
