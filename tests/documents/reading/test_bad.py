@@ -1,6 +1,8 @@
 """What becomes of files that are no good, or mean no good."""
 
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -15,12 +17,27 @@ pytestmark = pytest.mark.slow
 NO_TEXT = "scanned pages have no text that could be searched. Run text recognition (OCR) on it and upload the result."
 DAMAGED = "The file is damaged, not complete, or not what its name says."
 NOISE = Random(1).randbytes(20_000)
-WORD = files.word("It is a text.")
-SHEETS = files.sheets(Place=[["It is a text."], [1]])
-SLIDES = files.slides(("Title", "It is a text.", ""))
 BODY = "word/document.xml"
 SHEET = "xl/worksheets/sheet1.xml"
 PROSE = "\n".join(["The tide turns twice a day, and the harbor with it."] * 40)
+
+Content = Callable[[], bytes]
+"""Makes a file: only the process that runs the test makes it, and not every process that reads this module."""
+
+
+@cache
+def word() -> bytes:
+    return files.word("It is a text.")
+
+
+@cache
+def sheets() -> bytes:
+    return files.sheets(Place=[["It is a text."], [1]])
+
+
+@cache
+def slides() -> bytes:
+    return files.slides(("Title", "It is a text.", ""))
 
 
 def outcome(path: Path, content: bytes, content_type: str, limits: Limits | None = None) -> str:
@@ -37,43 +54,47 @@ def outcome(path: Path, content: bytes, content_type: str, limits: Limits | None
 @pytest.mark.parametrize(
     ("content", "content_type", "says"),
     [
-        (b"", files.PDF, "The file is empty."),
-        (b" \n\n \n", files.TEXT, "The file holds no text."),
-        (b"<script>x</script>", files.HTML, "The file holds no text."),
-        (b",,\n,,\n", files.CSV, "The file holds no text."),
-        (NOISE, files.PDF, DAMAGED),
-        (NOISE, files.DOCX, DAMAGED),
-        (NOISE, files.XLSX, DAMAGED),
-        (NOISE, files.PPTX, DAMAGED),
-        (NOISE, files.TEXT, "The file is not text in any encoding that is known."),
-        (NOISE, files.CSV, "The file is not text in any encoding that is known."),
-        (NOISE, files.HTML, "The file is not text in any encoding that is known."),
-        (WORD, files.PDF, DAMAGED),
-        (WORD, files.XLSX, DAMAGED),
-        (WORD[: len(WORD) // 2], files.DOCX, DAMAGED),
-        (files.changed(WORD, {BODY: b"<no xml"}), files.DOCX, DAMAGED),
-        (files.changed(SHEETS, {SHEET: b"<no xml"}), files.XLSX, DAMAGED),
-        (files.changed(SLIDES, {"ppt/slides/slide1.xml": b"<no xml"}), files.PPTX, DAMAGED),
-        (files.pdf("It is a secret.", password="tide"), files.PDF, "The file is protected by a password."),
-        (files.compound(is_encrypted=True), files.DOCX, "The file is protected by a password."),
-        (files.compound(is_encrypted=False), files.DOCX, "The file is in an Office format from before 2007."),
-        (files.pdf("", "", ""), files.PDF, "The file has 3 pages and no text on any of them."),
+        (lambda: b"", files.PDF, "The file is empty."),
+        (lambda: b" \n\n \n", files.TEXT, "The file holds no text."),
+        (lambda: b"<script>x</script>", files.HTML, "The file holds no text."),
+        (lambda: b",,\n,,\n", files.CSV, "The file holds no text."),
+        (lambda: NOISE, files.PDF, DAMAGED),
+        (lambda: NOISE, files.DOCX, DAMAGED),
+        (lambda: NOISE, files.XLSX, DAMAGED),
+        (lambda: NOISE, files.PPTX, DAMAGED),
+        (lambda: NOISE, files.TEXT, "The file is not text in any encoding that is known."),
+        (lambda: NOISE, files.CSV, "The file is not text in any encoding that is known."),
+        (lambda: NOISE, files.HTML, "The file is not text in any encoding that is known."),
+        (word, files.PDF, DAMAGED),
+        (word, files.XLSX, DAMAGED),
+        (lambda: word()[: len(word()) // 2], files.DOCX, DAMAGED),
+        (lambda: files.changed(word(), {BODY: b"<no xml"}), files.DOCX, DAMAGED),
+        (lambda: files.changed(sheets(), {SHEET: b"<no xml"}), files.XLSX, DAMAGED),
+        (lambda: files.changed(slides(), {"ppt/slides/slide1.xml": b"<no xml"}), files.PPTX, DAMAGED),
+        (lambda: files.pdf("It is a secret.", password="tide"), files.PDF, "The file is protected by a password."),
+        (lambda: files.compound(is_encrypted=True), files.DOCX, "The file is protected by a password."),
+        (lambda: files.compound(is_encrypted=False), files.DOCX, "The file is in an Office format from before 2007."),
+        (lambda: files.pdf("", "", ""), files.PDF, "The file has 3 pages and no text on any of them."),
         (
-            files.pdf(*[files.PICTURE] * 12),
+            lambda: files.pdf(*[files.PICTURE] * 12),
             files.PDF,
             f"The file has 12 pages and no text, all of them pictures: {NO_TEXT}",
         ),
         (
-            files.pdf("", files.PICTURE),
+            lambda: files.pdf("", files.PICTURE),
             files.PDF,
             f"The file has 2 pages and no text, 1 of them pictures: {NO_TEXT}",
         ),
-        (files.slides(("", "", ""), has_picture=True), files.PPTX, f"The file has one page, a picture: {NO_TEXT}"),
-        (files.claiming_pdf(3), files.PDF, "Page 2 of 3 cannot be read: the file is damaged or not complete."),
+        (
+            lambda: files.slides(("", "", ""), has_picture=True),
+            files.PPTX,
+            f"The file has one page, a picture: {NO_TEXT}",
+        ),
+        (lambda: files.claiming_pdf(3), files.PDF, "Page 2 of 3 cannot be read: the file is damaged or not complete."),
     ],
 )
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, content_type: str, says: str) -> None:
-    assert outcome(tmp_path / "file", content, content_type).startswith(says)
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: Content, content_type: str, says: str) -> None:
+    assert outcome(tmp_path / "file", content(), content_type).startswith(says)
 
 
 @pytest.mark.spec("READ-12")
@@ -122,24 +143,28 @@ def test_a_pdf_with_flipped_bits_gives_text_or_an_error(tmp_path: Path, seed: in
 @pytest.mark.parametrize(
     ("content", "content_type", "says"),
     [
-        (files.laughing(WORD, BODY, "It is a text."), files.DOCX, "The file declares XML entities"),
+        (lambda: files.laughing(word(), BODY, "It is a text."), files.DOCX, "The file declares XML entities"),
         (
-            files.laughing(SLIDES, "ppt/slides/slide1.xml", "It is a text."),
+            lambda: files.laughing(slides(), "ppt/slides/slide1.xml", "It is a text."),
             files.PPTX,
             "The file declares XML entities",
         ),
-        (files.laughing(SHEETS, SHEET, "It is a text."), files.XLSX, "The file declares XML entities"),
-        (files.bomb(WORD, "word/media/image1.png", megabytes=30), files.DOCX, "The file unpacks to far more"),
-        (files.understated(files.bomb(WORD, "word/x.xml", megabytes=30), "word/x.xml"), files.DOCX, DAMAGED),
-        (files.understated(WORD, BODY), files.DOCX, DAMAGED),
-        (files.changed(WORD, {f"{n}.xml": b"" for n in range(10_001)}), files.DOCX, "The file unpacks to far more"),
+        (lambda: files.laughing(sheets(), SHEET, "It is a text."), files.XLSX, "The file declares XML entities"),
+        (lambda: files.bomb(word(), "word/media/image1.png", megabytes=30), files.DOCX, "The file unpacks to far more"),
+        (lambda: files.understated(files.bomb(word(), "word/x.xml", megabytes=30), "word/x.xml"), files.DOCX, DAMAGED),
+        (lambda: files.understated(word(), BODY), files.DOCX, DAMAGED),
+        (
+            lambda: files.changed(word(), {f"{n}.xml": b"" for n in range(10_001)}),
+            files.DOCX,
+            "The file unpacks to far more",
+        ),
     ],
     ids=["docx", "pptx", "xlsx", "zeros", "lie", "lie-of-text", "parts"],
 )
-def test_a_bomb_is_not_unpacked(tmp_path: Path, content: bytes, content_type: str, says: str) -> None:
-    began = time.monotonic()
+def test_a_bomb_is_not_unpacked(tmp_path: Path, content: Content, content_type: str, says: str) -> None:
+    made, began = content(), time.monotonic()
 
-    assert outcome(tmp_path / "file", content, content_type, Limits(memory_mb=512)).startswith(says)
+    assert outcome(tmp_path / "file", made, content_type, Limits(memory_mb=512)).startswith(says)
     assert time.monotonic() - began < 60
 
 
@@ -147,15 +172,30 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, content: bytes, content_type: st
 @pytest.mark.parametrize(
     ("content", "content_type", "limits", "says"),
     [
-        (files.pdf(*"abc"), files.PDF, Limits(pages=2), "The file has more than 2 pages"),
-        (files.claiming_pdf(10_000), files.PDF, Limits(), "The file has more than 5,000 pages"),
-        (files.claiming_pdf(4_000_000_000), files.PDF, Limits(), ""),
-        (b"word " * 5_000, files.TEXT, Limits(pages=2), "The file has more than 2 pages"),
-        (b"word " * 5_000, files.TEXT, Limits(characters=9_000), "The file has more than 9,000 characters"),
-        (files.pdf(PROSE, PROSE), files.PDF, Limits(characters=3_000), "The file has more than 3,000 characters"),
-        (b"<dd><dt>" * 400_000, files.HTML, Limits(seconds=1), "Reading the file took more than 1 seconds."),
-        (files.long_word(100_000), files.DOCX, Limits(memory_mb=60), "Reading the file takes more than the 60 MB"),
-        (files.long_word(100_000), files.DOCX, Limits(memory_mb=80), "Reading the file takes more than the 80 MB"),
+        (lambda: files.pdf(*"abc"), files.PDF, Limits(pages=2), "The file has more than 2 pages"),
+        (lambda: files.claiming_pdf(10_000), files.PDF, Limits(), "The file has more than 5,000 pages"),
+        (lambda: files.claiming_pdf(4_000_000_000), files.PDF, Limits(), ""),
+        (lambda: b"word " * 5_000, files.TEXT, Limits(pages=2), "The file has more than 2 pages"),
+        (lambda: b"word " * 5_000, files.TEXT, Limits(characters=9_000), "The file has more than 9,000 characters"),
+        (
+            lambda: files.pdf(PROSE, PROSE),
+            files.PDF,
+            Limits(characters=3_000),
+            "The file has more than 3,000 characters",
+        ),
+        (lambda: b"<dd><dt>" * 400_000, files.HTML, Limits(seconds=1), "Reading the file took more than 1 seconds."),
+        (
+            lambda: files.long_word(100_000),
+            files.DOCX,
+            Limits(memory_mb=60),
+            "Reading the file takes more than the 60 MB",
+        ),
+        (
+            lambda: files.long_word(100_000),
+            files.DOCX,
+            Limits(memory_mb=80),
+            "Reading the file takes more than the 80 MB",
+        ),
     ],
     ids=[
         "pages",
@@ -170,24 +210,24 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, content: bytes, content_type: st
     ],
 )
 def test_what_passes_a_limit_ends_there(
-    tmp_path: Path, content: bytes, content_type: str, limits: Limits, says: str
+    tmp_path: Path, content: Content, content_type: str, limits: Limits, says: str
 ) -> None:
-    assert outcome(tmp_path / "file", content, content_type, limits).startswith(says or "The file")
+    assert outcome(tmp_path / "file", content(), content_type, limits).startswith(says or "The file")
 
 
 @pytest.mark.spec("READ-16")
 @pytest.mark.parametrize(
     ("content", "content_type", "says"),
     [
-        (files.looping_pdf(), files.PDF, DAMAGED),
-        (b"<div>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
-        (b"<b><p>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
-        (b"<font>" * 1_500 + b"It is read.", files.HTML, "It is read."),
+        (files.looping_pdf, files.PDF, DAMAGED),
+        (lambda: b"<div>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
+        (lambda: b"<b><p>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
+        (lambda: b"<font>" * 1_500 + b"It is read.", files.HTML, "It is read."),
         (
-            files.changed(
-                SHEETS,
+            lambda: files.changed(
+                sheets(),
                 {
-                    SHEET: files.part(SHEETS, SHEET).replace(
+                    SHEET: files.part(sheets(), SHEET).replace(
                         b"<sheetData>", b'<dimension ref="A1:XFD1048576"/><sheetData>'
                     )
                 },
@@ -195,15 +235,15 @@ def test_what_passes_a_limit_ends_there(
             files.XLSX,
             "Place\nIt is a text.\n1",
         ),
-        (b"word " * 1_000_000, files.TEXT, "word word"),
-        (b"#" * 1_000_000, files.MARKDOWN, "###"),
-        (b"x" + b" " * 1_000_000 + b"y", files.MARKDOWN, "x"),
-        (b"<pre>x" + b" " * 1_000_000 + b"y", files.HTML, "x"),
-        (b'a,b\n"' + b"x,y\n" * 400_000, files.CSV, DAMAGED),
-        (b"word " * 4_000_000, files.TEXT, "word word"),
-        (b"<p>" + b"word " * 4_000_000, files.HTML, "word word"),
+        (lambda: b"word " * 1_000_000, files.TEXT, "word word"),
+        (lambda: b"#" * 1_000_000, files.MARKDOWN, "###"),
+        (lambda: b"x" + b" " * 1_000_000 + b"y", files.MARKDOWN, "x"),
+        (lambda: b"<pre>x" + b" " * 1_000_000 + b"y", files.HTML, "x"),
+        (lambda: b'a,b\n"' + b"x,y\n" * 400_000, files.CSV, DAMAGED),
+        (lambda: b"word " * 4_000_000, files.TEXT, "word word"),
+        (lambda: b"<p>" + b"word " * 4_000_000, files.HTML, "word word"),
         (
-            files.changed(SHEETS, {SHEET: files.part(SHEETS, SHEET).replace(b'r="2"', b'r="2000000000"')}),
+            lambda: files.changed(sheets(), {SHEET: files.part(sheets(), SHEET).replace(b'r="2"', b'r="2000000000"')}),
             files.XLSX,
             DAMAGED,
         ),
@@ -213,10 +253,10 @@ def test_what_passes_a_limit_ends_there(
         *("20-MB-line", "20-MB-paragraph", "row"),
     ],
 )
-def test_a_file_made_to_take_forever_does_not(tmp_path: Path, content: bytes, content_type: str, says: str) -> None:
-    began = time.monotonic()
+def test_a_file_made_to_take_forever_does_not(tmp_path: Path, content: Content, content_type: str, says: str) -> None:
+    made, began = content(), time.monotonic()
 
-    assert outcome(tmp_path / "file", content, content_type).startswith(says)
+    assert outcome(tmp_path / "file", made, content_type).startswith(says)
     assert time.monotonic() - began < 90
 
 
