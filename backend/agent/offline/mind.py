@@ -1,8 +1,10 @@
 """Hearing a message: what its clauses wish, which plans they meet, and what of that was done already."""
 
+from typing import Any
+
 from backend.agent.offline import patterns as said
 from backend.agent.offline.clauses import asked, clauses_of, hidden, rule_of, without_oops
-from backend.agent.offline.conversation import Made, Turn, key_of
+from backend.agent.offline.conversation import Made, Turn, key_of, turns_of
 from backend.agent.offline.documents import Librarian, ruled
 from backend.agent.offline.plans import Call, Plan, Question
 from backend.agent.offline.tasks import TaskKeeper
@@ -125,3 +127,17 @@ class Mind(Librarian, TaskKeeper):
         elif tool == "list_tasks" and is_read:
             since = max(self.changed.values(), default=-1)
         return next((made for made in turn[1].get(key_of(*call), []) if made[0] > since), None)
+
+
+def respond(conversation: str | list[Any], tools: set[str]) -> str | list[Call]:
+    """Return the answer to the conversation, or the calls of these tools that it takes first."""
+    items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
+    *earlier, now = turns_of(items)
+    mind = Mind(tools)
+    for turn in earlier[-said.REMEMBERED_TURNS :]:
+        mind.recall(turn)
+    answer = mind.hear(now, tools)
+    if isinstance(answer, str) and mind.completed is not None:
+        named = said.NO_UNDO.replace(said.REOPEN_IT, f'"Reopen task {mind.completed}"')
+        return answer.replace(said.NO_UNDO, named)
+    return answer

@@ -20,9 +20,7 @@ from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
 from backend.agent.offline import patterns as said
-from backend.agent.offline.conversation import turns_of
-from backend.agent.offline.mind import Mind
-from backend.agent.offline.plans import Call
+from backend.agent.offline.mind import respond
 
 
 class OfflineModel(Model):
@@ -32,7 +30,7 @@ class OfflineModel(Model):
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
     ) -> ModelResponse:
         """Return the answer, or the tool calls that it takes first."""
-        answer, output = await run_sync(_answer, input, tools), list[TResponseOutputItem]()
+        answer, output = await run_sync(respond, input, {tool.name for tool in tools}), list[TResponseOutputItem]()
         if isinstance(answer, str):
             text = wire.ResponseOutputText(text=answer, type="output_text", annotations=[])
             item = {"id": uuid4().hex, "role": "assistant", "status": "completed", "type": "message"}
@@ -61,16 +59,3 @@ class OfflineModel(Model):
         usage["output_tokens_details"] = {"reasoning_tokens": 0}
         done = response.model_copy(update={"output": output, "usage": wire.ResponseUsage.model_validate(usage)})
         yield wire.ResponseCompletedEvent(response=done, type="response.completed", sequence_number=number + 1)
-
-
-def _answer(conversation: str | list[Any], tools: list[Tool]) -> str | list[Call]:
-    items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
-    *earlier, now = turns_of(items)
-    mind = Mind({tool.name for tool in tools})
-    for turn in earlier[-said.REMEMBERED_TURNS :]:
-        mind.recall(turn)
-    answer = mind.hear(now, {tool.name for tool in tools})
-    if isinstance(answer, str) and mind.completed is not None:
-        named = said.NO_UNDO.replace(said.REOPEN_IT, f'"Reopen task {mind.completed}"')
-        return answer.replace(said.NO_UNDO, named)
-    return answer

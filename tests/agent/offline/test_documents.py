@@ -220,7 +220,7 @@ def test_the_yes_is_understood_although_the_documents_text_is_left_out_of_the_hi
 
     assert "Anna" not in json.dumps(history)
     conversation = Conversation(shelf)
-    conversation.items = history[:-1]  # type: ignore[assignment]
+    conversation.items = history[:-1]
     assert conversation.say("yes")[0] == [[("create_tasks_from_document", {"document_id": 2, "dry_run": False})]]
 
 

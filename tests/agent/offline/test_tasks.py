@@ -1,12 +1,13 @@
 import asyncio
 import json
 import time
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from agents import Agent, FunctionTool, ModelSettings, RunConfig, Runner
-from agents.items import TResponseInputItem
 from agents.models.interface import ModelTracing
+from agents.run_config import DEFAULT_MAX_TURNS
 from agents.tool_context import ToolContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
+from backend.agent.offline.mind import respond
 from backend.agent.offline.model import OfflineModel
 from backend.agent.offline.patterns import NAME
 from tests.agent.offline.sentences import REFUSED, UNDERSTOOD, Call, Sentence
@@ -102,14 +104,39 @@ class TaskList:
 
 
 class Conversation:
-    """Turns of one conversation, run by the SDK, with the history that a run is given."""
+    """Turns of one conversation by the rules alone, with the history that a run is given."""
 
     def __init__(self, tasks: TaskList, *tools: str) -> None:
-        self.items: list[TResponseInputItem] = []
-        self.agent = Agent(name="test", model=OfflineModel(), tools=tasks.tools(*tools))
+        self.tasks = tasks
+        self.tools = {tool.name for tool in tasks.tools(*tools)}
+        self.items: list[Any] = []
 
     def say(self, words: str) -> tuple[list[list[Call]], str]:
         """Return the calls, a list for each response, and the answer."""
+        self.items.append({"role": "user", "content": words})
+        responses: list[list[Call]] = []
+        while not isinstance(answer := respond(self.items, self.tools), str):
+            responses.append([(name, json.loads(json.dumps(arguments))) for name, arguments in answer])
+            assert len(responses) < DEFAULT_MAX_TURNS, "The SDK gives up a run that takes more."
+            asked, outputs = list[Any](), list[Any]()
+            for number, (name, arguments) in enumerate(responses[-1], len(self.items)):
+                call = {"call_id": f"call-{number}", "name": name, "arguments": json.dumps(arguments)}
+                asked.append({"type": "function_call"} | call)
+                output = self.tasks.call(name, deepcopy(arguments))
+                outputs.append({"type": "function_call_output", "call_id": call["call_id"], "output": output})
+            self.items += asked + outputs
+        self.items.append({"role": "assistant", "content": answer})
+        return responses, answer
+
+
+class ConversationBySDK(Conversation):
+    """The same, with each turn run by the SDK."""
+
+    def __init__(self, tasks: TaskList, *tools: str) -> None:
+        super().__init__(tasks, *tools)
+        self.agent = Agent(name="test", model=OfflineModel(), tools=tasks.tools(*tools))
+
+    def say(self, words: str) -> tuple[list[list[Call]], str]:
         self.items.append({"role": "user", "content": words})
         result = asyncio.run(Runner.run(self.agent, self.items, run_config=RunConfig(tracing_disabled=True)))
         self.items = result.to_input_list()
@@ -135,8 +162,13 @@ def four_tasks() -> TaskList:
 
 
 def ask(items: str | list[Any], *tools: str) -> str | list[Call]:
-    """Return what the model answers or asks for, given a conversation."""
-    arguments: Any = (None, items, ModelSettings(), TaskList().tools(*tools), None, [], ModelTracing.DISABLED)
+    """Return what the rules answer or ask for, given a conversation."""
+    return respond(items, {*(tools or READS + WRITES)})
+
+
+def ask_the_model(items: list[Any]) -> str | list[Call]:
+    """Return the same by the SDK's interface of a model."""
+    arguments: Any = (None, items, ModelSettings(), TaskList().tools(), None, [], ModelTracing.DISABLED)
     output = asyncio.run(OfflineModel().get_response(*arguments, previous_response_id=None)).output
     if isinstance(output[0], ResponseOutputMessage) and isinstance(output[0].content[0], ResponseOutputText):
         return output[0].content[0].text
@@ -159,9 +191,10 @@ def test_the_table_has_some_sixty_sentences_and_ten_refusals() -> None:
 
 
 @pytest.mark.spec("OFFLINE-2")
-def test_the_ten_turns_of_a_first_conversation() -> None:
+@pytest.mark.parametrize("made_by", [Conversation, ConversationBySDK])
+def test_the_ten_turns_of_a_first_conversation(made_by: type[Conversation]) -> None:
     tasks = TaskList()
-    conversation = Conversation(tasks)
+    conversation = made_by(tasks)
 
     def say(words: str, *calls: list[Call]) -> str:
         made, answer = conversation.say(words)
@@ -409,7 +442,7 @@ HOSTILE = [
 def test_hostile_words_get_an_answer_in_time(words: str) -> None:
     begun = time.process_time()
 
-    answer = ask([{"role": "user", "content": words}, {"role": "user", "content": words}])
+    answer = ask_the_model([{"role": "user", "content": words}, {"role": "user", "content": words}])
 
     assert answer
     assert time.process_time() - begun < 2

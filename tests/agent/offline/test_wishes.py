@@ -1,6 +1,5 @@
 """The right task and no other: what a message writes, and what becomes of the tasks."""
 
-import json
 from copy import deepcopy
 from typing import Any
 
@@ -17,33 +16,24 @@ from backend.operations.perform import TaintedTurn
 from backend.tasks.repository import TaskNotFound
 from tests.agent.offline.sentences import Call, _add, _complete, _delete, _list
 from tests.agent.offline.test_documents import DOCUMENT_TOOLS, TASK_TOOLS, Library, library
-from tests.agent.offline.test_tasks import WRITES, TaskList, ask
+from tests.agent.offline.test_tasks import WRITES, Conversation, TaskList
 from tests.agent.offline.wishes import FIELD, TITLES, VARIANTS, Wish
 from tests.agent.talk import say
 
 
 class Talk:
-    """A conversation by the rules alone, without the SDK's loop."""
+    """A conversation whose calls are one list for each message."""
 
     def __init__(self, tasks: TaskList) -> None:
         self.tasks = tasks
-        self.tools = TASK_TOOLS + DOCUMENT_TOOLS if isinstance(tasks, Library) else TASK_TOOLS
-        self.items: list[dict[str, Any]] = []
+        self.conversation = Conversation(
+            tasks, *(TASK_TOOLS + DOCUMENT_TOOLS if isinstance(tasks, Library) else TASK_TOOLS)
+        )
 
     def say(self, words: str) -> tuple[list[Call], str]:
         """Return the calls that a message led to, in their order, and the answer."""
-        self.items.append({"role": "user", "content": words})
-        made: list[Call] = []
-        while not isinstance(answer := ask(self.items, *self.tools), str):
-            for name, arguments in answer:
-                call_id = f"call-{len(self.items)}"
-                call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
-                output = self.tasks.call(name, arguments)
-                self.items += [call, {"type": "function_call_output", "call_id": call_id, "output": output}]
-            made += answer
-            assert len(made) < 1_000
-        self.items.append({"role": "assistant", "content": answer})
-        return made, answer
+        responses, answer = self.conversation.say(words)
+        return [call for calls in responses for call in calls], answer
 
 
 def writes(calls: list[Call]) -> list[Call]:
