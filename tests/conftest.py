@@ -250,6 +250,14 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
 
 def query(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
     """Run one statement by itself, outside a transaction, and return its rows."""
+    with connected(url) as cursor:
+        cursor.execute(statement, arguments or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def connected(url: str) -> Iterator[psycopg2.extensions.cursor]:
+    """Yield a cursor of a new connection, each of whose statements runs by itself."""
     parsed = make_url(url)
     connection = psycopg2.connect(
         dbname=parsed.database, user=parsed.username, host=parsed.query["host"], port=parsed.query["port"]
@@ -257,8 +265,7 @@ def query(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(statement, arguments or None)
-            return cursor.fetchall() if cursor.description else []
+            yield cursor
     finally:
         connection.close()
 

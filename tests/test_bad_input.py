@@ -8,10 +8,11 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2.extensions import cursor
 
 from backend.app import create_app
 from backend.settings import Settings
-from tests.conftest import query, signed_in_guest
+from tests.conftest import connected, query, signed_in_guest
 from tests.problem import refused
 
 API = create_app(Settings(environment="test", log_level="WARNING", database_url="postgresql://nobody@127.0.0.1:1/none"))
@@ -112,20 +113,28 @@ def someone(service: str) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def superuser(superuser_url: str) -> Iterator[cursor]:
+    """A connection that looks behind the policies, one for all the tests."""
+    with connected(superuser_url) as made:
+        yield made
+
+
 @pytest.fixture
-def unchanged(someone: httpx.Client, superuser_url: str) -> Iterator[None]:
+def unchanged(someone: httpx.Client, superuser: cursor) -> Iterator[None]:
     """Nothing of the guest's is another after the test than before."""
     user_id = someone.headers["X-User"]
-    before = state_of(superuser_url, user_id)
+    before = state_of(superuser, user_id)
     yield
-    assert state_of(superuser_url, user_id) == before
+    assert state_of(superuser, user_id) == before
 
 
-def state_of(superuser_url: str, user_id: str) -> list[tuple[Any, ...]]:
-    """Return everything that the guest has, behind the policies."""
+def state_of(superuser: cursor, user_id: str) -> list[tuple[Any, ...]]:
+    """Return everything that the guest has."""
     tables = ("users", "api_tokens", "tasks", "conversations", "messages", "runs")
     rows = " union all ".join(f"select to_jsonb(t) as r from {table} t where user_id = %s" for table in tables)  # noqa: S608
-    return query(superuser_url, f"select r::text from ({rows}) everything order by 1", *[user_id] * len(tables))  # noqa: S608
+    superuser.execute(f"select r::text from ({rows}) everything order by 1", [user_id] * len(tables))  # noqa: S608
+    return superuser.fetchall()
 
 
 def send(client: httpx.Client, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
