@@ -67,7 +67,7 @@ class Silence:
 class Wire:
     """What a provider sends with status 200, as it is: of any provider, well formed or not."""
 
-    body: str
+    body: str | bytes
     kind: str = "text/event-stream"
 
 
@@ -134,7 +134,8 @@ class ScriptedModel:
                 await _send(writer, {"error": error}, status=reply.status, headers=more)
                 return True
             case Wire():
-                await _send(writer, reply.body.encode(), headers={"Content-Type": reply.kind})
+                body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+                await _send(writer, body, headers={"Content-Type": reply.kind})
                 return True
             case Answer() if request.get("stream"):
                 return await self._streamed(writer, reply)

@@ -23,13 +23,14 @@ from backend.agent.choice import ModelChoice
 from backend.agent.endings import Ending, mark, worst
 from backend.agent.errors import BrokeOff, CutOff, ErrorInStream, ModelMisconfigured, ProviderFailed
 from backend.agent.failures import failure_of
+from backend.agent.litellm_mends import mend_litellm
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
 # It would fetch a tokenizer from the network, on the event loop, to count the tokens of any name with "llama-3" in it.
 litellm.disable_hf_tokenizer_download = True
-
+mend_litellm()
 
 _ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
 """Providers whose servers are people's own, which LiteLLM asks at OpenAI's address when their own is not set."""

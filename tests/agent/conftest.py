@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -69,3 +70,14 @@ def runner() -> Iterator[asyncio.Runner]:
     with asyncio.Runner() as runner:
         yield runner
         runner.run(close_litellm_async_clients())  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Providers' keys, addresses and regions are those of the tests, whatever the environment has."""
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_REGION_NAME", "us-east-1")
+    monkeypatch.setenv("WATSONX_TOKEN", "token")
+    monkeypatch.setenv("WATSONX_PROJECT_ID", "project")

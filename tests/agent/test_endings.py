@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from typing import Any
 
 import httpx
@@ -17,32 +16,48 @@ from tests.agent.talk import assert_acceptable, assert_gapless, heard, say, text
 from tests.agent.wires import (
     ANTHROPIC_CALL,
     COHERE_CALL,
+    CONVERSE_CALL,
     DONE,
     GEMINI_CALL,
     JSON,
     OLLAMA_CALL,
     OPENAI_CALL,
+    RESPONSES_CALL,
+    RESPONSES_TEXT,
     anthropic_stream,
     anthropic_whole,
     candidate,
     chunk,
+    cohere_v1_whole,
     cohere_whole,
+    converse_stream,
+    converse_whole,
+    cut_short,
     event,
     gemini_stream,
     gemini_whole,
+    invoked,
     ollama_stream,
     ollama_text,
     ollama_whole,
     openai_stream,
     openai_whole,
+    responses_stream,
+    responses_whole,
 )
+
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 OPENAI = ["openai/any", "deepseek/deepseek-chat", "mistral/any", "groq/any", "openrouter/google/gemini-3", "xai/grok"]
 SOME = ["hosted_vllm/any", "together_ai/any", "fireworks_ai/any"]
 CLAUDE, GEMINI, OLLAMA = "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash", "ollama_chat/any"
-COHERE = "cohere/command-r"
+COHERE, COHERE_V1 = "cohere/command-r", "cohere/v1/command-r"
+CONVERSE, INVOKED = "bedrock/anthropic.claude-3-haiku-20240307-v1:0", "bedrock/us.anthropic.claude-newer"
+WATSONX, RESPONSES = "watsonx/ibm/granite", "openai/responses/gpt-5.4"
 HALF, CALL = {"content": "Half"}, {"tool_calls": [OPENAI_CALL]}
-TEXT = [{"text": "Half"}]
+TEXT, TYPED = [{"text": "Half"}], [{"type": "text", "text": "Half"}]
+LIKE_A_CALL = json.dumps({"type": "function", "name": "add_task", "arguments": {"title": "Pay"}})
+THROTTLED = "throttlingException"
 
 LENGTH = "Half\n\n(The answer was cut off here: the model reached its limit of length.)"
 FILTERED = "Half\n\n(The answer was cut off here: the provider did not let the model go on.)"
@@ -61,14 +76,6 @@ ADD_TASK = FunctionTool(
     on_invoke_tool=_nothing,
     strict_json_schema=False,
 )
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No provider's key or address comes from outside."""
-    for name in list(os.environ):
-        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
-            monkeypatch.delenv(name)
 
 
 def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
@@ -118,7 +125,8 @@ def _said(item: Any) -> str:
     return str(part.text if part.type == "output_text" else part.refusal)
 
 
-def _streams(name: str) -> list[tuple[str, bool, str, Wire]]:
+def streams(name: str) -> list[tuple[str, bool, str, Wire]]:
+    """Return what only a stream in OpenAI's form can have, and what is to come of it."""
     done = {"tool_calls": [{**OPENAI_CALL, "function": {"name": "add_task", "arguments": '{"title": "[DONE] Pay"}'}}]}
     return [
         (name, True, "model_unavailable, again", openai_stream(None, HALF)),
@@ -131,7 +139,8 @@ def _streams(name: str) -> list[tuple[str, bool, str, Wire]]:
     ]
 
 
-def _pay(name: str, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
+def payloads(name: str, *, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
+    """Return responses in OpenAI's form, and what is to come of them."""
     how = openai_stream if streaming else openai_whole
     return [
         (name, streaming, "model_cut, again", how("length", CALL)),
@@ -148,13 +157,9 @@ def _pay(name: str, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
     ]
 
 
-ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in _pay(name, streaming)]
-ENDINGS += [row for name in OPENAI + SOME for row in _streams(name)]
+ENDINGS = [row for name in OPENAI for streaming in (True, False) for row in payloads(name, streaming=streaming)]
+ENDINGS += [row for name in OPENAI + SOME for row in streams(name)]
 ENDINGS += [
-    (COHERE, False, "model_cut, again", cohere_whole("MAX_TOKENS", **COHERE_CALL)),
-    (COHERE, False, LENGTH, cohere_whole("MAX_TOKENS", content=[{"type": "text", "text": "Half"}])),
-    (COHERE, False, "model_unavailable, again", cohere_whole("ERROR", content=[{"type": "text", "text": "Half"}])),
-    (COHERE, False, 'add_task {"title": "Pay"}', cohere_whole("TOOL_CALL", **COHERE_CALL)),
     (CLAUDE, True, "model_unavailable, again", anthropic_stream(None, text="I pay.", call=True)),
     (GEMINI, True, "Half", gemini_stream(candidate(TEXT, "STOP"), None)),
     (GEMINI, True, "Half", gemini_stream(candidate(TEXT, "STOP"), candidate([{"text": ""}]))),
@@ -200,6 +205,75 @@ ENDINGS += [
     (OLLAMA, False, 'add_task {"title": "Pay"}', ollama_whole("stop", OLLAMA_CALL)),
     ("ollama/any", True, LENGTH, ollama_text("length", "Half")),
     ("ollama/any", True, "Half", ollama_text("stop", "Half")),
+]
+ENDINGS += [
+    row
+    for streaming in (True, False)
+    for row in (
+        (COHERE, streaming, "model_cut, again", cohere_whole("MAX_TOKENS", **COHERE_CALL)),
+        (COHERE, streaming, LENGTH, cohere_whole("MAX_TOKENS", content=TYPED)),
+        (COHERE, streaming, "model_unavailable, again", cohere_whole("ERROR", content=TYPED)),
+        (COHERE, streaming, "Half", cohere_whole("COMPLETE", content=TYPED)),
+        (COHERE, streaming, 'add_task {"title": "Pay"}', cohere_whole("TOOL_CALL", **COHERE_CALL)),
+        (COHERE_V1, streaming, LENGTH, cohere_v1_whole("MAX_TOKENS", text="Half")),
+        (COHERE_V1, streaming, "model_cut, again", cohere_v1_whole("MAX_TOKENS", call=True)),
+        (COHERE_V1, streaming, 'add_task {"title": "Pay"}', cohere_v1_whole("COMPLETE", call=True)),
+    )
+]
+ENDINGS += [row for streaming in (True, False) for row in payloads(WATSONX, streaming=streaming)] + streams(WATSONX)
+ENDINGS += [
+    (CONVERSE, True, "Half", converse_stream("end_turn", text="Half")),
+    (CONVERSE, True, 'add_task {"title": "Pay"}', converse_stream("tool_use", call=True)),
+    (CONVERSE, True, LENGTH, converse_stream("max_tokens", text="Half")),
+    (CONVERSE, True, LENGTH, converse_stream("model_context_window_exceeded", text="Half")),
+    (CONVERSE, True, FILTERED, converse_stream("guardrail_intervened", text="Half")),
+    (CONVERSE, True, FILTERED, converse_stream("content_filtered", text="Half")),
+    (CONVERSE, True, "model_cut, again", converse_stream("max_tokens", text="I pay.", call=True)),
+    (CONVERSE, True, "model_cut", converse_stream("guardrail_intervened", call=True)),
+    (CONVERSE, True, "model_unavailable, again", converse_stream("malformed_tool_use", call=True)),
+    (CONVERSE, True, "model_unavailable, again", converse_stream("something_new", text="Half")),
+    (CONVERSE, True, "model_unavailable, again", converse_stream(None, text="Half")),
+    (CONVERSE, True, "model_unavailable, again", converse_stream(None, call=True)),
+    (CONVERSE, True, "model_unavailable, again", converse_stream("", call=True)),
+    (CONVERSE, True, "model_unavailable, again", converse_stream("tool_use", call=True, failing=THROTTLED)),
+    (CONVERSE, True, "model_failed", converse_stream("end_turn", text="Half", failing="validationException")),
+    (CONVERSE, True, "model_unavailable, again", cut_short(converse_stream("tool_use", call=True), 300)),
+    (CONVERSE, True, "model_unavailable, again", cut_short(converse_stream("end_turn", text="Half"), 330)),
+    (CONVERSE, False, "Half", converse_whole("end_turn", {"text": "Half"})),
+    (CONVERSE, False, LENGTH, converse_whole("max_tokens", {"text": "Half"})),
+    (CONVERSE, False, FILTERED, converse_whole("guardrail_intervened", {"text": "Half"})),
+    (CONVERSE, False, "model_cut, again", converse_whole("max_tokens", CONVERSE_CALL)),
+    (CONVERSE, False, "model_unavailable, again", converse_whole("malformed_tool_use", CONVERSE_CALL)),
+    (CONVERSE, False, f"{LIKE_A_CALL}{LENGTH[4:]}", converse_whole("max_tokens", {"text": LIKE_A_CALL})),
+    (CONVERSE, False, "model_unavailable, again", converse_whole("something_new", {"text": LIKE_A_CALL})),
+    (CONVERSE, False, 'add_task {"title": "Pay"}', converse_whole("tool_use", CONVERSE_CALL)),
+    (INVOKED, True, "Half", invoked(anthropic_stream("end_turn", text="Half"))),
+    (INVOKED, True, LENGTH, invoked(anthropic_stream("max_tokens", text="Half"))),
+    (INVOKED, True, "model_cut, again", invoked(anthropic_stream("max_tokens", call=True))),
+    (INVOKED, True, "model_unavailable, again", invoked(anthropic_stream(None, call=True))),
+    (INVOKED, True, 'add_task {"title": "Pay"}', invoked(anthropic_stream("tool_use", call=True))),
+    (INVOKED, False, "model_cut, again", anthropic_whole("max_tokens", ANTHROPIC_CALL)),
+    ("azure_ai/claude-any", True, "model_cut, again", anthropic_stream("max_tokens", call=True)),
+    ("azure_ai/claude-any", False, "model_cut, again", anthropic_whole("max_tokens", ANTHROPIC_CALL)),
+]
+COMPLETED, INCOMPLETE = "response.completed", "response.incomplete"
+ENDINGS += [
+    (RESPONSES, True, "Half", responses_stream(COMPLETED, "completed", RESPONSES_TEXT)),
+    (RESPONSES, True, 'add_task {"title": "Pay"}', responses_stream(COMPLETED, "completed", RESPONSES_CALL)),
+    (RESPONSES, True, LENGTH, responses_stream(INCOMPLETE, "incomplete", RESPONSES_TEXT, "max_output_tokens")),
+    (RESPONSES, True, FILTERED, responses_stream(INCOMPLETE, "incomplete", RESPONSES_TEXT, "content_filter")),
+    (RESPONSES, True, "model_cut, again", responses_stream(INCOMPLETE, "incomplete", RESPONSES_CALL)),
+    (RESPONSES, True, "model_cut, again", responses_stream(COMPLETED, "incomplete", RESPONSES_CALL)),
+    (RESPONSES, True, "model_unavailable, again", responses_stream(COMPLETED, "cancelled", RESPONSES_CALL)),
+    (RESPONSES, True, "model_unavailable, again", responses_stream("response.failed", "failed", RESPONSES_CALL)),
+    (RESPONSES, True, "model_unavailable, again", responses_stream(None, "", RESPONSES_CALL)),
+    (RESPONSES, False, "Half", responses_whole("completed", RESPONSES_TEXT)),
+    (RESPONSES, False, LENGTH, responses_whole("incomplete", RESPONSES_TEXT, "max_output_tokens")),
+    (RESPONSES, False, "model_cut, again", responses_whole("incomplete", RESPONSES_CALL)),
+    (RESPONSES, False, "model_unavailable, again", responses_whole("failed", RESPONSES_CALL)),
+    (RESPONSES, False, "model_unavailable, again", responses_whole("cancelled", RESPONSES_TEXT)),
+    (RESPONSES, False, "model_unavailable, again", responses_whole("something_new", RESPONSES_TEXT)),
+    (RESPONSES, False, 'add_task {"title": "Pay"}', responses_whole("completed", RESPONSES_CALL)),
 ]
 
 

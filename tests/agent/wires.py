@@ -1,8 +1,11 @@
 """What providers send, each in its own form, as the body of an answer with status 200."""
 
 import json
+import struct
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 from bench.scripted_model import Wire
 
@@ -108,6 +111,15 @@ def cohere_whole(reason: str, **message: Any) -> Wire:
     return Wire(json.dumps({"id": "1", "finish_reason": reason, "message": said, "usage": usage}), JSON)
 
 
+def cohere_v1_whole(reason: str, *, text: str = "", call: bool = False) -> Wire:
+    """Return a whole response in the form of Cohere's first version."""
+    made = {"tool_calls": [{"name": "add_task", "parameters": PAY}]} if call else {}
+    counted = {"billed_units": {"input_tokens": 1, "output_tokens": 1}}
+    return Wire(
+        json.dumps({"generation_id": "1", "text": text, "finish_reason": reason, "meta": counted, **made}), JSON
+    )
+
+
 OLLAMA_CALL = {"tool_calls": [{"function": {"name": "add_task", "arguments": PAY}}]}
 _OLLAMA = {"model": "m", "created_at": "2026-01-01T00:00:00Z"}
 
@@ -134,3 +146,126 @@ def ollama_text(reason: str, text: str) -> Wire:
         {**_OLLAMA, "response": "", "done": True, "done_reason": reason},
     ]
     return Wire("".join(json.dumps(one) + "\n" for one in said), "application/x-ndjson")
+
+
+CONVERSE_CALL = {"toolUse": {"toolUseId": "t", "name": "add_task", "input": PAY}}
+
+
+def converse_stream(reason: str | None, *, text: str = "", call: bool = False, failing: str = "") -> Wire:
+    """Return a stream in the form of Bedrock's Converse.
+
+    Without a reason its last message is missing; where the reason is empty, it has null. `failing` names an exception.
+    """
+    frames = [aws_frame("messageStart", {"role": "assistant"})]
+    if text:
+        frames.append(aws_frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}}))
+        frames.append(aws_frame("contentBlockStop", {"contentBlockIndex": 0}))
+    if call:
+        block = {"toolUse": {"toolUseId": "t", "name": "add_task"}}
+        delta = {"toolUse": {"input": json.dumps(PAY)}}
+        frames.append(aws_frame("contentBlockStart", {"contentBlockIndex": 1, "start": block}))
+        frames.append(aws_frame("contentBlockDelta", {"contentBlockIndex": 1, "delta": delta}))
+        frames.append(aws_frame("contentBlockStop", {"contentBlockIndex": 1}))
+    if failing:
+        frames.append(aws_frame(failing, {"message": "No."}, message="exception"))
+    if reason is not None:
+        frames.append(aws_frame("messageStop", {"stopReason": reason or None}))
+    counted = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+    frames.append(aws_frame("metadata", {"usage": counted, "metrics": {"latencyMs": 1}}))
+    return Wire(b"".join(frames), AWS_EVENTS)
+
+
+def converse_whole(reason: str, *blocks: Sent) -> Wire:
+    """Return a whole response in the form of Bedrock's Converse."""
+    counted = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+    said = {"message": {"role": "assistant", "content": blocks}}
+    return Wire(json.dumps({"output": said, "stopReason": reason, "usage": counted, "metrics": {"latencyMs": 1}}), JSON)
+
+
+def invoked(wire: Wire) -> Wire:
+    """Return a stream of server-sent events as Bedrock's older way sends it, each event in a frame."""
+    assert isinstance(wire.body, str)
+    sent = [line.removeprefix("data: ") for line in wire.body.splitlines() if line.startswith("data: {")]
+    frames = [aws_frame("chunk", {"bytes": b64encode(one.encode()).decode()}) for one in sent]
+    return Wire(b"".join(frames), AWS_EVENTS)
+
+
+def cut_short(wire: Wire, size: int) -> Wire:
+    """Return the beginning of a stream of AWS's."""
+    assert isinstance(wire.body, bytes)
+    assert size < len(wire.body)
+    return Wire(wire.body[:size], wire.kind)
+
+
+AWS_EVENTS = "application/vnd.amazon.eventstream"
+
+
+def aws_frame(kind: str, data: Sent, *, message: str = "event") -> bytes:
+    """Return one message of AWS's event streams: lengths, their checksum, headers, payload, the checksum of all."""
+    named = {":message-type": message, f":{message}-type": kind, ":content-type": JSON}
+    headers = b"".join(
+        struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(value)) + value.encode()
+        for name, value in named.items()
+    )
+    payload = json.dumps(data).encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    whole = prelude + struct.pack(">I", crc32(prelude)) + headers + payload
+    return whole + struct.pack(">I", crc32(whole))
+
+
+RESPONSES_TEXT = {
+    "type": "message",
+    "id": "m",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Half", "annotations": []}],
+}
+RESPONSES_CALL = {
+    "type": "function_call",
+    "id": "f",
+    "call_id": "c",
+    "name": "add_task",
+    "arguments": json.dumps(PAY),
+    "status": "completed",
+}
+
+
+def responses_stream(last: str | None, status: str, item: Sent, reason: str | None = None) -> Wire:
+    """Return a stream in the form of OpenAI's Responses API, whose last event is `last`."""
+    place = {"item_id": item["id"], "output_index": 0}
+    empty: Sent = {"content": []} if "content" in item else {"arguments": ""}
+    begun = {**item, **empty}
+    delta = (
+        {"type": "response.output_text.delta", "content_index": 0, "delta": "Half", "logprobs": [], **place}
+        if "content" in item
+        else {"type": "response.function_call_arguments.delta", "delta": item["arguments"], **place}
+    )
+    sent: list[Sent] = [
+        {"type": "response.created", "response": {**_response("in_progress"), "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        delta,
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+    ]
+    if last:
+        sent.append({"type": last, "response": {**_response(status, reason), "output": [item]}})
+    return Wire("".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in sent))
+
+
+def responses_whole(status: str, item: Sent, reason: str | None = None) -> Wire:
+    """Return a whole response in the form of OpenAI's Responses API."""
+    return Wire(json.dumps({**_response(status, reason), "output": [item]}), JSON)
+
+
+def _response(status: str, reason: str | None = None) -> Sent:
+    return {
+        "id": "r",
+        "object": "response",
+        "created_at": 1,
+        "status": status,
+        "model": "m",
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "incomplete_details": {"reason": reason} if reason else None,
+        "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+    }
