@@ -214,3 +214,24 @@ def test_what_is_no_docutalk_is_told_so(status: int, body: bytes) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "example", "http://[bad", "ftp://127.0.0.1"])
 def test_an_address_where_nothing_answers_is_told_so(url: str) -> None:
     assert "does not answer" in bad(examine_url(url))["address"]
+
+
+@pytest.mark.spec("AGENT-59", "DOCTOR-1")
+@pytest.mark.parametrize(
+    ("model", "instead"),
+    [
+        ("gigachat/any", "OPENAI_BASE_URL"),
+        ("bedrock/agent/any/any", "bedrock/converse/"),
+        ("vertex_ai/meta/any", "OPENAI_BASE_URL"),
+        ("bedrock/converse/any", None),
+        ("groq/any", None),
+        ("gpt-5-mini", None),
+    ],
+)
+def test_a_provider_that_does_not_report_how_a_response_ended_is_to_be_changed(
+    model: str, instead: str | None, make_settings: Callable[..., Settings], in_order: str
+) -> None:
+    told = bad(examine_here(make_settings(port=8000, database_url=in_order, model=model)))
+
+    assert ("endings" in told) == (instead is not None)
+    assert instead is None or (instead in told["endings"] and model in told["endings"])

@@ -60,6 +60,18 @@ class ModelMisconfigured(ModelFailed):
         )
 
 
+class EndingsUnreported(ModelFailed):
+    """Nobody could tell half a response of this model from a whole one."""
+
+    code = ModelMisconfigured.code
+
+    def __init__(self, model: str, instead: str) -> None:
+        super().__init__(
+            f"The model {model} is not asked, because this service could not tell whether its answers are cut off. "
+            f"What its owner can do: {instead}. Your message is kept."
+        )
+
+
 class ModelCut(ModelFailed):
     """The model's response was cut off, and there is nothing of it that could be used."""
 

@@ -1,8 +1,8 @@
 """Mends LiteLLM where it loses how a response ended.
 
 LiteLLM takes an error, the line `[DONE]` and, for some providers, no word at all for `stop`; and for some a response
-with a call ends in `tool_calls` whatever they say. So half a response would pass for a whole one. The places
-that are known are mended here.
+with a call ends in `tool_calls` whatever they say. So half a response would pass for a whole one. What is not mended
+and not read like OpenAI's responses is refused: see `choice.reports_endings`.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, cast
 
 # Before the import: without it LiteLLM fetches a price map from the network.
@@ -17,11 +17,20 @@ from agents.extensions.models.litellm_model import LitellmModel
 from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
 from litellm import CustomStreamWrapper
+from litellm.llms.bedrock.common_utils import get_bedrock_chat_config
 from litellm.types.utils import Delta, StreamingChoices
 
-from backend.agent.choice import ModelChoice
+from backend.agent.choice import ModelChoice, instead_of, reports_endings
 from backend.agent.endings import Ending, mark, worst
-from backend.agent.errors import BrokeOff, CutOff, ErrorInStream, ModelMisconfigured, ProviderFailed
+from backend.agent.errors import (
+    BrokeOff,
+    CutOff,
+    EndingsUnreported,
+    ErrorInStream,
+    ModelFailed,
+    ModelMisconfigured,
+    ProviderFailed,
+)
 from backend.agent.failures import failure_of
 from backend.agent.litellm_mends import mend_litellm
 
@@ -34,16 +43,25 @@ mend_litellm()
 
 _ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
 """Providers whose servers are people's own, which LiteLLM asks at OpenAI's address when their own is not set."""
+_READ_OF_BEDROCK = (
+    litellm.AmazonConverseConfig,
+    litellm.AmazonAnthropicClaudeConfig,
+    litellm.AmazonBedrockRuntimeChatCompletionsConfig,
+)
+"""What LiteLLM reads of Bedrock with the reason for the end; of its older forms it loses the reason."""
 
 
 def litellm_model(choice: ModelChoice) -> Model:
     """Return the model that a LiteLLM name stands for. Retries are ours: see `recording.py`."""
-    provider = _provider_of(choice.name)
+    provider, name = _resolved(choice.name)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider)
     model = WholeAnswers(choice.name, base_url=base_url, api_key=key)
     model.has_key = bool(key or base_url)
-    model.has_no_address = provider in _ELSEWHERE and not litellm.get_llm_provider(choice.name)[3]
+    if not _reports_endings(provider, name):
+        model.refused = EndingsUnreported(choice.name, instead_of(f"{provider}/{name}"))
+    elif provider in _ELSEWHERE and not litellm.get_llm_provider(choice.name)[3]:
+        model.refused = ModelMisconfigured(choice.name)
     if provider == "openai" and not key:
         # OpenAI's client refuses to start without one, which a server of one's own may not need.
         model.api_key = "none"
@@ -55,8 +73,8 @@ class WholeAnswers(LitellmModel):
 
     has_key = False
     """Whether we gave it a key, or it needs none."""
-    has_no_address = False
-    """Whether LiteLLM would ask OpenAI in the place of a provider whose address nobody set."""
+    refused: ModelFailed | None = None
+    """Why it is not asked at all."""
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
         """Return the whole response.
@@ -80,8 +98,8 @@ class WholeAnswers(LitellmModel):
 
     async def _fetch_response(self, *args: Any, **more: Any) -> Any:
         # The SDK's own method, not meant to be overridden: the only place where LiteLLM's response can be reached.
-        if self.has_no_address:
-            raise ProviderFailed(ModelMisconfigured(str(self.model)))
+        if self.refused is not None:
+            raise ProviderFailed(self.refused)
         fetched = await super()._fetch_response(*args, **more)
         if not isinstance(fetched, tuple):
             return _whole_response(fetched)
@@ -175,9 +193,17 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
             return mark(text, how)
 
 
-def _provider_of(name: str) -> str:
-    """Return LiteLLM's name of a model's provider: names that it knows need no prefix."""
-    try:
-        return str(litellm.get_llm_provider(name)[1])
-    except openai.BadRequestError:
-        return name.split("/", 1)[0]
+def _resolved(name: str) -> tuple[str, str]:
+    """Return LiteLLM's name of a model's provider, and the model's own: names that it knows need no prefix."""
+    provider, _, model = name.partition("/")
+    # LiteLLM resolves the names of GitHub Copilot over the network.
+    if reports_endings(name):
+        with suppress(openai.BadRequestError):
+            model, provider, *_ = litellm.get_llm_provider(name)
+    return provider, model
+
+
+def _reports_endings(provider: str, model: str) -> bool:
+    """Tell whether LiteLLM reports how the model's responses end."""
+    is_read = provider != "bedrock" or isinstance(get_bedrock_chat_config(model), _READ_OF_BEDROCK)
+    return is_read and reports_endings(f"{provider}/{model}")

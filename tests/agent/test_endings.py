@@ -85,7 +85,7 @@ def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
     provider = name.split("/")[0]
     model: Any = litellm_model(ModelChoice(name=name, keys={provider: key} if key else {}, base_url=url))
     if url is not None:
-        model.has_no_address = False
+        model.refused = None
         model.base_url = url.removesuffix("/v1") if provider in ("anthropic", "ollama", "ollama_chat") else url
     return model
 
@@ -381,7 +381,7 @@ def test_whatever_the_providers_library_raises_is_the_providers_failure(
         ("custom_openai/any", "key", None),
         ("litellm_proxy/any", None, None),
         ("openai/any", "schl\u00fcssel", "http://127.0.0.1:9/v1"),
-        ("vertex_ai/any", None, None),
+        ("vertex_ai/gemini-any", None, None),
         ("llama3.2", None, None),
         ("openia/gpt-5-mini", None, None),
         ("OpenAI/gpt-5-mini", None, None),
