@@ -60,6 +60,18 @@ class ModelMisconfigured(ModelFailed):
         )
 
 
+class LibraryMissing(ModelFailed):
+    """LiteLLM needs a library for this provider that is not installed."""
+
+    code = ModelMisconfigured.code
+
+    def __init__(self, model: str, library: str) -> None:
+        super().__init__(
+            f"The model {model} needs the Python library {library}, which is not installed where this service runs. "
+            "Its owner has to install it or to choose another model in MODEL. Your message is kept."
+        )
+
+
 class EndingsUnreported(ModelFailed):
     """Nobody could tell half a response of this model from a whole one."""
 

@@ -14,6 +14,7 @@ from backend.agent.errors import (
     BrokeOff,
     CutOff,
     ErrorInStream,
+    LibraryMissing,
     ModelAuthFailed,
     ModelCut,
     ModelFailed,
@@ -53,6 +54,8 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
         return ProviderFailed(
             ModelFailed(f"This conversation is too long for the model {model}. Start a new one; this one is kept.")
         )
+    if library := next((cause.name for cause in causes if isinstance(cause, ModuleNotFoundError) and cause.name), None):
+        return ProviderFailed(LibraryMissing(model, library))
     if status == 402 or _is_misconfigured(causes, model, has_key=has_key):
         return ProviderFailed(ModelMisconfigured(model))
     if status in (401, 403):

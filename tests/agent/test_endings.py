@@ -401,6 +401,15 @@ def test_what_only_the_owner_can_mend_is_never_try_again_soon(
 
 
 @pytest.mark.spec("AGENT-72")
+@pytest.mark.parametrize("name", ["vertex_ai/gemini-any", "vertex_ai/claude-any"])
+def test_a_library_that_is_missing_is_named(name: str, runner: asyncio.Runner) -> None:
+    with pytest.raises(ProviderFailed) as raised:
+        runner.run(asked(made(name, key=None), streaming=True))
+
+    assert "google.auth" in str(raised.value.failure)
+
+
+@pytest.mark.spec("AGENT-72")
 def test_a_quota_that_is_used_up_is_never_try_again_soon(model: ScriptedModel, runner: asyncio.Runner) -> None:
     reply = Wire(event({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}) + DONE)
 
