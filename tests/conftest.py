@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -33,6 +33,9 @@ from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.postgres.schema import migrate
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.own_database import OwnDatabase
 
 POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))
 LOGIN = os.environ.get("TEST_LOGIN", "superuser")
@@ -105,6 +108,17 @@ def template(cluster: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
             migrating = login_url(cluster, name) if LOGIN == "owner" else database_url_of(cluster, name)
             migrate(migrating, service_url=login_url(cluster, name))
     return name
+
+
+@pytest.fixture(scope="module")
+def own(
+    request: pytest.FixtureRequest, cluster: EmbeddedPostgres, template: str, worker_id: str
+) -> "Iterator[OwnDatabase]":
+    """A migrated database that only the tests of this file use."""
+    from tests.own_database import own_database  # It imports this file.
+
+    with own_database(cluster, template, f"{request.module.__name__.rpartition('.')[2]}_{worker_id}") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

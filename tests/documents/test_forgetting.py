@@ -13,7 +13,6 @@ from backend.forgetting import forget_document
 from backend.identity.caller import Caller
 from backend.operations.perform import Call
 from backend.postgres.database import Database
-from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, ToolCall, calls, says, scripted_model
 from tests.agent.talk import KEY
@@ -21,7 +20,7 @@ from tests.conftest import query, serving, signed_in_guest, wait_until
 from tests.documents.filed import door, file
 from tests.documents.ingesting import desk
 from tests.mcp_server.sessions import over_http
-from tests.own_database import OwnDatabase, own_database
+from tests.own_database import OwnDatabase
 from tests.runs.replicas import Played
 
 MARKER = "Zanzibarquux"
@@ -94,12 +93,6 @@ def model() -> Iterator[ScriptedModel]:
     importlib.import_module("backend.agent.providers")
     with scripted_model([says("Hello.")]) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"forgetting_{worker_id}") as made:
-        yield made
 
 
 def ready(guest: httpx.Client, document_id: int) -> bool:

@@ -16,22 +16,15 @@ from sqlmodel import Session
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, Lease, LeaseLost
 from backend.postgres.database import Database, now_utc
-from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.journal import Journal
 from backend.runs.repository import Event, RunEnded, RunRepository
 from tests.jobs.claimant import END, MOST, SECONDS, Claimant
-from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
+from tests.own_database import OwnDatabase, knowing_everybody, opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
 
 pytestmark = pytest.mark.database
 
 RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = %s"
-
-
-@pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"leases_{worker_id}") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,14 @@ from backend.conversations.repository import ConversationRepository
 from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database
-from backend.postgres.embedded import EmbeddedPostgres
 from backend.runs.repository import RunRepository
 from backend.runs.turns import Turn
 from tests.jobs.claimant import END, MOST, Claimant
-from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
+from tests.own_database import OwnDatabase, knowing_everybody, opened
 
 pytestmark = pytest.mark.database
 
 READ = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int from pg_stat_xact_user_tables"
-
-
-@pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"queues_{worker_id}") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

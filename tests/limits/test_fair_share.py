@@ -12,11 +12,10 @@ import httpx
 import pytest
 
 from backend.limits.fair_share import MOST_AT_WORK, FairShare
-from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import serving, signed_in_guest, wait_until
 from tests.mcp_server.sessions import over_http, text_of
-from tests.own_database import OwnDatabase, own_database
+from tests.own_database import OwnDatabase
 from tests.problem import refused
 
 HANGS = """
@@ -53,12 +52,11 @@ class Gate:
 
 
 @pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"fair_{worker_id}") as made:
-        made.query("create table gate ()")
-        made.query(HANGS)
-        made.query("create trigger hangs before update on tasks for each row execute function wait_for_gate()")
-        yield made
+def own(own: OwnDatabase) -> OwnDatabase:
+    own.query("create table gate ()")
+    own.query(HANGS)
+    own.query("create trigger hangs before update on tasks for each row execute function wait_for_gate()")
+    return own
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from backend import process
 from backend.identity.caller import Caller
 from backend.postgres import notifications
 from backend.postgres.database import Database
-from backend.postgres.embedded import EmbeddedPostgres
 from backend.postgres.notifications import Kind, Notifications, notify
 from backend.runs import journal as journals
 from backend.runs.follow import POLL_SECONDS, Follower
@@ -29,7 +28,7 @@ from backend.runs.repository import Event
 from backend.settings import Settings
 from bench.scripted_model import says, scripted_model
 from tests.conftest import query, serving, signed_in_guest, wait_until
-from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
+from tests.own_database import OwnDatabase, knowing_everybody, opened
 from tests.pooler import Habit, pooler
 from tests.process import Process, running
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, text_of
@@ -37,12 +36,6 @@ from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, text_of
 LISTENING = "from pg_stat_activity where application_name = 'docutalk listening' and datname = %s"
 RUN_ID = re.compile(r'"run_id": "(\w+)"')
 HABITS: list[Habit] = ["swallows notifications", "tells another process id"]
-
-
-@pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"notifications_{worker_id}") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

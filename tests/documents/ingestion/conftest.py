@@ -6,20 +6,13 @@ import pytest
 
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
-from backend.postgres.embedded import EmbeddedPostgres
 from tests.documents.ingesting import (
     UTC,
     Shelf,
     TinyEmbedder,
     model_in_use,
 )
-from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
-
-
-@pytest.fixture(scope="module")
-def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[OwnDatabase]:
-    with own_database(cluster, template, f"ingestion_{worker_id}") as made:
-        yield made
+from tests.own_database import OwnDatabase, knowing_everybody, opened
 
 
 @pytest.fixture(scope="module")
