@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from backend.agent.offline.patterns import NAME
-
 OFFLINE = "offline"
-OFFLINE_NAME = NAME
+OFFLINE_NAME = "offline-rules-1"
+"""What the offline model calls itself, to users and in rows."""
 
 _UNREPORTED = frozenset(
     {

@@ -18,7 +18,6 @@ from backend.plain_text import NUMBER
 from backend.postgres.database import Scope
 from backend.tasks.dates import in_words
 from backend.tasks.repository import TaskRepository
-from backend.workspace.action_rules import find_actions
 from backend.workspace.due_words import split_due
 
 MOST_TASKS_AT_ONCE = 50
@@ -86,6 +85,9 @@ def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
 
     Returns None for a document that cannot be read now: the tool itself says why.
     """
+    # Its patterns take a tenth of a second to compile, which a start has not.
+    from backend.workspace.action_rules import find_actions
+
     with open_scope() as scope:
         repository = DocumentRepository(scope)
         try:

@@ -229,7 +229,7 @@ def test_only_the_lines_that_are_shown_are_resolved_and_no_connection_is_held_me
             assert database.pool_status()["checked_out"] == 0
             yield action
 
-    monkeypatch.setattr("backend.workspace.action_items.find_actions", watched)
+    monkeypatch.setattr("backend.workspace.action_rules.find_actions", watched)
     told = create(operations, alice, todo.id)
 
     assert (len(told["tasks"]), told["left_out"]) == (MOST_TASKS_AT_ONCE, 3_000 - MOST_TASKS_AT_ONCE)

@@ -19,7 +19,7 @@ from agents.usage import Usage
 from anyio.to_thread import run_sync
 from openai.types import responses as wire
 
-from backend.agent.offline import patterns as said
+from backend.agent.choice import OFFLINE_NAME
 from backend.agent.offline.mind import respond
 
 
@@ -43,7 +43,13 @@ class OfflineModel(Model):
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
         """Do the same in events, with the answer word by word."""
         output = (await self.get_response(*args, **kwargs)).output
-        shape = {"id": uuid4().hex, "created_at": time.time(), "model": said.NAME, "object": "response", "output": []}
+        shape = {
+            "id": uuid4().hex,
+            "created_at": time.time(),
+            "model": OFFLINE_NAME,
+            "object": "response",
+            "output": [],
+        }
         shape |= {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
         response = wire.Response.model_validate(shape)
         yield wire.ResponseCreatedEvent(response=response, type="response.created", sequence_number=0)

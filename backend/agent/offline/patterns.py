@@ -7,7 +7,8 @@ characters, so that none takes long. The tests' table of sentences is the specif
 
 import re
 
-NAME = "offline-rules-1"
+from backend.agent.choice import OFFLINE_NAME
+
 LONGEST_MESSAGE = 2_000
 """Characters of a message that the patterns read; a longer one is answered with a sentence."""
 MOST_CLAUSES = 20
@@ -23,7 +24,7 @@ HELP = """I keep your tasks. You can say, for example:
 - "Show me all my tasks", "What's pending?" or "What's due this week?"
 - "Mark task 3 as complete", "Reopen task 3", "Change task 1 to 'Call mom tonight'" or "Move task 2 to Monday"
 - "Delete the meeting task" or "Delete all completed tasks\""""
-WHO = f'I am {NAME}, the offline rules model: fixed rules, not a language model. Say "help" for what I can do.'
+WHO = f'I am {OFFLINE_NAME}, the offline rules model: fixed rules, not a language model. Say "help" for what I can do.'
 BEYOND = (
     "I can't help with that. I am the offline rules model and only look after tasks; for more, whoever runs this "
     'service has to set MODEL to a language model. Say "help" to see what I can do.'

@@ -22,7 +22,6 @@ from openai.types.responses import (
 
 from backend.agent.offline.mind import respond
 from backend.agent.offline.model import OfflineModel
-from backend.agent.offline.patterns import NAME
 from tests.agent.offline.sentences import REFUSED, UNDERSTOOD, Call, Sentence
 
 WRITES = ("add_task", "update_task", "complete_task", "reopen_task", "delete_task")
@@ -383,7 +382,7 @@ def test_a_stream_has_the_answer_word_by_word_and_a_response_without_tokens() ->
     assert all(isinstance(delta, ResponseTextDeltaEvent) for delta in deltas)
     assert [delta.delta for delta in deltas][:2] == ["Hello.", " Tell"]
     assert "".join(delta.delta for delta in deltas) == last.response.output_text
-    assert last.response.model == NAME == "offline-rules-1"
+    assert last.response.model == "offline-rules-1"
     assert last.response.usage is not None
     assert last.response.usage.total_tokens == 0
 
