@@ -1,9 +1,11 @@
 """How the service is: alive, able to serve, and what it counts."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +18,8 @@ from backend.edge.problems import problem
 from backend.errors import NotFound
 from backend.postgres.database import Database
 
+ANSWER_SECONDS = 3.0
+"""How long `/ready` and `/health/db` wait for the database; balancers wait about as long for them."""
 LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")
 
 
@@ -37,21 +41,22 @@ def health_routes(
         metrics_token: Who may read the metrics; without it only this machine itself may, and not through a proxy.
     """
     router = APIRouter(tags=["health"])
+    answers = Question(database.is_reachable).is_answered
 
     @router.get("/health", summary="Whether the process is alive; touches nothing else")
     async def health() -> dict[str, str]:
         return {"status": "healthy", "version": VERSION, "model": model}
 
     @router.get("/health/db", summary="Whether the database answers")
-    def health_of_database() -> JSONResponse:
-        if not database.is_reachable():
+    async def health_of_database() -> JSONResponse:
+        if not await answers():
             return JSONResponse({"status": "unhealthy", "database": "unreachable", "database_ok": False}, 503)
         status: dict[str, Any] = {"status": "healthy", "database": "connected", "database_ok": True}
         return JSONResponse({**status, "pool_status": database.pool_status()})
 
     @router.get("/ready", summary="Whether a turn could be served now")
     async def ready() -> Response:
-        reason = not_ready()
+        reason = not_ready() or (None if await answers() else "The database does not answer.")
         if reason is not None:
             return problem(503, "not_ready", reason, headers={"Retry-After": "3"})
         return JSONResponse({"status": "ready"})
@@ -68,3 +73,20 @@ def health_routes(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+class Question:
+    """Whether the database answers: any number of requests share one question, one thread and one connection."""
+
+    def __init__(self, is_reachable: Callable[[], bool]) -> None:
+        self._is_reachable = is_reachable
+        self._asked: asyncio.Task[bool] | None = None
+
+    async def is_answered(self) -> bool:
+        """Return whether the database answers within `ANSWER_SECONDS`; one that hangs does not."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(run_sync(self._is_reachable, abandon_on_cancel=True))
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._asked), ANSWER_SECONDS)
+        except TimeoutError:
+            return False

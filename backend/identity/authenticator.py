@@ -238,7 +238,7 @@ def _caller_of(
         user_id=user.user_id,
         kind="guest" if user.kind == "guest" else "person",
         scopes=frozenset(scopes),
-        zone=ZoneInfo(user.time_zone),
+        zone=user.zone,
         subject=user.subject,
         by_token=by_token,
     )

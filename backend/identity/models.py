@@ -1,11 +1,13 @@
 """Tables of identity."""
 
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import CheckConstraint, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
+from backend.postgres.database import UTC
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
@@ -33,6 +35,14 @@ class User(Owned, table=True):
         CheckConstraint("tainted_writes in ('ask', 'allow')", name="tainted_writes"),
         Index("ix_users_expires_at", "expires_at", postgresql_where=text("expires_at is not null")),
     )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The user's time zone, or UTC if this machine does not know it: another one may have taken it."""
+        try:
+            return ZoneInfo(self.time_zone)
+        except (KeyError, ValueError):
+            return UTC
 
 
 class LoginSession(Owned, table=True):

@@ -26,6 +26,11 @@ PROBE_SECONDS = 3.0
 """How long our own notification may take to reach us; a pooler's connection never gets it."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 4.0
+ASK_AGAIN_SECONDS = 60.0
+"""How long after the first probe that did not arrive the next one is sent; each further wait is twice as long."""
+LONGEST_ASK_AGAIN_SECONDS = 3600.0
+LOOK_SECONDS = 10.0
+"""How often a process that learns of work in no other way looks for it while it hears nothing."""
 SWALLOWED = (
     "A pooler in between swallows them: what other processes do is looked for every half second instead. Set "
     "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
@@ -43,7 +48,7 @@ def notify(session: Session, kind: Kind, subject: str) -> None:
 
 
 class Notifications:
-    """Listens for as long as there is somebody to tell; a lost connection is not made anew while nothing happens.
+    """Listens while the process runs. A lost connection is not made again while nothing happens in the process.
 
     A serverless database that falls asleep drops its connections, and connecting would wake it.
     """
@@ -68,16 +73,26 @@ class Notifications:
         self._wanted.set()
 
     async def listen(self, url: str) -> None:
-        """Listen at a URL until cancelled, or until a pooler in between turns out to swallow notifications."""
-        pause = FIRST_PAUSE
+        """Listen at a URL until cancelled.
+
+        Our own notification does not arrive where a pooler in between swallows all of them, or where the database is
+        slow. The next probe follows after a minute, and each further one after twice as long, up to an hour.
+        """
+        reconnect, ask_again = FIRST_PAUSE, ASK_AGAIN_SECONDS
         while True:
+            pause = reconnect
+            reconnect = min(reconnect * 2, LONGEST_PAUSE)
             try:
                 connection, is_direct = await run_sync(_listening, url)
                 try:
-                    if not await self._follow(connection.driver_connection, is_direct=is_direct):
-                        log.warning("notifications_unavailable", reason=SWALLOWED)
-                        return
-                    pause = FIRST_PAUSE
+                    if await self._follow(connection.driver_connection, is_direct=is_direct):
+                        pause = reconnect = FIRST_PAUSE
+                        ask_again = ASK_AGAIN_SECONDS
+                    else:
+                        if ask_again == ASK_AGAIN_SECONDS:
+                            log.warning("notifications_unavailable", reason=SWALLOWED)
+                        pause = ask_again
+                        ask_again = min(ask_again * 2, LONGEST_ASK_AGAIN_SECONDS)
                 finally:
                     self.is_listening = False
                     connection.close()
@@ -86,11 +101,24 @@ class Notifications:
             except Exception:
                 # Without notifications everything works, a little later: a defect here must not end the service.
                 log.exception("notifications_failed")
-            self._wanted.clear()
-            if not self._keeps_trying:
-                await self._wanted.wait()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait before the next try; while nothing happens in the process, wait for something to happen first."""
+        self._wanted.clear()
+        if not self._keeps_trying:
+            await self._wanted.wait()
+            await asyncio.sleep(seconds)
+            return
+        while seconds > 0:
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
+            seconds -= LOOK_SECONDS
+            self._look()
+
+    def _look(self) -> None:
+        """Have everybody look for what was told while nobody listened."""
+        self._pass_on("work ")
+        self._pass_on("document ")
 
     async def _follow(self, connection: Any, *, is_direct: bool) -> bool:
         """Pass on what is heard until the connection is lost; return whether anything can be heard at all."""
@@ -113,9 +141,7 @@ class Notifications:
             self.is_listening = is_direct and await self._is_heard()
             if self.is_listening:
                 log.info("notifications_heard")
-                # Whatever was told while nobody listened.
-                self._pass_on("work ")
-                self._pass_on("document ")
+                self._look()
                 await lost.wait()
                 log.info("notifications_lost", reason="closed")
                 return True
@@ -153,9 +179,13 @@ class Notifications:
 def _listening(url: str) -> tuple[PoolProxiedConnection, bool]:
     """Return a connection that listens, and whether it is the server itself that it leads to."""
     connection = direct_connection(url)
-    driver: Any = connection.driver_connection
-    with driver.cursor() as cursor:
-        # A pooler tells an id of its own when a client connects, and may pass a notification on by luck.
-        cursor.execute(f"listen {CHANNEL}; select pg_backend_pid()")
-        is_direct = cursor.fetchone()[0] == driver.info.backend_pid
+    try:
+        driver: Any = connection.driver_connection
+        with driver.cursor() as cursor:
+            # A pooler tells an id of its own when a client connects, and may pass a notification on by luck.
+            cursor.execute(f"listen {CHANNEL}; select pg_backend_pid()")
+            is_direct = cursor.fetchone()[0] == driver.info.backend_pid
+    except BaseException:
+        connection.close()
+        raise
     return connection, is_direct

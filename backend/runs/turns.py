@@ -2,11 +2,9 @@
 
 import secrets
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, Protocol
-from zoneinfo import ZoneInfo
 
 import structlog
 from pydantic import StringConstraints
@@ -361,16 +359,11 @@ class Turns:
 
 def _caller(run: Run, user: User | None) -> Caller:
     """Return who sent the message: with the rights of the token that was used, in the zone of today."""
-    zone = UTC
-    if user is not None:
-        # A zone that this machine does not know is no reason to leave a message unanswered.
-        with suppress(KeyError, ValueError):
-            zone = ZoneInfo(user.time_zone)
     return Caller(
         user_id=run.user_id,
         kind="person" if user is not None and user.kind == "person" else "guest",
         scopes=frozenset(name for name in ALL_SCOPES if name in run.scopes),
-        zone=zone,
+        zone=user.zone if user is not None else UTC,
         door="chat",
         client=run.client,
         subject=user.subject if user is not None else None,

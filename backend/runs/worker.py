@@ -118,6 +118,8 @@ class Worker:
 
     def heard(self, kind: str, run_id: str) -> None:
         """Take in what any process told of a run: news, work for whoever is free, or that it is to stop."""
+        if kind == "document":
+            return
         self._live.heard(run_id)
         if kind == "cancel" and (execution := self._executions.get(run_id)) is not None:
             # The row says whether it is true: anybody with a connection can send a notification.

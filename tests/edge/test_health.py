@@ -1,7 +1,9 @@
 """How the service is."""
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from starlette.testclient import TestClient
 
 from backend import VERSION
 from backend.app import create_app
+from backend.edge import health
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
-from tests.conftest import serving, signed_in_guest
-from tests.own_database import own_database
+from tests.conftest import query, serving, signed_in_guest, wait_until
+from tests.own_database import OwnDatabase, own_database
 from tests.problem import refused
 from tests.process import running
 
@@ -59,6 +62,47 @@ def test_an_unreachable_database_is_told_without_the_drivers_words(make_settings
     for answer in (database, ready, guest, tasks):
         for word in ("hunter2", "someone", "psycopg", "refused", "127.0.0.1"):
             assert word not in answer.text
+
+
+@pytest.mark.spec("HEALTH-3")
+def test_a_database_that_went_away_is_told_until_it_is_back(
+    own: OwnDatabase, make_settings: Callable[..., Settings]
+) -> None:
+    with serving(make_settings(database_url=own.url)) as url:
+        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200)
+        query(own.elsewhere, f"alter database {own.name} allow_connections false")
+        query(own.elsewhere, "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", own.name)
+
+        problem = refused(httpx.get(f"{url}/ready"), 503, "not_ready")
+        assert problem["detail"] == "The database does not answer."
+        assert httpx.get(f"{url}/health").status_code == 200
+
+        query(own.elsewhere, f"alter database {own.name} allow_connections true")
+        assert httpx.get(f"{url}/ready").status_code == 200
+
+
+@pytest.mark.spec("HEALTH-6")
+def test_a_database_that_hangs_holds_one_thread_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.05)
+    asked: list[None] = []
+    answer = threading.Event()
+
+    def hangs() -> bool:
+        asked.append(None)
+        return answer.wait(30)
+
+    async def story() -> tuple[list[bool], bool]:
+        question = health.Question(hangs)
+        hung = await asyncio.gather(*(question.is_answered() for _ in range(50)))
+        answer.set()
+        monkeypatch.setattr(health, "ANSWER_SECONDS", 30)
+        return hung, await question.is_answered()
+
+    hung, afterwards = asyncio.run(story())
+
+    assert hung == [False] * 50
+    assert afterwards
+    assert len(asked) == 1
 
 
 @pytest.mark.spec("HEALTH-4")

@@ -29,6 +29,17 @@ def test_what_is_not_given_stays(guest: httpx.Client) -> None:
     assert guest.patch("/api/me", json={"name": "Ann"}).json() == {**before, "name": "Ann"}
 
 
+@pytest.mark.spec("IDENT-33")
+def test_a_zone_that_only_another_machine_knows_is_utc_here(guest: httpx.Client, superuser_url: str) -> None:
+    user_id = guest.get("/api/me").json()["id"]
+    query(superuser_url, "update users set time_zone = 'Mars/Olympus' where user_id = %s", user_id)
+
+    assert guest.get("/api/me").json()["time_zone"] == "Mars/Olympus"
+    due = guest.post("/api/tasks", json={"title": "Call", "due": "tomorrow at 5pm"}).json()["due"]
+    assert due.endswith("T17:00:00Z")
+    assert guest.post("/api/chat", json={"message": "hello"}).json()["status"] == "completed"
+
+
 @pytest.mark.spec("IDENT-11")
 def test_a_deleted_account_leaves_no_row_in_any_table(service: str, superuser_url: str) -> None:
     with signed_in_guest(service) as guest:

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import psycopg2
 import pytest
 from anyio.to_thread import run_sync
 from structlog.testing import capture_logs
@@ -242,15 +243,20 @@ def test_work_that_came_while_nobody_listened_is_found_once_somebody_does(
 def test_a_pooler_in_between_is_noticed_and_logged_once(
     own: OwnDatabase, database: Database, monkeypatch: pytest.MonkeyPatch, habit: Habit
 ) -> None:
-    monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(notifications, "ASK_AGAIN_SECONDS", 0.01)
 
     async def run() -> None:
         with pooler(own.url, habit) as between, capture_logs() as logged:
             listener = Listener(database, between.url)
-            await until(listener.task.done)
-            # What goes on afterwards does not bring it back.
-            listener.notifications.want()
+            await until(lambda: "notifications_unavailable" in [line["event"] for line in logged])
+            await until(lambda: connections(own) == 0)
             await tell(database, "news", "of a run")
+            assert between.connections == 1
+            for number in (2, 3):
+                listener.notifications.want()
+                await until(lambda: (between.connections, connections(own)) == (number, 1))  # noqa: B023  Awaited.
+                await until(lambda: connections(own) == 0)
 
             assert not listener.is_listening
             assert listener.heard == []
@@ -258,11 +264,70 @@ def test_a_pooler_in_between_is_noticed_and_logged_once(
             assert [(line["log_level"], "MIGRATION_DATABASE_URL" in line["reason"]) for line in told] == [
                 ("warning", True)
             ]
-            assert between.connections == 1
             assert (between.dropped > 0) is (habit == "swallows notifications")
-            await until(lambda: connections(own) == 0)
+            listener.task.cancel()
+            await asyncio.wait([listener.task])
 
     asyncio.run(run())
+
+
+@pytest.mark.spec("NOTE-4")
+def test_one_slow_answer_does_not_end_the_listening(
+    own: OwnDatabase, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(notifications, "ASK_AGAIN_SECONDS", 0.01)
+    # As slow as can be: it is not even sent.
+    monkeypatch.setattr(notifications, "notify", lambda *_: None)
+
+    async def run() -> None:
+        with capture_logs() as logged:
+            listener = Listener(database, own.url)
+            await until(lambda: "notifications_unavailable" in [line["event"] for line in logged])
+            monkeypatch.setattr(notifications, "notify", notify)
+            monkeypatch.setattr(notifications, "PROBE_SECONDS", 30)
+
+            def is_back() -> bool:
+                listener.notifications.want()
+                return listener.is_listening
+
+            await until(is_back)
+            listener.task.cancel()
+            await asyncio.wait([listener.task])
+
+    asyncio.run(run())
+
+
+@pytest.mark.spec("NOTE-6")
+def test_a_worker_that_hears_nothing_looks_for_work_by_the_clock(
+    own: OwnDatabase, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(notifications, "LOOK_SECONDS", 0.01)
+    looks: list[str] = []
+
+    async def run() -> None:
+        with pooler(own.url, "swallows notifications") as between:
+            listener = Listener(database, between.url, keeps_trying=True)
+            listener.notifications.on_heard(lambda kind, _subject: looks.append(kind))
+            await until(lambda: len(looks) >= 6)
+            listener.task.cancel()
+            await asyncio.wait([listener.task])
+
+    asyncio.run(run())
+
+    assert looks[:6] == ["work", "document"] * 3
+
+
+def test_a_connection_that_cannot_listen_is_closed(own: OwnDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifications, "CHANNEL", "no name of a channel")
+
+    with pytest.raises(psycopg2.Error) as raised:
+        notifications._listening(own.url)
+
+    # What was raised keeps everything alive that the function had.
+    assert raised.tb is not None
+    wait_until(lambda: connections(own) == 0)
 
 
 @pytest.mark.spec("NOTE-5")
@@ -284,7 +349,7 @@ def test_a_run_is_followed_from_another_process_with_notifications_and_without(
     async def run() -> None:
         with opened(own.url) as other, pooler(own.url, "swallows notifications") as between:
             listener = Listener(other, own.url if is_told else between.url)
-            await until(lambda: listener.is_listening or listener.task.done())
+            await until(lambda: listener.is_listening or between.dropped)
             assert listener.is_listening is is_told
             there = Live()
             listener.notifications.on_heard(lambda _kind, run_id: there.heard(run_id))
