@@ -1,4 +1,4 @@
-"""The service over HTTP: its routes, doors and middleware, over the process that do the work."""
+"""The service over HTTP: its routes, doors and middleware, over the process that does the work."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

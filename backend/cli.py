@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from backend import VERSION
 from backend import log as logs
+from backend.agent.choice import OFFLINE_NAME
 from backend.app import create_app
 from backend.documents.embedding.build import Builds
 from backend.documents.embedding.current import Embeddings
@@ -327,7 +328,7 @@ def _banner(settings: Settings, port: int) -> str:
     host = "localhost" if settings.listens_publicly or settings.host in LOOPBACK_ADDRESSES else settings.host
     base = settings.public_url or f"http://{host}:{port}"
     model = model_choice(settings).shown
-    hint = " (no language model; set MODEL or a provider's key for one)" if model == "offline-rules-1" else ""
+    hint = " (no language model; set MODEL or a provider's key for one)" if model == OFFLINE_NAME else ""
     database = "your PostgreSQL (DATABASE_URL)" if settings.database_url else f"embedded, in {settings.data_dir}"
     return (
         f"\n  DocuTalk {VERSION}\n\n"

@@ -1,4 +1,4 @@
-"""The parts that a process is made of which answers messages, and how they hang together."""
+"""Everything that a serving process runs, built from the settings, and the tools that it offers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,13 +41,14 @@ from backend.wiring import (
     model_choice,
     reading_limits,
 )
-from backend.workspace.research import SPANNING_TOOLS, fetch, preparations, search
+from backend.workspace.research import fetch, search
+from backend.workspace.tools import WORKSPACE_TOOLS, preparations
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
     from starlette.types import ASGIApp
 
-TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *SPANNING_TOOLS)
+TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *WORKSPACE_TOOLS)
 OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
 """Without the pair that is there for outside clients: its results have no passages that could be cited."""
 LET_RUNS_END_SECONDS = 2.0

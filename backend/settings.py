@@ -1,4 +1,4 @@
-"""Every setting of the service, read once at start. Only the root, the commands and the migrations import this."""
+"""Every setting, read once at the start; only the floors from `wiring` up, and the migrations, import it."""
 
 import ipaddress
 import os

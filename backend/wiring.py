@@ -1,4 +1,4 @@
-"""What the settings say, as the parts of a process want it."""
+"""Objects built from the settings."""
 
 import os
 import shutil

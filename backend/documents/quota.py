@@ -1,4 +1,4 @@
-"""How much may be kept, of one user's documents and of everybody's."""
+"""How much may be kept of documents, for one user and for all together, and whether originals are."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""What every HTTP request passes before a route sees it, and what errors look like when they leave."""
+"""What every HTTP request passes, how errors look when they leave, and the routes that report how the service is."""

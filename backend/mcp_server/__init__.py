@@ -1,1 +1,1 @@
-"""The MCP server that is built from the features' tools, and the ways to reach it."""
+"""The MCP server over the tools, and the ways to reach it."""

@@ -1,19 +1,16 @@
 """Tools over documents and tasks together."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from backend.documents.embedding.embedder import QueryVector
-from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentNotFound, DocumentRepository
 from backend.documents.search.hybrid import FoundPassage, Search
 from backend.documents.tools import Question, readable
 from backend.errors import NotFound
-from backend.operations.perform import Preparation
 from backend.operations.tool import PREPARED, tool
 from backend.plain_text import ONE_LINE
 from backend.postgres.database import Scope
@@ -21,7 +18,6 @@ from backend.postgres.repository import LARGEST_ID
 from backend.tasks.dates import in_words
 from backend.tasks.models import Task
 from backend.tasks.repository import TaskFilter, TaskRepository
-from backend.workspace.action_items import create_tasks_from_document, find_to_do
 
 MOST_RESULTS = 10
 """Pages of documents that `search` returns, and as many tasks."""
@@ -59,23 +55,6 @@ class Sought:
 
     vector: QueryVector
     links: Links
-
-
-def preparations(
-    embed: Callable[[dict[str, Any]], QueryVector], *, address: str, rules: KeepingRules
-) -> dict[str, Preparation]:
-    """Return what the tools over documents are given before their transaction, by their names.
-
-    `embed` turns checked arguments with a `query` into its embedding; `address` is the service's public one.
-    """
-    links = Links(address.rstrip("/"))
-    return {
-        "search_documents": lambda arguments, _: embed(arguments),
-        "add_document": lambda *_: rules,
-        "search": lambda arguments, _: Sought(embed(arguments), links),
-        "fetch": lambda *_: links,
-        "create_tasks_from_document": find_to_do,
-    }
 
 
 ItemId = Annotated[
@@ -139,9 +118,6 @@ def fetch(id: ItemId, scope: Scope, links: Annotated[Links, PREPARED]) -> ItemFe
     else:
         title, text, metadata = _whole_pages(number, found["page"], scope)
     return ItemFetched(id=id, title=title, url=links.to(id), text=text, metadata=metadata)
-
-
-SPANNING_TOOLS = (search, fetch, create_tasks_from_document)
 
 
 def _known(item_id: str) -> re.Match[str]:

@@ -17,7 +17,7 @@ from backend.documents.search.index import Index, IndexedPassage
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
 from backend.postgres.database import Database, Scope
-from backend.workspace.research import preparations
+from backend.workspace.tools import preparations
 
 ADDRESS = "https://docutalk.example"
 DIM = 384

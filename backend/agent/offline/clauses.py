@@ -6,7 +6,7 @@ from itertools import dropwhile
 from backend.agent.offline import dates, selection
 from backend.agent.offline import patterns as said
 from backend.agent.offline.details import details_of, has_date
-from backend.agent.offline.plans import Rule
+from backend.agent.offline.plan import Rule
 
 
 def hidden(line: str) -> str:

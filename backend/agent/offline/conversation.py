@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from backend.agent.offline import patterns as said
-from backend.agent.offline.plans import Result
+from backend.agent.offline.plan import Result
 from backend.mcp_server.server import QUOTED
 
 Made = tuple[int, Result]

@@ -4,7 +4,7 @@ import re
 
 from backend.agent.offline import dates, selection
 from backend.agent.offline import patterns as said
-from backend.agent.offline.plans import Fields
+from backend.agent.offline.plan import Fields
 
 
 def parts_of(text: str) -> list[str]:

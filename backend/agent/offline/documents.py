@@ -10,8 +10,8 @@ from typing import Any
 
 from backend.agent.offline import patterns as said
 from backend.agent.offline import selection
-from backend.agent.offline.asking import Plans
-from backend.agent.offline.plans import Call, Plan, Result, Rule
+from backend.agent.offline.plan import Call, Plan, Result, Rule
+from backend.agent.offline.planner import Planner
 from backend.agent.offline.quotes import content_of, quoted, quotes
 from backend.runs.citations import Passage, passages_in
 
@@ -107,7 +107,7 @@ def ruled(message: str, clauses: list[str], rules: list[Rule], tools: set[str]) 
     is_question = "?" in message
     found: list[tuple[str, Rule]] = []
     for clause, rule in zip(clauses, rules, strict=True):
-        words = clause.translate(said.SHOW)
+        words = said.shown(clause)
         if (of_documents := _rule(words)) is not None:
             found.append((clause, of_documents))
         elif _asks(words, rule, is_question=is_question):
@@ -115,7 +115,7 @@ def ruled(message: str, clauses: list[str], rules: list[Rule], tools: set[str]) 
         else:
             found.append((clause, ("say", said.HELP + MORE_HELP, None) if rule[1] == said.HELP else rule))
     if len(found) > 1 and all(rule[0] == "look_up" for _, rule in found):
-        return [(message, ("look_up", found[0][1][1], message.translate(said.SHOW)))]
+        return [(message, ("look_up", found[0][1][1], said.shown(message)))]
     return found
 
 
@@ -143,7 +143,7 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
     return name == "add" and is_question and bool(re.match(r"(?i)(?:have|has|must|should|need|ought)\b", words))
 
 
-class Librarian(Plans):
+class Librarian(Planner):
     """The plans over documents."""
 
     def look_up(self, question: str, otherwise: str) -> Plan:
@@ -213,6 +213,7 @@ class Librarian(Plans):
         )
 
     def _made(self, number: int) -> Plan:
+        """Add the tasks of a document, and list them."""
         (result,) = yield [("create_tasks_from_document", {"document_id": number, "dry_run": False})]
         if isinstance(result, str):
             return result
@@ -249,7 +250,7 @@ def _rows(result: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _clean(text: object) -> str:
     """Return a name or title on one line, in which nothing can be taken for a mark."""
-    return said.BLANK.sub(" ", str(text)).strip().replace("[", "(").replace("]", ")")[:200]
+    return said.on_one_line(text).replace("[", "(").replace("]", ")")[:200]
 
 
 def _named(passage: Passage) -> str:

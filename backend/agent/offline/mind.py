@@ -1,4 +1,10 @@
-"""Hearing a message: what its clauses wish, which plans they meet, and what of that was done already."""
+"""Hearing a message: what its clauses wish, which plans they meet, and what of that was done already.
+
+Nothing is kept between calls. Each call goes through the conversation again: every clause of a user's message meets
+the first row of a table of rules that fits, and the row names a plan, a method of `TaskKeeper` or `Librarian`. A plan
+is a generator that yields tool calls and is sent their results. Results that stand in the conversation are taken from
+it; the first calls without any are asked for. What tools return is only data.
+"""
 
 from typing import Any
 
@@ -6,7 +12,7 @@ from backend.agent.offline import patterns as said
 from backend.agent.offline.clauses import asked, clauses_of, hidden, rule_of, without_oops
 from backend.agent.offline.conversation import Made, Turn, key_of, turns_of
 from backend.agent.offline.documents import Librarian, ruled
-from backend.agent.offline.plans import Call, Plan, Question
+from backend.agent.offline.plan import Call, Plan, Question
 from backend.agent.offline.tasks import TaskKeeper
 from backend.agent.offline.telling import tasks_in
 
@@ -21,8 +27,8 @@ class Mind(Librarian, TaskKeeper):
         self.changed: dict[object, int] = {}
         """When in this turn the clauses so far last changed each task."""
 
-    def hear(self, turn: Turn, tools: set[str] | None = None) -> str | list[Call]:
-        """Return the answer to a message, or the calls that it takes first; all may be called without `tools`."""
+    def hear(self, turn: Turn, *, is_past: bool = False) -> str | list[Call]:
+        """Return the answer to a message, or the calls that it takes first; in a past turn any tool may be called."""
         if len(turn[0]) > said.LONGEST_MESSAGE:
             return said.TOO_LONG
         written = [line for line in turn[0].splitlines() if line.strip()]
@@ -33,9 +39,9 @@ class Mind(Librarian, TaskKeeper):
         reply = words.strip(" .!?")
         doubts_it = words.endswith("?") and said.NO_ANSWER.fullmatch(reply) is not None
         if question and not doubts_it and (plan := question.answered(said.COURTESY.sub("", reply))):
-            return self._run(plan, turn, tools)
-        if len(lines) > 1 and (plan := self._listed(lines, [bool(said.BULLET.match(line)) for line in written])):
-            return self._run(plan, turn, tools)
+            return self._run(plan, turn, is_past=is_past)
+        if len(lines) > 1 and (plan := self.listed(lines, [bool(said.BULLET.match(line)) for line in written])):
+            return self._run(plan, turn, is_past=is_past)
         answers, pending = list[str](), list[Call]()
         clauses = clauses_of(words)
         if len(clauses) > said.MOST_CLAUSES:
@@ -55,12 +61,12 @@ class Mind(Librarian, TaskKeeper):
             if pending and said.EARLIER.match(clause):
                 break
             if (name, detail) == ("say", said.UNSURE) and len(rules) == 1 and "?" not in words:
-                return self._perhaps([clause])
+                return self.perhaps([clause])
             plan = agreed if agreed and clause == clauses[0] else None
             if plan is None and name != "say":
                 plan = getattr(self, name)(match, detail)
             is_read = plan is not agreed and (name == "show" or detail == "get_task")
-            outcome = self._run(plan, turn, tools, is_read=is_read) if plan else detail
+            outcome = self._run(plan, turn, is_past=is_past, is_read=is_read) if plan else detail
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
@@ -74,11 +80,11 @@ class Mind(Librarian, TaskKeeper):
 
     def recall(self, turn: Turn) -> None:
         """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
-        if isinstance(calls := self.hear(turn), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
+        if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
             for key, task in found:
-                self._note(key.split()[0], task["id"])
+                self.note(key.split()[0], task["id"])
             writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
 
@@ -92,12 +98,12 @@ class Mind(Librarian, TaskKeeper):
         is_clear = said.AGREES.match(first) is not None and goes_on and is_wish and not said.UNLESS.match(words)
         return question.answered(first) if is_clear else None
 
-    def _run(self, plan: Plan, turn: Turn, tools: set[str] | None, *, is_read: bool = False) -> str | list[Call]:
+    def _run(self, plan: Plan, turn: Turn, *, is_past: bool, is_read: bool = False) -> str | list[Call]:
         """Return the plan's answer, or the calls that it lacks the results of."""
         try:
             calls = next(plan)
             while True:
-                if tools is not None and not (names := {name for name, _ in calls}) <= tools:
+                if not is_past and not (names := {name for name, _ in calls}) <= self.there:
                     return said.MAY_NOT_READ if names <= said.READS else said.MAY_NOT_CHANGE
                 made = [self._found(call, turn, is_read=is_read) for call in calls]
                 if missing := [call for call, found in zip(calls, made, strict=True) if found is None]:
@@ -136,7 +142,7 @@ def respond(conversation: str | list[Any], tools: set[str]) -> str | list[Call]:
     mind = Mind(tools)
     for turn in earlier[-said.REMEMBERED_TURNS :]:
         mind.recall(turn)
-    answer = mind.hear(now, tools)
+    answer = mind.hear(now)
     if isinstance(answer, str) and mind.completed is not None:
         named = said.NO_UNDO.replace(said.REOPEN_IT, f'"Reopen task {mind.completed}"')
         return answer.replace(said.NO_UNDO, named)

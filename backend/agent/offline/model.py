@@ -1,9 +1,4 @@
-"""The offline model: rules in place of a language model, for tasks and documents, openly labeled.
-
-It keeps nothing between calls, but goes through the conversation each time: every clause of a user's message meets
-the first row of `RULES` that fits, whose plan is a generator that yields tool calls and is sent their results. Those
-that stand in the conversation are taken from it; the first calls without are asked for. Tools' results are only data.
-"""
+"""The SDK's model interface over `respond`, the rules in place of a language model: its answers as items and events."""
 
 import json
 import re

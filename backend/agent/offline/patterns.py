@@ -1,4 +1,4 @@
-r"""The offline model's one table of patterns: what a person may say, and what is done about it.
+r"""The patterns over tasks, and the sentences that answer; documents and dates have theirs in their own files.
 
 Patterns see one line of at most 2,000 characters with straight quotes, in which quoted texts are hidden in a private
 plane of Unicode so that no pattern reads a quoted word. None nests one repetition in another over the same

@@ -6,17 +6,17 @@ from functools import partial
 
 from backend.agent.offline import dates, selection
 from backend.agent.offline import patterns as said
-from backend.agent.offline.asking import Plans
 from backend.agent.offline.clauses import rule_of
 from backend.agent.offline.details import details_of, new_task, parts_of, tags_of, target_of, title_of, why
-from backend.agent.offline.plans import Act, Call, Fields, Plan, Task, says
+from backend.agent.offline.plan import Act, Call, Fields, Plan, Task, says
+from backend.agent.offline.planner import Planner
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_AT_ONCE = 100
 """Tasks that one message may change; more would not fit into the responses of one turn."""
 
 
-class TaskKeeper(Plans):
+class TaskKeeper(Planner):
     """The plans over tasks."""
 
     def act(self, match: re.Match[str], tool: str) -> Plan:
@@ -36,6 +36,7 @@ class TaskKeeper(Plans):
         return self._on(text, self._reopened, "reopen_task")
 
     def _reopened(self, ids: list[int]) -> Plan:
+        """Reopen those of the tasks that are completed, and say so of the others."""
         ids = list(dict.fromkeys(ids))
         results = yield [("get_task", {"task_id": number}) for number in ids]
         tasks = [task for result in results for task in tasks_in(result)]
@@ -58,12 +59,12 @@ class TaskKeeper(Plans):
         rank = f", {found['rank']}" if found.get("rank") else ""
         return self._add([part + rank for part in parts]) if parts else says(said.WHICH_PARTS)
 
-    def _listed(self, lines: list[str], bulleted: list[bool]) -> Plan | None:
+    def listed(self, lines: list[str], bulleted: list[bool]) -> Plan | None:
         """Return the plan for a message in lines that lists tasks: each line is one, whatever it says."""
         if said.MANY.fullmatch(lines[0]):
             return self._add(lines[1:]) if len({*bulleted[1:]}) == 1 else says(said.WHICH_PARTS)
         if all(bulleted) and all(rule_of(line)[1] == said.UNSURE for line in lines):
-            return says(self._perhaps(lines))
+            return says(self.perhaps(lines))
         return None
 
     def _add(self, texts: list[str], known: Fields | None = None) -> Plan:
@@ -88,7 +89,7 @@ class TaskKeeper(Plans):
         names = [said.AS_A_NAME.format(re.sub("(?i)^(?:the|an?) ", "", doubt.words)) for doubt in found]
         return " ".join([(yield from self._each(calls)), *names])
 
-    def _perhaps(self, texts: list[str]) -> str:
+    def perhaps(self, texts: list[str]) -> str:
         """Offer to add words that are no command as tasks, where they are a list or have a date."""
         read = [new_task(text) for text in texts]
         is_task = len(texts) > 1 or ("due" in read[0][0] and not read[0][1])

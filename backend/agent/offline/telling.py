@@ -1,7 +1,7 @@
 """Tasks, and what became of them, in words."""
 
 from backend.agent.offline import patterns as said
-from backend.agent.offline.plans import Result, Task
+from backend.agent.offline.plan import Result, Task
 
 
 def described(task: Task, state: str = "") -> str:

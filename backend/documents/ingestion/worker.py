@@ -1,4 +1,4 @@
-"""The ingestion of documents: each is leased by its row, read, cut, embedded and indexed beside all other work."""
+"""The ingestion of documents, each leased by its row, beside all other work; and the purge of deleted ones."""
 
 import asyncio
 import threading

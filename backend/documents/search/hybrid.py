@@ -18,7 +18,7 @@ from backend.documents.search.bm25 import worded
 from backend.documents.search.codes import codes_of
 from backend.documents.search.common_words import without_common_words
 from backend.documents.search.index import literal, spelled
-from backend.documents.search.library import Library, Reason, holdings_of
+from backend.documents.search.library import Library, Reason, library_of
 from backend.documents.search.vectors import nearest
 from backend.plain_text import storable
 from backend.postgres.database import Scope
@@ -115,7 +115,7 @@ class Search:
         import numpy as np
 
         values: dict[str, Any] = {"user_id": self._user_id, "document_ids": document_ids}
-        library = holdings_of(self._session, values)
+        library = library_of(self._session, values)
         if isinstance(library, str):
             return Candidates(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)), library
         values |= {"model_id": vector.model_id, "vector": literal(vector.values)}

@@ -35,7 +35,7 @@ class Library:
         return max(self.words / max(sum(self.passages.values()), 1), 1.0)
 
 
-def holdings_of(session: Session, values: dict[str, Any]) -> Library | Reason:
+def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
     """Return what there is to search in, or why there is nothing."""
     rows = session.execute(_LIBRARY, values).all()
     library = Library(

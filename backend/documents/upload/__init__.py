@@ -1,1 +1,1 @@
-"""Receiving files."""
+"""Receiving files, and keeping them as documents."""

@@ -6,9 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from backend.agent.offline import mind
+from backend.agent.offline import documents, mind, patterns
 from backend.agent.offline.dates import cut_due, cut_leading_due, doubts
-from backend.agent.offline.patterns import RULES
 from backend.agent.offline.selection import matching, numbers_in, wanted
 from backend.documents.repository import DocumentNotFound
 from backend.errors import DocuTalkError, InvalidInput, for_models
@@ -980,7 +979,7 @@ def test_a_list_has_only_the_tasks_that_have_every_word() -> None:
 
 @pytest.mark.spec("OFFLINE-10")
 def test_every_row_of_the_table_names_a_plan_or_has_its_sentence() -> None:
-    for plan, detail, pattern in RULES:
+    for plan, detail, pattern in (*patterns.RULES, *documents.RULES):
         assert detail.endswith((".", "?", '"')) if plan == "say" else callable(getattr(mind.Mind, plan))
         assert pattern.fullmatch("") is None
 

@@ -24,9 +24,9 @@ from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import LOGIN, database_url_of, query, signed_in_guest, wait_until
+from tests.documents.desk import UTC, Held, Shelf, TinyEmbedder, desk, keep
 from tests.documents.embedding_server import answers, embedding_server
 from tests.documents.filed import file, meaning
-from tests.documents.ingesting import UTC, Held, Shelf, TinyEmbedder, desk, keep
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
 from tests.process import docutalk, running
 

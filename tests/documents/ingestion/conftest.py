@@ -6,7 +6,7 @@ import pytest
 
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
-from tests.documents.ingesting import (
+from tests.documents.desk import (
     UTC,
     Shelf,
     TinyEmbedder,

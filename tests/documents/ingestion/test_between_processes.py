@@ -12,7 +12,7 @@ from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS, LeaseLost
 from backend.postgres.database import Database
-from tests.documents.ingesting import (
+from tests.documents.desk import (
     UTC,
     Held,
     Shelf,

@@ -11,8 +11,8 @@ import pytest
 
 from backend.postgres.embedded import EmbeddedPostgres
 from tests.conftest import signed_in_guest, wait_until
+from tests.documents.desk import Shelf
 from tests.documents.files import pdf
-from tests.documents.ingesting import Shelf
 from tests.own_database import OwnDatabase, own_database
 from tests.process import Process, started
 

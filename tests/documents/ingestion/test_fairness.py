@@ -10,7 +10,7 @@ from backend.documents.ingestion.attempt import begin
 from backend.documents.ingestion.index_pages import SLICE_PASSAGES
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
-from tests.documents.ingesting import (
+from tests.documents.desk import (
     UTC,
     Held,
     Shelf,

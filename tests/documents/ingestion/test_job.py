@@ -16,8 +16,7 @@ from backend.documents.reading.reader import Stopped, read
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.postgres.database import Database
-from tests.documents.files import PDF, PICTURE, TEXT, pdf
-from tests.documents.ingesting import (
+from tests.documents.desk import (
     Held,
     Shelf,
     TinyEmbedder,
@@ -31,6 +30,7 @@ from tests.documents.ingesting import (
     until,
     use,
 )
+from tests.documents.files import PDF, PICTURE, TEXT, pdf
 
 
 @pytest.mark.spec("ING-1", "ING-2")

@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
-from tests.documents.ingesting import (
+from tests.documents.desk import (
     Shelf,
     TinyEmbedder,
     at_work,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession  # type: ignore[import-untyped]  # It has no types.
     from tokenizers import Tokenizer
 
-_DATA = Path(__file__).parents[2] / "data" / "minilm"
+_DATA = Path(__file__).with_name("minilm")
 TOKENIZER = _DATA / "tokenizer.json"
 GRAPH = _DATA / "graph.onnx"
 """What is done with the weights; `scripts/minilm_graph.py` writes it."""

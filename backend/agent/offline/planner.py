@@ -4,14 +4,14 @@ from collections.abc import Callable, Generator
 
 from backend.agent.offline import patterns as said
 from backend.agent.offline.clauses import rule_of
-from backend.agent.offline.plans import Act, Call, Fields, Plan, Question, Result, Task
+from backend.agent.offline.plan import Act, Call, Fields, Plan, Question, Result, Task
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_PAGES = 5
 """Pages of tasks that are looked through."""
 
 
-class Plans:
+class Planner:
     """What a conversation has come to, and the steps that many plans share."""
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Plans:
         return self._leave(question, lambda words: answered(words) if rule_of(words)[1] == said.UNSURE else None)
 
     def _confirm(self, question: str, act: Act, tasks: list[Task], tool: str) -> str:
+        """Ask before something is done to tasks; a yes, or the tool's own verb, leads to `act`."""
         self.named, ids = tasks, [task["id"] for task in tasks]
         yes = said.YES[tool, len(ids) == 1]
         return self._leave(
@@ -46,23 +47,26 @@ class Plans:
         return self._leave(shown, lambda words: self._each(calls) if yes.fullmatch(words) else None)
 
     def _each(self, calls: list[Call]) -> Plan:
+        """Make calls of one tool, and say for each what came of it."""
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in tasks_in(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
         for (_, arguments), result in zip(calls, results, strict=True):
             for task in tasks_in(result):
-                self._note(tool, task["id"])
+                self.note(tool, task["id"])
             told = [f"{said.DONE[tool]} task {task['id']}: {described(task, state)}." for task in tasks_in(result)]
             lines += told or [refusal(result, arguments.get("task_id"))]
         return "\n".join(lines)
 
-    def _note(self, tool: str, task_id: int) -> None:
+    def note(self, tool: str, task_id: int) -> None:
+        """Remember which task was completed last, to be able to say how it is reopened."""
         if tool == "complete_task":
             self.completed = task_id
         elif tool in {"reopen_task", "delete_task"} and task_id == self.completed:
             self.completed = None
 
     def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
+        """Make the same call for each of some tasks."""
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
 
     def _pages(self, filters: Fields) -> Generator[list[Call], list[Result], tuple[list[Task], bool]]:

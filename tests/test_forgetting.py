@@ -17,8 +17,8 @@ from backend.settings import Settings
 from bench.scripted_model import ScriptedModel, ToolCall, calls, says, scripted_model
 from tests.agent.talk import KEY
 from tests.conftest import query, serving, signed_in_guest, wait_until
+from tests.documents.desk import desk
 from tests.documents.filed import door, file
-from tests.documents.ingesting import desk
 from tests.mcp_server.sessions import over_http
 from tests.own_database import OwnDatabase
 from tests.runs.replicas import Played
