@@ -9,7 +9,8 @@ import httpx2
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend import VERSION
-from backend.agent.choice import OFFLINE_NAME, instead_of, reports_endings
+from backend.agent.choice import OFFLINE_NAME, ModelChoice
+from backend.agent.errors import KEPT
 from backend.documents.embedding.build import Builds, Due
 from backend.documents.embedding.current import current_model
 from backend.documents.quota import in_words
@@ -50,12 +51,19 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
     is_elsewhere = provider == "openai" and settings.openai_base_url is not None
     if provider in KEYED and provider not in model_choice(settings).keys and not is_elsewhere:
         yield Finding("key", f"{model} needs {provider.upper()}_API_KEY", is_bad=True)
-    if not reports_endings(model):
-        said = f"this service cannot tell whether an answer of {model} was cut off, and does not ask it"
-        yield Finding("endings", f"{said}; {instead_of(model)}", is_bad=True)
+    elif model != OFFLINE_NAME:
+        yield from _refused(model_choice(settings))
     yield _guests(settings, model)
     yield from _database(settings)
     yield from _reach(settings)
+
+
+def _refused(choice: ModelChoice) -> Iterator[Finding]:
+    # LiteLLM takes seconds to import, and the other commands that import this do not need it.
+    from backend.agent.providers import litellm_model
+
+    if (refused := litellm_model(choice).refused) is not None:
+        yield Finding("provider", str(refused).removesuffix(KEPT), is_bad=True)
 
 
 def examine_url(url: str) -> Iterator[Finding]:

@@ -221,11 +221,13 @@ def test_an_address_where_nothing_answers_is_told_so(url: str) -> None:
     ("model", "instead"),
     [
         ("gigachat/any", "OPENAI_BASE_URL"),
-        ("bedrock/agent/any/any", "bedrock/converse/"),
+        ("bedrock/agent/any/any", "choose another model"),
         ("vertex_ai/meta/any", "OPENAI_BASE_URL"),
         ("bedrock/converse/any", None),
         ("groq/any", None),
         ("gpt-5-mini", None),
+        ("hosted_vllm/any", "MODEL"),
+        ("no-such-model", "MODEL"),
     ],
 )
 def test_a_provider_that_does_not_report_how_a_response_ended_is_to_be_changed(
@@ -233,5 +235,5 @@ def test_a_provider_that_does_not_report_how_a_response_ended_is_to_be_changed(
 ) -> None:
     told = bad(examine_here(make_settings(port=8000, database_url=in_order, model=model)))
 
-    assert ("endings" in told) == (instead is not None)
-    assert instead is None or (instead in told["endings"] and model in told["endings"])
+    assert ("provider" in told) == (instead is not None)
+    assert instead is None or (instead in told["provider"] and model in told["provider"])

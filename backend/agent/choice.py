@@ -1,5 +1,6 @@
 """Which model answers, and how it is reached."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,6 +8,9 @@ OFFLINE = "offline"
 OFFLINE_NAME = "offline-rules-1"
 """What the offline model calls itself, to users and in rows."""
 
+OWN_RESPONSES = ("openai", "azure")
+"""Providers whose Responses API is read with the reason for the end. For others LiteLLM makes responses of that form
+out of chat completions, and of a reason that it does not know a whole response."""
 _UNREPORTED = frozenset(
     {
         "a2a",
@@ -78,13 +82,31 @@ class ModelChoice:
 
 def reports_endings(name: str) -> bool:
     """Tell whether LiteLLM reports how a model's responses end, as far as its name says; the provider comes first."""
-    if name.startswith(("vertex_ai/", "vertex_ai_beta/")):
-        return "gemini" in name or "claude" in name
+    provider, _, model = name.partition("/")
+    if provider in ("vertex_ai", "vertex_ai_beta") and not model.startswith(("gemini", "claude")):
+        return False
+    if model.startswith("responses/") and provider not in OWN_RESPONSES:
+        return False
+    # LiteLLM looks for these anywhere in a name, whosever model it is, and sends the request to another provider.
+    if "replicate" in model or "ft:davinci-002" in model or "ft:babbage-002" in model:
+        return False
+    if provider == "azure_ai" and "agents/" in model:
+        return False
     return not any(name.startswith(f"{beginning}/") for beginning in _UNREPORTED)
 
 
 def instead_of(name: str) -> str:
     """Return what the owner can do where a model's endings are not reported."""
-    if name.startswith("bedrock/"):
-        return "put bedrock/converse/ before the model's name in MODEL"
-    return "set MODEL to the provider's OpenAI-compatible address (openai/ and OPENAI_BASE_URL), or use OpenRouter"
+    provider, _, model = name.partition("/")
+    if model.startswith("responses/"):
+        return "leave responses/ out of MODEL"
+    if provider == "bedrock" and "mantle/" in model:
+        return "put bedrock_mantle/ before the model's id in MODEL"
+    if provider == "bedrock" and not re.search(r"agent|async_invoke|arn:", model):
+        return "put bedrock/converse/ before the model's id in MODEL, with nothing between them"
+    if provider == "bedrock":
+        return "choose another model in MODEL"
+    return (
+        "set MODEL to openai/ and the model's name, and OPENAI_BASE_URL to the provider's OpenAI-compatible address, "
+        "or use OpenRouter"
+    )

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from backend.errors import DocuTalkError
 
+KEPT = " Your message is kept."
+"""The end of a sentence for whoever sent one; the owner reads the rest in `docutalk doctor`."""
+
 
 class ModelFailed(DocuTalkError):
     """The provider refused the request, or the model answered what nobody can use."""
@@ -56,7 +59,7 @@ class ModelMisconfigured(ModelFailed):
     def __init__(self, model: str) -> None:
         super().__init__(
             f"The model {model} cannot be asked as this service is set up. Its owner has to check MODEL and the "
-            "provider's address, key and account. Your message is kept."
+            f"provider's address, key and account.{KEPT}"
         )
 
 
@@ -68,7 +71,7 @@ class LibraryMissing(ModelFailed):
     def __init__(self, model: str, library: str) -> None:
         super().__init__(
             f"The model {model} needs the Python library {library}, which is not installed where this service runs. "
-            "Its owner has to install it or to choose another model in MODEL. Your message is kept."
+            f"Its owner has to install it or to choose another model in MODEL.{KEPT}"
         )
 
 
@@ -80,7 +83,7 @@ class EndingsUnreported(ModelFailed):
     def __init__(self, model: str, instead: str) -> None:
         super().__init__(
             f"The model {model} is not asked, because this service could not tell whether its answers are cut off. "
-            f"What its owner can do: {instead}. Your message is kept."
+            f"What its owner can do: {instead}.{KEPT}"
         )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
 # Before the import: without it LiteLLM fetches a price map from the network.
@@ -15,12 +15,11 @@ import openai.resources.chat  # else imported by the first request, on the event
 from agents import ModelResponse, UserError
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.items import TResponseStreamEvent
-from agents.models.interface import Model
 from litellm import CustomStreamWrapper
-from litellm.llms.bedrock.common_utils import get_bedrock_chat_config
+from litellm.llms.bedrock.common_utils import BedrockModelInfo, get_bedrock_chat_config
 from litellm.types.utils import Delta, StreamingChoices
 
-from backend.agent.choice import ModelChoice, instead_of, reports_endings
+from backend.agent.choice import OWN_RESPONSES, ModelChoice, instead_of, reports_endings
 from backend.agent.endings import Ending, mark, worst
 from backend.agent.errors import (
     BrokeOff,
@@ -51,16 +50,16 @@ _READ_OF_BEDROCK = (
 """What LiteLLM reads of Bedrock with the reason for the end; of its older forms it loses the reason."""
 
 
-def litellm_model(choice: ModelChoice) -> Model:
+def litellm_model(choice: ModelChoice) -> "WholeAnswers":
     """Return the model that a LiteLLM name stands for. Retries are ours: see `recording.py`."""
-    provider, name = _resolved(choice.name)
+    provider, name, address = _resolved(choice)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider)
     model = WholeAnswers(choice.name, base_url=base_url, api_key=key)
     model.has_key = bool(key or base_url)
     if not _reports_endings(provider, name):
         model.refused = EndingsUnreported(choice.name, instead_of(f"{provider}/{name}"))
-    elif provider in _ELSEWHERE and not litellm.get_llm_provider(choice.name)[3]:
+    elif not provider or (provider in _ELSEWHERE and not address):
         model.refused = ModelMisconfigured(choice.name)
     if provider == "openai" and not key:
         # OpenAI's client refuses to start without one, which a server of one's own may not need.
@@ -193,17 +192,32 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
             return mark(text, how)
 
 
-def _resolved(name: str) -> tuple[str, str]:
-    """Return LiteLLM's name of a model's provider, and the model's own: names that it knows need no prefix."""
-    provider, _, model = name.partition("/")
+def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
+    """Return LiteLLM's name of a model's provider, the model's own, and the provider's address.
+
+    Names that LiteLLM knows need no prefix. Of one that it does not know there is no provider.
+    """
+    provider, _, model = choice.name.partition("/")
     # LiteLLM resolves the names of GitHub Copilot over the network.
-    if reports_endings(name):
-        with suppress(openai.BadRequestError):
-            model, provider, *_ = litellm.get_llm_provider(name)
-    return provider, model
+    if not reports_endings(choice.name):
+        return provider, model, None
+    try:
+        model, provider, _, address = litellm.get_llm_provider(choice.name)
+        if provider == "openai" and choice.base_url:
+            # Of a name without a prefix, the address decides whose it is.
+            model, provider, _, address = litellm.get_llm_provider(choice.name, api_base=choice.base_url)
+    except (openai.BadRequestError, ValueError):
+        return "", choice.name, None
+    return provider, model, address
 
 
 def _reports_endings(provider: str, model: str) -> bool:
     """Tell whether LiteLLM reports how the model's responses end."""
-    is_read = provider != "bedrock" or isinstance(get_bedrock_chat_config(model), _READ_OF_BEDROCK)
-    return is_read and reports_endings(f"{provider}/{model}")
+    if provider == "bedrock" and (
+        BedrockModelInfo.get_bedrock_route(model) == "converse_like"
+        or type(get_bedrock_chat_config(model)) not in _READ_OF_BEDROCK
+    ):
+        return False
+    known = litellm.model_cost.get(f"{provider}/{model}", {})
+    is_responses = known.get("mode") == "responses" and provider not in OWN_RESPONSES
+    return not is_responses and reports_endings(f"{provider}/{model}")

@@ -101,7 +101,17 @@ def test_only_a_whole_response_is_taken_for_one_at_every_provider_like_openai(
         ("azure_ai/agents/any", "OPENAI_BASE_URL"),
         ("bedrock/meta.any", "bedrock/converse/"),
         ("bedrock/invoke/amazon.titan-any", "bedrock/converse/"),
-        ("bedrock/agent/any/any", "bedrock/converse/"),
+        ("bedrock/us-east-1/converse_like/any", "bedrock/converse/"),
+        ("bedrock/us-east-1/mantle/any", "bedrock_mantle/"),
+        ("bedrock/agent/any/any", "choose another model"),
+        ("deepseek/responses/any", "leave responses/ out"),
+        ("bedrock/responses/anthropic.claude-3-haiku-20240307-v1:0", "leave responses/ out"),
+        ("azure_ai/codex-mini", "OPENAI_BASE_URL"),
+        ("azure_ai/team/agents/asst_1", "OPENAI_BASE_URL"),
+        ("huggingface/replicate/meta-llama/any", "OPENAI_BASE_URL"),
+        ("anthropic/replicate-any", "OPENAI_BASE_URL"),
+        ("openai/ft:babbage-002:any", "OPENAI_BASE_URL"),
+        ("vertex_ai/openai/gemini-any", "OPENAI_BASE_URL"),
     ],
 )
 def test_a_provider_that_does_not_report_how_a_response_ended_is_not_asked(
@@ -121,6 +131,27 @@ def test_a_provider_that_does_not_report_how_a_response_ended_is_not_asked(
     assert model.requests == []
 
 
+@pytest.mark.spec("AGENT-72")
+@pytest.mark.parametrize(
+    "name", ["hosted_vllm", "litellm_proxy", "lm_studio/any", "no-such-model", "no-such/model", " openai/any", "/", ""]
+)
+def test_a_name_that_litellm_does_not_know_or_cannot_reach_is_not_asked(name: str) -> None:
+    refused = made(name).refused
+
+    assert refused is not None
+    assert refused.code == "model_misconfigured"
+
+
+@pytest.mark.spec("AGENT-59")
+def test_the_address_of_a_name_without_a_provider_decides_whose_it_is() -> None:
+    from backend.agent.providers import litellm_model
+
+    elsewhere = ModelChoice(name="gpt-4o", base_url="https://gigachat.devices.sberbank.ru/api/v1")
+
+    assert litellm_model(elsewhere).refused is not None
+    assert made("gpt-4o").refused is None
+
+
 @pytest.mark.spec("AGENT-59")
 @pytest.mark.parametrize(
     "name",
@@ -131,6 +162,10 @@ def test_a_provider_that_does_not_report_how_a_response_ended_is_not_asked(
         "vertex_ai/gemini-2.5-flash",
         "vertex_ai/claude-haiku-4-5",
         "gemini-2.5-flash",
+        "openai/responses/any",
+        "azure/responses/any",
+        "bedrock_mantle/any",
+        "openrouter/meta-llama/any",
     ],
 )
 def test_a_provider_that_reports_how_a_response_ended_is_asked(name: str) -> None:
