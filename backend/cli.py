@@ -132,7 +132,7 @@ def serve_mcp(given: argparse.Namespace) -> int:
         anyio.run(bridge_stdio, given.url, token)
         return 0
     settings = Settings.load()
-    with opened_database(settings) as database:
+    with opened_database(settings) as (database, _):
         caller = make_authenticator(settings, database).caller(token)
         operations = make_operations(settings, database, Embeddings(database, embedder_maker(settings)))
         server = build_server(TOOLS, operations)
@@ -185,13 +185,10 @@ def build_embeddings(given: argparse.Namespace) -> int:
     """Embed every passage by another model beside the one in use, then use it; index it where a user needs that."""
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
-    postgres = find_postgres(settings)
-    try:
-        builds = Builds(postgres.migration_url)
+    with opened_database(settings) as (_, owner_url):
+        builds = Builds(owner_url)
         due = builds.due(given.model or settings.embedding_model)
         builds.build(embedder_maker(settings)(due.wanted), tell=lambda sentence: print(sentence, flush=True))
-    finally:
-        postgres.stop()
     return 0
 
 
@@ -199,7 +196,7 @@ def create_token(given: argparse.Namespace) -> int:
     """Make a personal access token and print it, this once."""
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
-    with opened_database(settings) as database:
+    with opened_database(settings) as (database, _):
         user_id = given.user or user_id_of(LOCAL_ISSUER, "owner")
         with database.scope(user_id, UTC) as scope:
             accounts = AccountRepository(scope)
@@ -229,8 +226,8 @@ def examine(given: argparse.Namespace) -> int:
 
 
 @contextmanager
-def opened_database(settings: Settings) -> Iterator[Database]:
-    """Open the database that the settings name, migrated and checked, for one command.
+def opened_database(settings: Settings) -> Iterator[tuple[Database, str]]:
+    """Open the database that the settings name, migrated and checked, for one command; and its owner's URL.
 
     Raises:
         NotReady: It is not in order; the sentence says what to do.
@@ -240,8 +237,8 @@ def opened_database(settings: Settings) -> Iterator[Database]:
     database = make_database(settings)
     installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
     try:
-        installation.open_now()
-        yield database
+        owner_url = installation.open_now()
+        yield database, owner_url
     finally:
         installation.close()
 

@@ -19,7 +19,7 @@ from backend.errors import DatabaseUnavailable, NotReady
 from backend.plain_text import storable
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgresError
-from backend.postgres.schema import head
+from backend.postgres.schema import revisions
 from backend.settings import Settings
 from backend.wiring import find_postgres, keeping_rules, make_database, model_choice
 
@@ -131,8 +131,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
     database = make_database(settings)
     try:
         database.open(postgres.url, revive=postgres.revive)
-        database.check(expected_revision=head())
-        yield Finding("database", f"{where}: schema {head()}, row-level security in force")
+        known = revisions()
+        database.check(revisions=known)
+        yield Finding("database", f"{where}: schema {known[0]}, row-level security in force")
         yield _embeddings(settings, database, postgres.migration_url)
     except NotReady as error:
         yield Finding("database", f"{where}: {error}", is_bad=True)

@@ -182,3 +182,13 @@ class NotReady(DocuTalkError):
 
     status = 503
     code = "not_ready"
+
+
+class NewerSchema(NotReady):
+    """The database's schema is at a revision that this version of the code does not know."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This database was migrated by a newer version of DocuTalk; update DocuTalk, or restore a backup from "
+            "before that."
+        )

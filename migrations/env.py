@@ -12,7 +12,7 @@ from backend.errors import DocuTalkError
 from backend.log import configure
 from backend.postgres.database import make_engine
 from backend.postgres.embedded import EmbeddedPostgresError
-from backend.postgres.schema import failures_told, grant_to_service, prepare_roles
+from backend.postgres.schema import failures_told, grant_to_service, prepare_roles, refuse_newer
 from backend.settings import InvalidSettings, Settings
 from backend.wiring import find_postgres
 
@@ -20,6 +20,7 @@ from backend.wiring import find_postgres
 def run(connection: Connection) -> None:
     """Run the asked-for migrations on a connection that is inside a transaction."""
     prepare_roles(connection)
+    refuse_newer(connection)
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,

@@ -10,8 +10,11 @@ import pytest
 from backend import VERSION
 from backend.cli import main
 from backend.doctor import examine_url
+from backend.errors import NewerSchema
+from backend.postgres.embedded import EmbeddedPostgres
 from backend.postgres.schema import head
 from tests.conftest import LOGIN, query, wait_until
+from tests.own_database import own_database
 from tests.process import answers, docutalk, running, started
 
 
@@ -131,6 +134,31 @@ def test_migrating_a_database_that_is_away_is_told_in_one_sentence(tmp_path: Pat
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.spec("CLI-13")
+def test_a_database_of_a_newer_version_is_told_in_one_sentence_by_every_command(
+    cluster: EmbeddedPostgres,
+    template: str,
+    worker_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with own_database(cluster, template, f"newer_{worker_id}") as own:
+        own.query("update alembic_version set version_num = '9999'")
+        monkeypatch.setenv("DATABASE_URL", own.url)
+        monkeypatch.setenv("MIGRATION_DATABASE_URL", own.superuser_url if LOGIN == "plain" else own.url)
+
+        for command in ("migrate", "worker", "token create", "embeddings build"):
+            assert main(command.split()) == 1
+            assert capsys.readouterr() == ("", f"{NewerSchema()}\n"), command
+        assert main(["doctor"]) == 1
+        told = capsys.readouterr()
+
+        assert f"MEND  database: DATABASE_URL: {NewerSchema()}\n" in told.out
+        assert "docutalk migrate" not in told.out
+        assert told.err == ""
+        assert own.query("select version_num from alembic_version") == [("9999",)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The only engine, session and commit of the service. A transaction belongs to one user, or to nobody."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
-from backend.errors import DatabaseUnavailable, NotReady
+from backend.errors import DatabaseUnavailable, NewerSchema, NotReady
 
 log = structlog.get_logger()
 
@@ -208,8 +208,14 @@ class Database:
         pool: Any = self._engine.pool
         return {"size": pool.size(), "checked_out": pool.checkedout(), "overflow": max(pool.overflow(), 0)}
 
-    def check(self, *, expected_revision: str) -> None:
-        """Raise NotReady with what to do, unless schema and effective role are as the service needs them."""
+    def check(self, *, revisions: Sequence[str]) -> None:
+        """Raise NotReady with what to do, unless schema and effective role are as the service needs them.
+
+        `revisions` are those that the code knows, the one that it needs first.
+
+        Raises:
+            NewerSchema: The schema is at a revision that the code does not know: no migration of ours helps.
+        """
         try:
             with self.transaction(None) as session:
                 row = session.execute(_GUARD, {"role": APP_ROLE}).mappings().one()
@@ -220,9 +226,11 @@ class Database:
             raise NotReady(_entering_failed(error)) from error
         if row["version"] < OLDEST_POSTGRES * 10000:
             raise NotReady(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is older. Upgrade it.")
-        if revision != expected_revision:
+        if revision is not None and revision not in revisions:
+            raise NewerSchema
+        if revision != revisions[0]:
             raise NotReady(
-                f"The database's schema is at {revision or 'nothing'} and this version needs {expected_revision}. "
+                f"The database's schema is at {revision or 'nothing'} and this version needs {revisions[0]}. "
                 "Run `docutalk migrate` with the database owner's URL."
             )
         if row["passes"]:

@@ -9,10 +9,10 @@ from typing import Self
 import structlog
 from anyio.to_thread import run_sync
 
-from backend.errors import DatabaseUnavailable, NotReady
+from backend.errors import DatabaseUnavailable, NewerSchema, NotReady
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from backend.postgres.schema import head, migrate
+from backend.postgres.schema import migrate, revisions
 
 log = structlog.get_logger()
 
@@ -95,18 +95,18 @@ class Installation:
     def open_now(self) -> str:
         """Open, migrate and check the database, or raise why that cannot be done now; returns as `open` does."""
         postgres = self._postgres = self._postgres or self._find()
-        expected = head()
+        known = revisions()
         # Looked at through connections of its own: nothing is served from a database that is not in order.
         looking = Database(pool_size=1)
         looking.open(postgres.url, revive=postgres.revive)
         try:
             try:
-                looking.check(expected_revision=expected)
-            except NotReady:
-                if not self._migrate_on_start:
+                looking.check(revisions=known)
+            except NotReady as error:
+                if isinstance(error, NewerSchema) or not self._migrate_on_start:
                     raise
                 migrate(postgres.migration_url, service_url=postgres.url)
-                looking.check(expected_revision=expected)
+                looking.check(revisions=known)
         finally:
             looking.close()
         self._database.open(postgres.url, revive=postgres.revive)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from backend.errors import NotReady
+from backend.errors import NewerSchema, NotReady
 from backend.postgres.database import APP_ROLE, OLDEST_POSTGRES, OWNER_ROLE, driver_url, make_engine, not_connected
 
 if TYPE_CHECKING:
@@ -33,14 +33,19 @@ def alembic_config() -> "Config":
     return config
 
 
-def head() -> str:
-    """Return the revision that this version of the code needs."""
+def revisions() -> list[str]:
+    """Return the revisions that this version of the code knows, the newest first, which is the one it needs."""
     from alembic.script import ScriptDirectory
 
-    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if revision is None:
+    known = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+    if not known:
         raise NotReady("The migrations are missing from this installation. Install it again.")
-    return revision
+    return known
+
+
+def head() -> str:
+    """Return the revision that this version of the code needs."""
+    return revisions()[0]
 
 
 def migrate(url: str, *, revision: str = "head", service_url: str | None = None) -> None:
@@ -50,6 +55,7 @@ def migrate(url: str, *, revision: str = "head", service_url: str | None = None)
 
     Raises:
         NotReady: The server or its pgvector is too old or missing, or the login lacks a right; the sentence says.
+        NewerSchema: A newer version of the code has migrated it.
         DatabaseUnavailable: The server does not answer or does not let the login in.
     """
     from alembic import command
@@ -121,6 +127,14 @@ def prepare_roles(connection: Connection) -> None:
     connection.execute(text(f"grant usage, create on schema public to {OWNER_ROLE}"))
     connection.execute(text(f"grant usage on schema public to {APP_ROLE}"))
     connection.execute(text(f"set local role {OWNER_ROLE}"))
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Raise NewerSchema where the database is at a revision that this version of the code does not know."""
+    from alembic.migration import MigrationContext
+
+    if not set(MigrationContext.configure(connection).get_current_heads()) <= set(revisions()):
+        raise NewerSchema
 
 
 def grant_to_service(connection: Connection, url: str, service_url: str | None) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, make_url, selec
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlmodel import Session
 
-from backend.errors import DatabaseUnavailable, NotReady
+from backend.errors import DatabaseUnavailable, NewerSchema, NotReady
 from backend.identity.caller import Caller
 from backend.identity.models import LoginSession, User
 from backend.operations.models import Operation
@@ -30,7 +30,7 @@ from backend.plain_text import refuse_unstorable, storable, storable_json
 from backend.postgres.database import APP_ROLE, OWNER_ROLE, Database, become, driver_url
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.postgres.repository import Counter
-from backend.postgres.schema import head, migrate
+from backend.postgres.schema import head, migrate, revisions
 from backend.tasks.models import Task
 from backend.tasks.tools import add_task
 from tests.conftest import POSTGRES, database_url_of, query, wait_until
@@ -484,7 +484,7 @@ def test_vectors_of_1536_dimensions_are_kept_and_ordered_by_distance(database: D
 
 @pytest.mark.spec("GUARD-1")
 def test_a_database_that_is_in_order_passes_the_guard(database: Database) -> None:
-    database.check(expected_revision=head())
+    database.check(revisions=revisions())
 
 
 @pytest.mark.spec("GUARD-2")
@@ -495,13 +495,19 @@ def test_the_guard_refuses_an_empty_database(own_cluster: EmbeddedPostgres) -> N
         opened(database_url_of(own_cluster, "empty")) as database,
         pytest.raises(NotReady, match=rf"is at nothing and this version needs {head()}\. Run `docutalk migrate`"),
     ):
-        database.check(expected_revision=head())
+        database.check(revisions=revisions())
 
 
 @pytest.mark.spec("GUARD-2")
 def test_the_guard_refuses_a_schema_of_another_revision(database: Database) -> None:
     with pytest.raises(NotReady, match=rf"is at {head()} and this version needs 9999\. Run `docutalk migrate`"):
-        database.check(expected_revision="9999")
+        database.check(revisions=["9999", *revisions()])
+
+
+@pytest.mark.spec("GUARD-6")
+def test_the_guard_does_not_advise_to_migrate_a_schema_that_it_does_not_know(database: Database) -> None:
+    with pytest.raises(NewerSchema, match="update DocuTalk, or restore a backup"):
+        database.check(revisions=["0001"])
 
 
 @pytest.mark.spec("GUARD-3", "GUARD-4", "GUARD-5")
@@ -541,12 +547,12 @@ def test_the_guard_refuses_what_could_pass_the_policies_until_it_is_mended(
         query(own_cluster.url, breaking)
         try:
             with pytest.raises(NotReady, match=sentence) as refusal:
-                database.check(expected_revision=head())
+                database.check(revisions=revisions())
         finally:
             query(own_cluster.url, mending)
 
         assert "Run `docutalk migrate`" in str(refusal.value)
-        database.check(expected_revision=head())
+        database.check(revisions=revisions())
 
 
 @pytest.mark.spec("GUARD-5")
@@ -556,11 +562,11 @@ def test_the_guard_refuses_a_login_that_may_not_become_the_apps_role(own_cluster
 
     with opened(stranger) as database:
         with pytest.raises(NotReady, match="may not become the role docutalk_app") as refusal:
-            database.check(expected_revision=head())
+            database.check(revisions=revisions())
         assert "MIGRATION_DATABASE_URL" in str(refusal.value)
 
         migrate(own_cluster.url, service_url=stranger)
-        database.check(expected_revision=head())
+        database.check(revisions=revisions())
 
 
 def _write_and_lose_the_server(postgres: EmbeddedPostgres, session: Session, user_id: str) -> None:

@@ -12,14 +12,15 @@ from fastapi.testclient import TestClient
 from sqlalchemy import make_url
 
 from backend.app import create_app
-from backend.errors import DatabaseUnavailable, NotReady
+from backend.errors import DatabaseUnavailable, NewerSchema, NotReady
 from backend.postgres import installation
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from backend.postgres.installation import Installation, Postgres
-from backend.postgres.schema import head, migrate
+from backend.postgres.schema import head, migrate, revisions
 from backend.settings import Settings
 from tests.conftest import LOGIN, LONGEST_START, database_url_of, login_url, query, wait_until
+from tests.own_database import own_database
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_an_empty_database_is_migrated_and_then_served(database: Database, empty
     made.open_now()
 
     assert made.is_ready
-    database.check(expected_revision=head())
+    database.check(revisions=revisions())
     made.close()
     assert not database.is_reachable()
 
@@ -76,6 +77,25 @@ def test_nothing_is_served_from_a_database_that_is_not_in_order(database: Databa
     user.join()
     assert not any(served)
     assert not made.is_ready
+
+
+@pytest.mark.database
+@pytest.mark.spec("INST-6")
+def test_a_database_of_a_newer_version_is_not_migrated_and_told_at_ready(
+    make_settings: Callable[..., Settings], cluster: EmbeddedPostgres, template: str, worker_id: str
+) -> None:
+    with own_database(cluster, template, f"newer_{worker_id}") as own:
+        own.query("update alembic_version set version_num = '9999'")
+        # The service's login may not migrate where it is a plain one: that is not what has to be said.
+        settings = make_settings(database_url=own.url, migrate_on_start=True, log_level="CRITICAL")
+        with TestClient(create_app(settings), base_url="http://localhost") as client:
+            told = wait_until(lambda: "newer" in client.get("/ready").text and client.get("/ready").json())
+        with pytest.raises(NewerSchema):
+            migrate(own.superuser_url if LOGIN == "plain" else own.url, revision="base")
+        kept = own.query("select count(*)::int from embedding_models")
+
+    assert told["detail"] == str(NewerSchema())
+    assert kept == [(1,)]
 
 
 @pytest.mark.database
