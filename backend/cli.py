@@ -22,7 +22,7 @@ from backend import VERSION
 from backend import log as logs
 from backend.agent.choice import OFFLINE_NAME
 from backend.app import create_app
-from backend.documents.embedding.build import Builds
+from backend.documents.embedding.build import UNDER_WAY_STATUS, Builds, BuildUnderWay
 from backend.documents.embedding.current import Embeddings
 from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
 from backend.edge.own_hosts import LOOPBACK_ADDRESSES
@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 1 with a sentence on stderr."""
+    """Run the command and return its exit status: 0, or another one with a sentence on stderr."""
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
@@ -186,9 +186,15 @@ def build_embeddings(given: argparse.Namespace) -> int:
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
     with opened_database(settings) as (_, owner_url):
-        builds = Builds(owner_url)
-        due = builds.due(given.model or settings.embedding_model)
-        builds.build(embedder_maker(settings)(due.wanted), tell=lambda sentence: print(sentence, flush=True))
+        try:
+            Builds(owner_url).build(
+                given.model or settings.embedding_model,
+                embedder_maker(settings),
+                tell=lambda sentence: print(sentence, flush=True),
+            )
+        except BuildUnderWay as error:
+            print(error, file=sys.stderr)
+            return UNDER_WAY_STATUS
     return 0
 
 

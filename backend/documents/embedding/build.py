@@ -1,20 +1,35 @@
 """Building another model's vectors beside those in use, and the index that a large user needs: the owner's commands."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError
 
 from backend.documents.embedding.embedder import Embedder, prefixed
 from backend.documents.embedding.hnsw import EXACT_UP_TO, index_ddl, index_name
+from backend.errors import Conflict, DatabaseUnavailable
 from backend.postgres.database import OWNER_ROLE, make_engine
 
 BATCH = 64
 """Passages that are embedded and committed at once."""
 BUILD_MEMORY = "256MB"
 """What PostgreSQL may use to build an index."""
+UNDER_WAY_STATUS = os.EX_TEMPFAIL
+"""The exit status of the command when another build is under way, by which the service knows that nothing failed."""
+
+
+class BuildUnderWay(Conflict):
+    """Somebody else builds in this database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another build of embeddings is under way in this database, and nothing was changed. Wait until it has "
+            "ended, and start this one again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,11 @@ class Builds:
 
         Raises as SQLAlchemy does when the login is not the owner's.
         """
-        with self._owner() as engine, _as_owner(engine) as connection:
+        with self._owner() as engine:
+            return self._due(engine, wanted)
+
+    def _due(self, engine: Engine, wanted: str | None) -> Due:
+        with _as_owner(engine) as connection:
             models = connection.execute(text("select id, name, is_current from embedding_models")).all()
             [in_use] = [model.name for model in models if model.is_current]
             name = wanted or in_use
@@ -58,23 +77,31 @@ class Builds:
 
     def build(
         self,
-        embedder: Embedder,
+        wanted: str | None,
+        make: Callable[[str], Embedder],
         *,
         tell: Callable[[str], None] = lambda _sentence: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Embed what this model has not embedded, use it from then on, and index it where that is due.
+        """Embed what a model has not embedded, use it from then on, and index it where that is due.
 
-        Whatever was committed stays when it is stopped or fails; the next build goes on there. Returns whether it was
-        done to the end.
+        `wanted` names the model; None is the one in use. Whatever was committed stays when the build is stopped or
+        fails; the next one goes on there. Returns whether it was done to the end.
+
+        Raises:
+            BuildUnderWay: Somebody else builds; nothing was changed.
+            DatabaseUnavailable: The connection that keeps others out was lost.
         """
-        with self._owner() as engine:
+        with self._owner() as engine, _alone(engine) as require_alone:
+            # Which model is in use is asked here: another build may just have changed that.
+            embedder = make(self._due(engine, wanted).wanted)
             model_id = self._register(engine, embedder)
             self._forget_others(engine, model_id)
             done, last = 0, _FIRST
             while True:
                 if is_stopped():
                     return False
+                require_alone()
                 rows = self._embed_some(engine, embedder, model_id, last)
                 if rows:
                     done, last = done + len(rows), (rows[-1].user_id, rows[-1].id)
@@ -170,6 +197,26 @@ class Builds:
             yield engine
         finally:
             engine.dispose()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Callable[[], None]]:
+    """Keep other builds out until the block ends or the connection is lost; yield what raises once it is lost."""
+    with engine.connect() as holder:
+        # A transaction's lock: a pooler in transaction mode lends a session to others, but not inside a transaction.
+        # Between its statements it has no snapshot, so neither a vacuum nor the making of an index waits for it.
+        holder.execute(text("set local idle_in_transaction_session_timeout = 0"))
+        lock = text("select pg_try_advisory_xact_lock(hashtext('docutalk embeddings build'))")
+        if not holder.execute(lock).scalar_one():
+            raise BuildUnderWay
+
+        def require_alone() -> None:
+            try:
+                holder.execute(text("select 1"))
+            except DBAPIError as error:
+                raise DatabaseUnavailable from error
+
+        yield require_alone
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import structlog
 from anyio.to_thread import run_sync
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.documents.embedding.build import Builds
+from backend.documents.embedding.build import UNDER_WAY_STATUS, Builds
 from backend.documents.embedding.current import Embeddings
 from backend.errors import DocuTalkError
 
@@ -54,14 +54,14 @@ class Upkeep:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            is_done = True
+            again = None
             try:
                 if (await run_sync(Builds(url).due, self._wanted)).is_any:
-                    is_done = await self._build(self._data_dir)
+                    again = await self._build(self._data_dir)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("embeddings_not_looked_at", reason=type(error).__name__)
-            await asyncio.sleep(LOOK_AGAIN_SECONDS if is_done else TRY_AGAIN_SECONDS)
-            if not is_done:
+            await asyncio.sleep(again or LOOK_AGAIN_SECONDS)
+            if again:
                 self._asked.set()
 
     async def _choose(self) -> bool:
@@ -73,8 +73,8 @@ class Upkeep:
             log.error("embedding_model_not_chosen", model=self._wanted, reason=str(error))
             return True
 
-    async def _build(self, data_dir: Path) -> bool:
-        """Build what is due, and return whether that could be done."""
+    async def _build(self, data_dir: Path) -> float | None:
+        """Build what is due, and return after how many seconds to look again; None when it is done."""
         # Another process: it works at a lower priority and ends with ours, whatever it is in the middle of.
         process = await asyncio.create_subprocess_exec(
             *BUILD,
@@ -93,6 +93,11 @@ class Upkeep:
                 process.terminate()
             await asyncio.shield(process.wait())
             raise
+        if process.returncode == UNDER_WAY_STATUS:
+            # Of a process beside this one, or of a person, who may have built another model.
+            log.info("embeddings_built_elsewhere")
+            return LOOK_AGAIN_SECONDS
         if process.returncode:
             log.error("embeddings_not_built", reason=told.decode(errors="replace")[-300:].strip())
-        return process.returncode == 0
+            return TRY_AGAIN_SECONDS
+        return None

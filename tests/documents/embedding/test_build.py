@@ -1,30 +1,39 @@
 """Another model's vectors beside those in use, the index of a large user, and who notices that they are due."""
 
+import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
+from backend.cli import main
 from backend.doctor import examine_here
 from backend.documents.embedding import build as module
-from backend.documents.embedding import hnsw
-from backend.documents.embedding.build import Builds
+from backend.documents.embedding import hnsw, upkeep
+from backend.documents.embedding.build import Builds, BuildUnderWay
 from backend.documents.embedding.current import Embeddings, current_model
 from backend.documents.embedding.embedder import QueryVector
 from backend.documents.embedding.models.known import UNRELATED
+from backend.documents.embedding.upkeep import Upkeep
 from backend.documents.ingestion.attempt import begin
 from backend.documents.language import UNSURE
 from backend.documents.search import vectors as vector_search
 from backend.documents.search.hybrid import Search
+from backend.errors import DatabaseUnavailable
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
 from tests.conftest import LOGIN, database_url_of, query, signed_in_guest, wait_until
-from tests.documents.desk import UTC, Held, Shelf, TinyEmbedder, desk, keep
+from tests.documents.desk import UTC, Held, Shelf, TinyEmbedder, desk, keep, until
 from tests.documents.embedding_server import answers, embedding_server
 from tests.documents.filed import file, meaning
 from tests.own_database import OwnDatabase, knowing_everybody, opened, own_database
@@ -35,6 +44,24 @@ pytestmark = pytest.mark.database
 WORDS = ("anchor", "barge", "canal", "dock", "estuary", "ferry", "galley", "harbor")
 BUNDLED = "all-MiniLM-L6-v2"
 REMOTE = "openai/text-embedding-3-small"
+ROOT = Path(__file__).parents[3]
+HOLDER_PIDS = (
+    "select pid from pg_locks where locktype = 'advisory' and granted "
+    "and objid::bigint = hashtext('docutalk embeddings build')::bigint & 4294967295"
+)
+HOLDERS = f"select state, backend_xmin::text from pg_stat_activity where pid in ({HOLDER_PIDS})"  # noqa: S608
+BUILD_AND_HANG = """
+import sys, time
+from backend.documents.embedding.build import Builds
+
+class Hanging:
+    id, dim = "hanging", 8
+
+    def embed(self, texts, kind):
+        time.sleep(600)
+
+Builds(sys.argv[1]).build("hanging", lambda name: Hanging())
+"""
 
 
 @pytest.fixture
@@ -58,6 +85,19 @@ def callers(database: Database) -> list[Caller]:
 @pytest.fixture
 def builds(own: OwnDatabase) -> Builds:
     return Builds(own.superuser_url)
+
+
+@pytest.fixture
+def every_event() -> Iterator[None]:
+    """Log every event, whatever a command in this process has set, and leave that as it was."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+def build(builds: Builds, embedder: TinyEmbedder, **options: Any) -> bool:
+    return builds.build(embedder.id, {embedder.id: embedder}.__getitem__, **options)
 
 
 def filed(database: Database, callers: list[Caller]) -> None:
@@ -103,7 +143,7 @@ def test_another_model_is_built_beside_the_one_in_use_and_then_used(
     assert builds.due("tiny").is_any
 
     with ThreadPoolExecutor(1) as threads:
-        building = threads.submit(builds.build, tiny, tell=sentences.append)
+        building = threads.submit(build, builds, tiny, tell=sentences.append)
         assert held.reached.wait(20)
         # Search goes on by the old model.
         assert in_use(own)[1] == BUNDLED
@@ -133,7 +173,7 @@ def test_passages_that_come_in_meanwhile_are_covered_before_the_model_is_used(
             # Behind the place that the build has reached.
             file(database, first, "The late one.", filename="late.pdf")
 
-    assert builds.build(TinyEmbedder(before=arrives)) is True
+    assert build(builds, TinyEmbedder(before=arrives)) is True
 
     assert vectors(own) == {BUNDLED: 17, "tiny": 17}
     assert in_use(own)[1] == "tiny"
@@ -146,7 +186,7 @@ def test_what_is_ingested_while_a_model_comes_into_use_has_its_vectors(
     filed(database, callers)
     held = Held(at=1)
     old, new = TinyEmbedder("old", before=held), TinyEmbedder("tiny")
-    builds.build(TinyEmbedder("old"))
+    build(builds, TinyEmbedder("old"))
     keep(database, callers[0], "The one in between.")
     one = desk(database, embedders=[old, new])
     work = one.leases.claim(begin)
@@ -155,7 +195,7 @@ def test_what_is_ingested_while_a_model_comes_into_use_has_its_vectors(
     with ThreadPoolExecutor(1) as threads:
         ingesting = threads.submit(one.ingestor.ingest, work, lambda: False)
         assert held.reached.wait(20)
-        builds.build(TinyEmbedder("tiny"))
+        build(builds, TinyEmbedder("tiny"))
         held.let_go.set()
         assert ingesting.result(20) == "ready"
 
@@ -171,7 +211,7 @@ def test_a_build_that_was_stopped_goes_on_where_it_was(
     filed(database, callers)
     first, second = TinyEmbedder(), TinyEmbedder()
 
-    assert builds.build(first, is_stopped=lambda: first.calls == 2) is False
+    assert build(builds, first, is_stopped=lambda: first.calls == 2) is False
     assert (in_use(own)[1], vectors(own)["tiny"]) == (BUNDLED, 8)
 
     def breaks(calls: int) -> None:
@@ -179,9 +219,9 @@ def test_a_build_that_was_stopped_goes_on_where_it_was(
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        builds.build(TinyEmbedder(before=breaks))
+        build(builds, TinyEmbedder(before=breaks))
     assert (in_use(own)[1], vectors(own)["tiny"]) == (BUNDLED, 12)
-    assert builds.build(second) is True
+    assert build(builds, second) is True
 
     assert (in_use(own)[1], vectors(own)["tiny"], len(second.texts)) == ("tiny", 16, 4)
 
@@ -196,7 +236,7 @@ def test_a_passage_that_is_purged_while_it_is_embedded_does_not_stop_the_build(
     def purges(_calls: int) -> None:
         own.query("delete from documents where user_id = %s", gone)
 
-    assert builds.build(TinyEmbedder(before=purges)) is True
+    assert build(builds, TinyEmbedder(before=purges)) is True
 
     assert vectors(own) == {BUNDLED: 8, "tiny": 8}
 
@@ -206,12 +246,12 @@ def test_vectors_of_a_third_model_are_removed_and_going_back_finds_little_to_do(
     own: OwnDatabase, database: Database, callers: list[Caller], builds: Builds
 ) -> None:
     filed(database, callers)
-    builds.build(TinyEmbedder("tiny"))
+    build(builds, TinyEmbedder("tiny"))
     back = TinyEmbedder("tiny")
-    builds.build(TinyEmbedder("third"))
+    build(builds, TinyEmbedder("third"))
     assert vectors(own) == {"tiny": 16, "third": 16}
 
-    builds.build(back)
+    build(builds, back)
 
     assert (in_use(own)[1], back.calls) == ("tiny", 0)
 
@@ -222,7 +262,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
 ) -> None:
     filed(database, callers)
     tiny = TinyEmbedder()
-    builds.build(tiny)
+    build(builds, tiny)
     assert builds.due(None).is_index_due is False
     for place in (module, vector_search):
         monkeypatch.setattr(place, "EXACT_UP_TO", 7)
@@ -233,7 +273,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     own.query("update pg_index set indisvalid = false where indexrelid = to_regclass(%s)", hnsw.index_name(model_id))
     assert builds.due(None).is_index_due
 
-    assert builds.build(tiny) is True
+    assert build(builds, tiny) is True
 
     index = own.query(
         "select i.indisvalid, pg_get_userbyid(c.relowner)::text from pg_index i join pg_class c on c.oid = indexrelid "
@@ -245,8 +285,8 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     for word in WORDS:
         assert found(database, callers[0], word)[0] == f"The {word} of {callers[0].user_id[-6:]}."
     # The next model's build takes the index away with the vectors.
-    builds.build(TinyEmbedder("third"))
-    builds.build(TinyEmbedder("fourth"))
+    build(builds, TinyEmbedder("third"))
+    build(builds, TinyEmbedder("fourth"))
     assert own.query("select to_regclass(%s)::text", hnsw.index_name(model_id)) == [(None,)]
 
 
@@ -256,7 +296,7 @@ def test_documents_are_ingested_while_an_index_is_being_made(
 ) -> None:
     filed(database, callers)
     tiny = TinyEmbedder()
-    builds.build(tiny)
+    build(builds, tiny)
     for place in (module, vector_search):
         monkeypatch.setattr(place, "EXACT_UP_TO", 7)
     ready, go = threading.Event(), threading.Event()
@@ -275,7 +315,7 @@ def test_documents_are_ingested_while_an_index_is_being_made(
     with ThreadPoolExecutor(2) as threads:
         writing = threads.submit(hold_a_writer)
         assert ready.wait(10)
-        building = threads.submit(builds.build, tiny)
+        building = threads.submit(build, builds, tiny)
         waiting = "select count(*)::int from pg_stat_activity where query ilike %s and wait_event_type = 'Lock'"
         wait_until(lambda: own.query(waiting, "create index%")[0][0] == 1, seconds=20)
         try:
@@ -324,7 +364,7 @@ def test_the_doctor_says_which_model_is_in_use_and_what_is_due(
     assert "docutalk embeddings build" in says
     own.query("delete from chunk_vectors where chunk_id = 3")
     assert "no embedding" in told()[1]
-    Builds(own.superuser_url).build(TinyEmbedder(BUNDLED))
+    build(Builds(own.superuser_url), TinyEmbedder(BUNDLED))
     monkeypatch.setattr(module, "EXACT_UP_TO", 7)
     is_bad, says = told()
     assert is_bad
@@ -333,6 +373,112 @@ def test_the_doctor_says_which_model_is_in_use_and_what_is_due(
         settings = make_settings(database_url=own.url)
         [finding] = [finding for finding in examine_here(settings) if finding.name == "embeddings"]
         assert "MIGRATION_DATABASE_URL" in finding.says
+
+
+@pytest.mark.usefixtures("every_event")
+@pytest.mark.spec("BUILD-10")
+def test_a_second_build_at_once_is_refused_and_changes_nothing(
+    own: OwnDatabase,
+    database: Database,
+    callers: list[Caller],
+    builds: Builds,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    filed(database, callers)
+    held, second = Held(at=1), TinyEmbedder("third")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"DATABASE_URL": own.url, "MIGRATION_DATABASE_URL": own.superuser_url}.items():
+        monkeypatch.setenv(name, value)
+
+    with ThreadPoolExecutor(1) as threads:
+        building = threads.submit(build, builds, TinyEmbedder(before=held))
+        try:
+            assert held.reached.wait(20)
+            holders = own.query(HOLDERS)
+            with pytest.raises(BuildUnderWay):
+                build(builds, second)
+            status = main(["embeddings", "build"])
+            during = vectors(own)
+        finally:
+            held.let_go.set()
+        assert building.result(20) is True
+
+    # It keeps its server's session from a pooler's other clients, and holds up neither vacuums nor indexes.
+    assert holders == [("idle in transaction", None)]
+    assert (status, capsys.readouterr().err) == (75, f"{BuildUnderWay()}\n")
+    assert (second.calls, during) == (0, {BUNDLED: 16, "tiny": 0})
+    assert (in_use(own)[1], vectors(own)) == ("tiny", {BUNDLED: 16, "tiny": 16})
+    assert own.query(HOLDERS) == []
+
+
+@pytest.mark.spec("BUILD-10")
+def test_a_build_asks_which_model_is_in_use_once_it_is_alone(
+    own: OwnDatabase, database: Database, callers: list[Caller], builds: Builds
+) -> None:
+    filed(database, callers)
+    asked = dict[str, int]()
+
+    def make(name: str) -> TinyEmbedder:
+        asked[name] = len(own.query(HOLDERS))
+        return TinyEmbedder(name)
+
+    assert builds.build(None, make) is True
+
+    assert asked == {BUNDLED: 1}
+
+
+@pytest.mark.spec("BUILD-11")
+def test_a_killed_build_and_one_whose_lock_is_lost_stop_nobody(
+    own: OwnDatabase, database: Database, callers: list[Caller], builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 4)
+    filed(database, callers)
+    with subprocess.Popen([sys.executable, "-c", BUILD_AND_HANG, own.superuser_url], cwd=ROOT) as killed:
+        try:
+            wait_until(lambda: "hanging" in vectors(own), seconds=30)
+            with pytest.raises(BuildUnderWay):
+                build(builds, TinyEmbedder())
+        finally:
+            killed.kill()
+    wait_until(lambda: own.query(HOLDERS) == [], seconds=20)
+
+    def loses(calls: int) -> None:
+        if calls == 2:
+            own.query(f"select pg_terminate_backend(pid) from ({HOLDER_PIDS}) as holders")  # noqa: S608
+
+    lost = TinyEmbedder(before=loses)
+    with pytest.raises(DatabaseUnavailable):
+        build(builds, lost)
+
+    # The batch that it was at is kept, and it begins no other.
+    assert (lost.calls, in_use(own)[1], vectors(own)) == (2, BUNDLED, {BUNDLED: 16, "tiny": 8})
+    assert build(builds, TinyEmbedder()) is True
+    assert vectors(own) == {BUNDLED: 16, "tiny": 16}
+
+
+@pytest.mark.usefixtures("every_event")
+@pytest.mark.spec("BUILD-10")
+def test_the_service_takes_another_build_for_no_failure_and_looks_again(
+    own: OwnDatabase, database: Database, callers: list[Caller], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    filed(database, callers)
+    monkeypatch.setattr(upkeep, "LOOK_AGAIN_SECONDS", 0.1)
+    # What the command ends with while another build is under way.
+    monkeypatch.setattr(upkeep, "BUILD", ("sh", "-c", "exit 75"))
+    embeddings = Embeddings(database, {BUNDLED: TinyEmbedder(BUNDLED), "tiny": TinyEmbedder()}.__getitem__)
+
+    async def story() -> None:
+        keeping = asyncio.create_task(Upkeep(embeddings, "tiny", data_dir=tmp_path).run(own.superuser_url))
+        await until(lambda: [one["event"] for one in logged].count("embeddings_built_elsewhere") == 2)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    with capture_logs() as logged:
+        asyncio.run(story())
+
+    assert "embeddings_not_built" not in [one["event"] for one in logged]
 
 
 @pytest.mark.slow
