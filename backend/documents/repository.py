@@ -97,7 +97,10 @@ class DocumentRepository(UserRepository[Document]):
         return {document.id for document in self._session.exec(there)}
 
     def used_bytes(self) -> int:
-        """Return the size of all the user's originals that are not purged."""
+        """Return the size of all the user's files that are not purged, whether or not their originals are kept.
+
+        Of a file whose original is gone the pages, passages and vectors are there, and take room.
+        """
         mine = self._mine().subquery()
         return int(self._session.exec(select(func.coalesce(func.sum(mine.c.file_size), 0))).one())
 
@@ -117,7 +120,7 @@ class DocumentRepository(UserRepository[Document]):
                 self._require_room(file.file_size, rules)
                 return self._add(number, file, slices, rules), "new"
         if equal.status == "failed" and (failed := self.get(equal.id, lock=True)).status == "failed":
-            return self._retry(failed, slices), "retried"
+            return self._retry(failed, slices, rules), "retried"
         return equal, "there"
 
     def delete(self, document_id: int, *, purge: bool = False) -> Document:
@@ -227,12 +230,14 @@ class DocumentRepository(UserRepository[Document]):
         notify(self._session, "document", str(number))
         return document
 
-    def _retry(self, document: Document, slices: Iterable[bytes]) -> Document:
+    def _retry(self, document: Document, slices: Iterable[bytes], rules: KeepingRules) -> Document:
         """Let a failed document be read anew from the start; its attempts go on counting, for they fence."""
         for table in (DocumentBytes, DocumentPage, Chunk, Postings):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, document.id)))
         for name, value in _UNREAD.items():
             setattr(document, name, value)
+        # The rule of today: the first upload may have come under another one.
+        document.is_original_kept = rules.store_originals
         document.updated_at = self._scope.now
         self._keep(document, "retried")
         self._write(document.id, slices)

@@ -151,7 +151,13 @@ async def until(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
 
 
 def keep(
-    database: Database, caller: Caller, content: str | bytes, *, name: str = "log.txt", content_type: str = TEXT
+    database: Database,
+    caller: Caller,
+    content: str | bytes,
+    *,
+    name: str = "log.txt",
+    content_type: str = TEXT,
+    rules: KeepingRules | None = None,
 ) -> int:
     """Keep a file as an upload does, and return its document's number."""
     data = content.encode() if isinstance(content, str) else content
@@ -164,7 +170,7 @@ def keep(
     )
     slices = [data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES)]
     with database.scope(caller.user_id, UTC) as scope:
-        document, _ = DocumentRepository(scope).keep(file, slices, KeepingRules())
+        document, _ = DocumentRepository(scope).keep(file, slices, rules or KeepingRules())
         return document.id
 
 

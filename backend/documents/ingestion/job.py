@@ -82,15 +82,17 @@ class Ingestor:
                 session,
                 work.lease,
                 "status = :status, reason = :reason, ended_at = now(), lease_owner = null, lease_until = null, "
+                "is_original_kept = is_original_kept and :keeps_originals, "
                 "pages_cut = case when :status = 'ready' then pages_read else pages_cut end",
                 status=status,
                 reason=reason,
+                keeps_originals=self._keeps_originals,
             )
-            if not self._keeps_originals:
-                named = {"user_id": work.lease.user_id, "id": work.lease.id}
-                session.execute(
-                    text("delete from document_bytes where user_id = :user_id and document_id = :id"), named
-                )
-                session.execute(
-                    text("update documents set is_original_kept = false where user_id = :user_id and id = :id"), named
-                )
+            # The row decides, so that bytes and row agree: the upload may have come under another rule than today's.
+            session.execute(
+                text(
+                    "delete from document_bytes where user_id = :user_id and document_id = :id and not "
+                    "(select is_original_kept from documents where user_id = :user_id and id = :id)"
+                ),
+                {"user_id": work.lease.user_id, "id": work.lease.id},
+            )

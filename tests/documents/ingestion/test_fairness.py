@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 CHAPTER = "# Chapter {}\n\n## Rules of the harbor\n\n"
 LONG = "\n\n".join(CHAPTER.format(number) + long_text(150) for number in range(2))
 """Some 300 passages under headings that go on over its pages."""
-MARKDOWN = {"name": "rules.md", "content_type": "text/markdown"}
+MARKDOWN: dict[str, Any] = {"name": "rules.md", "content_type": "text/markdown"}
 HEADED = "select content, headings from chunks where user_id = %s and document_id = %s order by chunk_index"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from anyio.to_thread import run_sync
 from backend.documents.ingestion.attempt import begin
 from backend.documents.ingestion.index_pages import BATCH_PASSAGES
 from backend.documents.ingestion.read_pages import Paging
+from backend.documents.quota import KeepingRules
 from backend.documents.reading.reader import Stopped, read
+from backend.documents.repository import DocumentRepository
 from backend.identity.caller import Caller
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.postgres.database import Database
 from tests.documents.desk import (
+    UTC,
     Held,
     Shelf,
     TinyEmbedder,
@@ -236,3 +240,37 @@ def test_where_originals_are_not_kept_only_the_text_stays(database: Database, sh
     assert shelf.ask("select document_id from document_bytes where user_id = %s", caller.user_id) == []
     assert [shelf.row(caller, number, "is_original_kept") for number in numbers] == [(False,)] * 2
     assert shelf.assert_whole(caller.user_id, numbers[0]) == 1
+
+
+@pytest.mark.spec("ING-19")
+@pytest.mark.parametrize(("upload", "failure", "again", "end"), list(product([False, True], repeat=4)))
+def test_row_bytes_and_room_agree_however_store_originals_changes(
+    database: Database, shelf: Shelf, caller: Caller, upload: bool, failure: bool, again: bool, end: bool
+) -> None:
+    def put(stores: bool) -> int:
+        return keep(database, caller, "A note.", rules=KeepingRules(store_originals=stores))
+
+    def is_kept(number: int) -> bool:
+        [(stored,)] = shelf.ask(
+            "select sum(length(content))::int from document_bytes where user_id = %s", caller.user_id
+        )
+        assert stored in (None, len("A note."))
+        assert shelf.row(caller, number, "is_original_kept") == (stored is not None,)
+        return stored is not None
+
+    def fail(stores: bool) -> None:
+        one = desk(database, keeps_originals=stores)
+        work = one.leases.claim(begin)
+        assert work is not None
+        one.ingestor.crashed(work)
+
+    number = put(upload)
+    fail(failure)
+    assert is_kept(number) == (upload and failure)
+    assert put(again) == number
+    assert shelf.row(caller, number, "status, is_original_kept") == ("pending", again)
+    fail(end)
+    assert is_kept(number) == (again and end)
+
+    with database.scope(caller.user_id, UTC) as scope:
+        assert DocumentRepository(scope).used_bytes() == len("A note.")
