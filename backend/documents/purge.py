@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
+from backend.documents.repository import DocumentRepository
 from backend.postgres.database import UTC, Database, Scope
 
 PURGED_AT_ONCE = 20
@@ -39,21 +40,12 @@ class Purge:
         While a run still works with it, it stays, and is the first that `some` removes later.
         """
         with self._database.scope(user_id, UTC) as scope:
-            named = {"user_id": user_id, "id": document_id}
-            deleted = scope.session.execute(
-                text(
-                    "select id from documents where user_id = :user_id and id = :id and deleted_at is not null "
-                    "for update"
-                ),
-                named,
-            ).one_or_none()
-            if deleted is None:
+            documents = DocumentRepository(scope)
+            if documents.find_deleted(document_id) is None:
                 return False
             if not self._forget(scope, document_id):
                 self.is_put_off = True
-                scope.session.execute(
-                    text("update documents set purge_wanted = true where user_id = :user_id and id = :id"), named
-                )
+                documents.delete(document_id, purge=True)
                 return False
-            scope.session.execute(text("delete from documents where user_id = :user_id and id = :id"), named)
+            documents.purge(document_id)
         return True

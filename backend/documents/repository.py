@@ -77,6 +77,11 @@ class DocumentRepository(UserRepository[Document]):
         equal = self._mine().where(Document.sha256 == sha256, col(Document.deleted_at).is_(None))
         return self._session.exec(equal).one_or_none()
 
+    def find_deleted(self, document_id: int) -> Document | None:
+        """Return a deleted document that is not purged yet, locked until the transaction ends."""
+        deleted = self._mine().where(Document.id == document_id, col(Document.deleted_at).is_not(None))
+        return self._session.exec(deleted.with_for_update()).one_or_none()
+
     def all(
         self, *, query: str | None = None, status: str = "all", before: int | None = None, limit: int
     ) -> list[Document]:
