@@ -6,7 +6,7 @@ from typing import Any, Literal
 from backend.errors import DocuTalkError
 
 KEPT = " Your message is kept."
-"""The end of a sentence for whoever sent one; the owner reads the rest in `docutalk doctor`."""
+"""The end of a sentence to a user whose message failed; `docutalk doctor` leaves it out."""
 
 
 class ModelFailed(DocuTalkError):
