@@ -3,6 +3,7 @@
 import ast
 import re
 from fnmatch import fnmatch
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from backend.process import TOOLS
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "backend").rglob("*.py"))
+KNOWN = frozenset(SOURCES)
 PACKAGES = sorted({path.parent for path in SOURCES})
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("specs/**/*.md"), *ROOT.glob("bench/*.md")])
 FLOORS = (
@@ -200,6 +202,7 @@ def _floor(room: str) -> int:
     return next(place for place, rooms in enumerate(FLOORS) if room in rooms)
 
 
+@cache
 def _imported(path: Path) -> set[Path]:
     """Return the modules of ours that a module imports, those that it imports late or for types alone included."""
     names: set[str] = set()

@@ -56,7 +56,10 @@ def health_routes(
 
     @router.get("/ready", summary="Whether a turn could be served now")
     async def ready() -> Response:
-        reason = not_ready() or (None if await answers() else "The database does not answer.")
+        reason = not_ready()
+        # Only then: a serverless database that sleeps is woken by every question, and balancers ask all the time.
+        if reason is None and database.is_in_doubt and not await answers():
+            reason = "The database does not answer."
         if reason is not None:
             return problem(503, "not_ready", reason, headers={"Retry-After": "3"})
         return JSONResponse({"status": "ready"})

@@ -122,6 +122,8 @@ class Database:
         clock: Clock = now_utc,
     ) -> None:
         self.now = clock
+        self.is_in_doubt = False
+        """Whether a use of the database failed since it was last known to answer."""
         self._revive: Callable[[], None] | None = None
         self._engine: Engine | None = None
         self._options = {
@@ -158,6 +160,7 @@ class Database:
         try:
             connection = self._connect()
         except (OperationalError, InterfaceError, PoolTimeout) as error:
+            self.is_in_doubt = True
             log.warning("database_unavailable", reason=type(error).__name__)
             raise not_connected(error) from error
         try:
@@ -178,6 +181,7 @@ class Database:
             # Of the rollback too, when the connection is gone by then.
             if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
                 raise
+            self.is_in_doubt = True
             log.warning("database_unavailable", reason=_reason(error))
             raise DatabaseUnavailable from error
 
@@ -198,7 +202,9 @@ class Database:
             with self._connect() as connection:
                 connection.execute(text("select 1"))
         except (DBAPIError, PoolTimeout, DatabaseUnavailable):
+            self.is_in_doubt = True
             return False
+        self.is_in_doubt = False
         return True
 
     def pool_status(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from backend.app import create_app
 from backend.edge import health
 from backend.postgres.embedded import EmbeddedPostgres
 from backend.settings import Settings
-from tests.conftest import query, serving, signed_in_guest, wait_until
+from tests.conftest import query, serving, signed_in_guest
 from tests.own_database import OwnDatabase, own_database
 from tests.problem import refused
 from tests.process import running
@@ -68,11 +68,12 @@ def test_an_unreachable_database_is_told_without_the_drivers_words(make_settings
 def test_a_database_that_went_away_is_told_until_it_is_back(
     own: OwnDatabase, make_settings: Callable[..., Settings]
 ) -> None:
-    with serving(make_settings(database_url=own.url)) as url:
-        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200)
+    with serving(make_settings(database_url=own.url)) as url, signed_in_guest(url) as guest:
+        assert httpx.get(f"{url}/ready").status_code == 200
         query(own.elsewhere, f"alter database {own.name} allow_connections false")
         query(own.elsewhere, "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", own.name)
 
+        refused(guest.get("/api/tasks"), 503, "database_unavailable")
         problem = refused(httpx.get(f"{url}/ready"), 503, "not_ready")
         assert problem["detail"] == "The database does not answer."
         assert httpx.get(f"{url}/health").status_code == 200
