@@ -35,6 +35,8 @@ ATTEMPTS = 3
 """How often a provider that is away, limits us or breaks off is asked for one response."""
 MOST_CALLS = 32
 """Calls of one response that are followed."""
+FIRST_WAIT = 0.5
+"""Seconds before a provider is asked again that named no time; each further wait is twice as long."""
 LONGEST_WAIT = 10.0
 """Seconds that we wait for a provider before we ask again; one that wants more is not asked again."""
 LONGEST_RESPONSE = 1_000_000
@@ -112,7 +114,7 @@ class RecordedModel(Model):
                 kinds = [type(cause).__name__ for cause in causes_of(failed)][1:]
                 log.warning("model_failed", code=failed.failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
-                wait = 0.5 * 2 ** (attempt - 1) if failed.wait is None else failed.wait
+                wait = FIRST_WAIT * 2 ** (attempt - 1) if failed.wait is None else failed.wait
                 if not failed.again or attempt == ATTEMPTS or wait > LONGEST_WAIT:
                     raise failed.failure from failed
                 await asyncio.sleep(wait)

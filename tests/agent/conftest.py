@@ -19,7 +19,9 @@ def model() -> Iterator[ScriptedModel]:
     """The provider's server; a test says what it answers with `model.follow`."""
     # Imported once before any service needs it: on a busy machine that takes longer than a service may take to start.
     importlib.import_module("backend.agent.providers")
-    with scripted_model([says("Hello.")]) as server:
+    with scripted_model([says("Hello.")]) as server, pytest.MonkeyPatch.context() as hurry:
+        # Many tests have the provider fail, and none of them is about how long we wait before we ask again.
+        hurry.setattr("backend.agent.recording.FIRST_WAIT", 0.02)
         yield server
 
 
