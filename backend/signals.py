@@ -25,7 +25,7 @@ def give_up() -> None:
 
 @contextmanager
 def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
-    """Go down in order as soon as the process is told to: first nobody is sent here any more, then the server stops.
+    """Stop in order on a signal: first `/ready` turns clients away, then the server stops.
 
     Between the two `/ready` says so for a moment, and streams end with `reconnect`: the server waits for open requests
     before it ends the lifespan, and a followed run keeps its request open. An impatient second signal changes nothing:

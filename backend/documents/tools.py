@@ -21,8 +21,8 @@ from backend.documents.schemas import (
     PageNumber,
     StatusWanted,
 )
+from backend.documents.search.holdings import Reason
 from backend.documents.search.hybrid import FoundPassage, Search
-from backend.documents.search.library import Reason
 from backend.errors import Conflict
 from backend.operations.tool import PREPARED, only, tool
 from backend.plain_text import NUMBER, ONE_LINE, PLAIN, storable

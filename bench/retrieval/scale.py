@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.documents.embedding.hnsw import index_ddl, index_name
+from backend.documents.search.holdings import Library
 from backend.documents.search.index import literal
-from backend.documents.search.library import Library
 from backend.documents.search.vectors import nearest
 from bench.retrieval.sets import DEPTH, recall
 from bench.retrieval.shelves import MODEL_ID, Shelves, Vectors

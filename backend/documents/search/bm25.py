@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import Session
 
 from backend.documents.search.codes import identifies, spellings
-from backend.documents.search.library import Library, only, statement
+from backend.documents.search.holdings import Library, only, statement
 
 if TYPE_CHECKING:
     import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.

@@ -17,8 +17,8 @@ from backend.documents.language import UNSURE, language_of_script
 from backend.documents.search.bm25 import worded
 from backend.documents.search.codes import codes_of
 from backend.documents.search.common_words import without_common_words
+from backend.documents.search.holdings import Library, Reason, library_of
 from backend.documents.search.index import literal, spelled
-from backend.documents.search.library import Library, Reason, library_of
 from backend.documents.search.vectors import nearest
 from backend.plain_text import storable
 from backend.postgres.database import Scope

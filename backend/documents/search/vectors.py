@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from backend.documents.embedding.hnsw import EXACT_UP_TO, index_name
-from backend.documents.search.library import Library, only, statement
+from backend.documents.search.holdings import Library, only, statement
 
 OVER_FETCH = 2
 """How many times the wanted number the approximate index is asked for."""

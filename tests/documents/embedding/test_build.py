@@ -58,7 +58,7 @@ class Hanging:
     id, dim = "hanging", 8
 
     def embed(self, texts, kind):
-        time.sleep(600)
+        time.sleep(600)  # Until the test kills this process, which it always does.
 
 Builds(sys.argv[1]).build("hanging", lambda name: Hanging())
 """

@@ -42,7 +42,7 @@ def test_two_processes_never_work_on_one_document_and_on_one_user_s_one_by_one(
         async with at_work(one):
             await held.until_reached()
             async with at_work(other):
-                # The other one has looked: its finder is told of each new document.
+                # The other process has had its chance: it hears of every new document.
                 numbers.append(await run_sync(keep, database, caller, "A fifth."))
                 other.ingestion.notice()
                 await asyncio.sleep(0.2)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
+from backend.documents.search.holdings import Library
 from backend.documents.search.index import Index, literal
-from backend.documents.search.library import Library
 from backend.documents.search.vectors import nearest
 from backend.identity.caller import Caller
 from backend.postgres.database import Database, make_engine

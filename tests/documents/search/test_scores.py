@@ -9,8 +9,8 @@ import pytest
 
 from backend.documents.search import bm25
 from backend.documents.search.bm25 import Term, weighed
+from backend.documents.search.holdings import Library
 from backend.documents.search.hybrid import Candidates, fused
-from backend.documents.search.library import Library
 from backend.identity.caller import Caller
 from backend.postgres.database import Database
 from tests.documents.indexed import axis, indexed, somewhere, sought, texts, user
