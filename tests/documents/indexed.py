@@ -72,7 +72,11 @@ def indexed(
         "status": "ready",
         "language": language,
     }
-    document = Document(user_id=scope.user_id, id=document_id, **(given | about))
+    given |= about
+    if given["status"] not in ("pending", "processing"):
+        # Without it a service over the same database would ingest the document, and fail it for want of bytes.
+        given.setdefault("ended_at", scope.now)
+    document = Document(user_id=scope.user_id, id=document_id, **given)
     scope.session.add(document)
     scope.session.flush()
     vectors = vectors or [axis(DIM - 1)] * len(passages)

@@ -1,7 +1,7 @@
 """Another user's passages do not exist: for any question, any vector, any filter."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,26 +9,12 @@ from backend.documents.embedding.embedder import QueryVector
 from backend.documents.language import UNSURE
 from backend.documents.search.hybrid import Search
 from backend.identity.caller import Caller
-from backend.postgres.database import UTC, Database, Scope
+from backend.postgres.database import Database, Scope
 from tests.documents.indexed import MODEL_ID, axis, indexed, somewhere, sought, user
-from tests.own_database import OwnDatabase, knowing_everybody, opened
 
 pytestmark = pytest.mark.database
 
 WORDS = [f"word{number}" for number in range(30)]
-
-
-@pytest.fixture(scope="module")
-def database(own: OwnDatabase) -> Iterator[Database]:
-    """A database that no service works on meanwhile."""
-    with opened(own.url) as database:
-        yield database
-
-
-@pytest.fixture
-def new_caller(database: Database) -> Callable[[], Caller]:
-    authenticator = knowing_everybody(database)
-    return lambda: authenticator.caller(authenticator.welcome_guest(address="tests", zone=UTC)[1])
 
 
 def stock(database: Database, caller: Caller, chance: random.Random, *, secret: str) -> None:
