@@ -83,8 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             signed_in,
             limits=UploadLimits(most_bytes=settings.max_upload_bytes),
             rules=keeping_rules(settings),
-            on_added=process.ingestion.notice,
-            purge=process.purge.one,
+            on_added=process.ingestion.look_now,
+            purge=process.purge_now,
         )
     )
     app.include_router(

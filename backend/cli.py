@@ -15,7 +15,6 @@ from datetime import timedelta
 import anyio
 import structlog
 import uvicorn
-from anyio.to_thread import run_sync
 from fastapi import FastAPI
 
 from backend import VERSION
@@ -50,8 +49,6 @@ OTHER_FILES = 128
 """What else is open at once: uploads, files that are read, child processes, the models' connections."""
 UNREAD_SECONDS = 120
 """After how long a connection ends whose client takes nothing of its answer or does not answer at all."""
-HOUSEKEEPING_SECONDS = 3600
-"""How often the worker looks for what has expired; seldom, so that a serverless database can sleep."""
 
 log = structlog.get_logger()
 
@@ -141,7 +138,7 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
 
 def work(_given: argparse.Namespace) -> int:
-    """Execute runs beside the service, or in its place, and forget guests who have expired, until a signal."""
+    """Execute runs, ingest documents and keep house, beside the service or in its place, until a signal."""
     settings = Settings.load()
     logs.configure(settings.log_level)
     # What cannot be mended by waiting is said at once.
@@ -157,15 +154,7 @@ async def _work(process: Process) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
     async with process.at_work():
-        while not stopped.is_set():
-            try:
-                while await run_sync(process.authenticator.forget_expired) and not stopped.is_set():
-                    continue
-            except DatabaseUnavailable:
-                log.warning("housekeeping_put_off")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HOUSEKEEPING_SECONDS if process.installation.is_ready else 1):
-                    await stopped.wait()
+        await stopped.wait()
 
 
 def migrate_database(_given: argparse.Namespace) -> int:

@@ -6,20 +6,23 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from anyio import create_task_group
+from anyio import create_task_group, from_thread
 from anyio.to_thread import run_sync
 
 from backend.agent.assistant import AgentAssistant
 from backend.documents.embedding.current import Embeddings
 from backend.documents.embedding.upkeep import Upkeep
-from backend.documents.ingestion.job import Ingestor
-from backend.documents.ingestion.worker import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.ingestion.ingestor import Ingestor
+from backend.documents.ingestion.worker import IngestionWorker
+from backend.documents.models import DOCUMENTS
 from backend.documents.purge import Purge
 from backend.documents.repository import DocumentRepository
 from backend.documents.tools import DOCUMENT_TOOLS
 from backend.edge.authentication import caller_of
 from backend.forgetting import forget_document
 from backend.identity.authenticator import Authenticator
+from backend.identity.expiry import remove_expired_guests
+from backend.jobs.housekeeping import IDLE_SECONDS, REST_SECONDS, Chore, Housekeeper
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
 from backend.operations.perform import Operations
@@ -28,8 +31,10 @@ from backend.postgres.installation import Installation
 from backend.postgres.notifications import Notifications
 from backend.runs.follow import Follower
 from backend.runs.live import Live
+from backend.runs.models import RUNS
+from backend.runs.purge import purge_old_runs
 from backend.runs.turns import Turns
-from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
+from backend.runs.worker import RunWorker
 from backend.settings import Settings
 from backend.tasks.tools import TASK_TOOLS
 from backend.wiring import (
@@ -59,7 +64,7 @@ class Process:
     """What a process is made of that answers messages, with or without doors for others."""
 
     def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
-        """Put the parts together; `is_dedicated` is for a process that does nothing but execute runs."""
+        """Put the parts together; `is_dedicated` is for a process that works and serves no requests."""
         self.database = database = make_database(settings)
         self.installation = Installation(
             database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start
@@ -78,7 +83,7 @@ class Process:
         self.mcp = McpMount(lambda: mcp_endpoint(settings, self.operations, self.authenticator))
         self.notifications = Notifications(database, keeps_trying=is_dedicated)
         live = Live()
-        leases = Leases(database, "runs", seconds=settings.lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
+        leases = Leases(database, RUNS, seconds=settings.lease_seconds)
         self.turns = Turns(
             database,
             self.assistant,
@@ -88,15 +93,14 @@ class Process:
             history_messages=settings.history_messages,
             still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids),
         )
-        self.worker = Worker(
+        self.worker = RunWorker(
             database,
             self.turns,
             leases,
             self.assistant,
             live,
             max_concurrent=settings.max_concurrent_runs,
-            keep_events=timedelta(days=settings.run_events_days),
-            on_work=self.notifications.want,
+            on_work=self._on_work,
         )
         self.notifications.on_heard(self.worker.heard)
         self.upkeep = Upkeep(
@@ -111,21 +115,32 @@ class Process:
             limits=reading_limits(settings),
             keeps_originals=settings.store_originals,
         )
-        self.purge = Purge(database, keep_deleted=timedelta(days=settings.document_days), forget=forget_document)
-        self.ingestion = Ingestion(
+        self.ingestion = IngestionWorker(
             self.ingestor,
-            self.purge,
-            Leases(database, "documents", seconds=settings.lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER),
+            Leases(database, DOCUMENTS, seconds=settings.lease_seconds),
             max_concurrent=settings.max_concurrent_ingestions or int(is_dedicated),
-            on_work=self.notifications.want,
+            on_work=self._on_work,
             on_grown=self.upkeep.look,
         )
         self.notifications.on_heard(self.ingestion.heard)
+        self.purge = Purge(database, keep_deleted=timedelta(days=settings.document_days), forget=forget_document)
+        self.housekeeper = Housekeeper(
+            database,
+            (
+                Chore("deleted_documents", self.purge.all_due, is_waiting=lambda: self.purge.is_put_off),
+                Chore("expired_guests", partial(remove_expired_guests, database)),
+                Chore(
+                    "old_run_events", partial(purge_old_runs, database, keep=timedelta(days=settings.run_events_days))
+                ),
+            ),
+            lease_seconds=settings.lease_seconds,
+            idle_seconds=REST_SECONDS if is_dedicated else IDLE_SECONDS,
+        )
         self.follower = Follower(
             database,
             live,
             is_listening=lambda: self.notifications.is_listening,
-            on_waiting=self.worker.notice,
+            on_waiting=self.worker.look_soon,
         )
         self._is_going_down = False
 
@@ -141,11 +156,22 @@ class Process:
         self._is_going_down = True
         self.worker.stop_claiming()
         self.ingestion.stop_claiming()
+        self.housekeeper.stop_claiming()
         self.follower.stop()
+
+    def purge_now(self, user_id: str, document_id: int) -> None:
+        """Remove a deleted document, or have a chore remove it once no run uses it; called on a worker thread."""
+        if not self.purge.one(user_id, document_id):
+            from_thread.run_sync(self.housekeeper.look_soon)
+
+    def _on_work(self) -> None:
+        """Take in that there is work: the database is awake, so it is the time to listen and to do chores."""
+        self.notifications.want()
+        self.housekeeper.database_is_awake()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Open the database in the background, execute runs inside the block, and leave none behind at its end."""
+        """Open the database in the background, work inside the block, and stop everything at its end."""
         try:
             async with create_task_group() as background:
                 background.start_soon(self._serve_database)
@@ -157,6 +183,7 @@ class Process:
                     async with create_task_group() as stopping:
                         stopping.start_soon(partial(self.worker.stop, seconds=LET_RUNS_END_SECONDS))
                         stopping.start_soon(self.ingestion.stop)
+                        stopping.start_soon(self.housekeeper.stop)
                     await self.assistant.close()
                     background.cancel_scope.cancel()
         finally:
@@ -168,6 +195,7 @@ class Process:
             background.start_soon(self.notifications.listen, direct_url)
             background.start_soon(self.worker.run)
             background.start_soon(self.ingestion.run)
+            background.start_soon(self.housekeeper.run)
             background.start_soon(self.upkeep.run, direct_url)
 
 

@@ -20,7 +20,11 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
+from backend.jobs.leases import LeasedTable
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
+
+# One at a time, so that a user who uploads many does not hold up the others.
+DOCUMENTS = LeasedTable("documents", "document", waiting="pending", notified_as="document", is_numbered=True)
 
 
 def _count(**options: Any) -> Any:

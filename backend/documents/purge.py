@@ -1,51 +1,79 @@
-"""Deleted documents are purged: their rows go, and their text wherever else some was kept."""
+"""Remove deleted documents for good, with every copy of their text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from sqlalchemy import text
 
 from backend.documents.repository import DocumentRepository
-from backend.postgres.database import UTC, Database, Scope
+from backend.jobs.housekeeping import StillInUse, remove_each
+from backend.postgres.database import GIVE_WAY_SECONDS, LOCK_SECONDS, UTC, Database, Scope
 
-PURGED_AT_ONCE = 20
+FOUND_AT_ONCE = 20
+ROWS_AT_ONCE = 1000
+"""Rows that one transaction removes: passages with their vectors take about half a second."""
+
+Key = tuple[str, int]
+"""The user and the number of a document."""
 
 
 class Purge:
-    """Removes documents for good, on the thread of whoever calls."""
+    """Removes documents for good, on the thread of the caller."""
 
     def __init__(self, database: Database, *, keep_deleted: timedelta, forget: Callable[[Scope, int], bool]) -> None:
-        """Take the parts; `forget` blanks a deleted document's text wherever else it is kept, or says not yet."""
+        """`forget` blanks a document's text wherever it was copied; it returns False while a run uses it."""
         self._database = database
         self._keep_deleted = keep_deleted
         self._forget = forget
         self.is_put_off = False
-        """Whether a purge that was asked for has to wait for the end of a run."""
+        """Whether a purge waits for a run to end."""
 
-    def some(self) -> bool:
-        """Remove some documents that were deleted long ago, and tell whether there may be more."""
+    def all_due(self) -> Iterator[int]:
+        """Remove the documents that were deleted long ago, the oldest first, and those whose purge was asked for.
+
+        Yields the number of rows of each transaction.
+        """
         self.is_put_off = False
-        before = self._database.now() - self._keep_deleted
-        with self._database.transaction(None) as session:
-            found = session.execute(
-                text("select user_id, id from purgeable_documents(:before, :most)"),
-                {"before": before, "most": PURGED_AT_ONCE},
-            ).all()
-        purged = [self.one(row.user_id, int(row.id)) for row in found]
-        return len(found) == PURGED_AT_ONCE and any(purged)
+        return remove_each(self._find, self._remove)
 
     def one(self, user_id: str, document_id: int) -> bool:
-        """Remove a deleted document and blank its text wherever some was kept; return whether that could be done.
+        """Remove a deleted document now, and return whether that was done.
 
-        While a run still works with it, it stays, and is the first that `some` removes later.
+        While a run uses the document, it stays until that run has ended.
         """
-        with self._database.scope(user_id, UTC) as scope:
+        try:
+            rows = list(self._remove((user_id, document_id), lock_seconds=LOCK_SECONDS))
+        except StillInUse:
+            return False
+        return bool(rows)
+
+    def _find(self, but_not: Sequence[Key]) -> list[Key]:
+        with self._database.transaction(None) as session:
+            found = session.execute(
+                text("select user_id, id from purgeable_documents(:before, :most, :but_not)"),
+                {
+                    "before": self._database.now() - self._keep_deleted,
+                    "most": FOUND_AT_ONCE,
+                    "but_not": [f"{user_id} {document_id}" for user_id, document_id in but_not],
+                },
+            )
+            return [(row.user_id, int(row.id)) for row in found]
+
+    def _remove(self, key: Key, *, lock_seconds: float = GIVE_WAY_SECONDS) -> Iterator[int]:
+        user_id, document_id = key
+        with self._database.scope(user_id, UTC, lock_seconds=lock_seconds) as scope:
             documents = DocumentRepository(scope)
             if documents.find_deleted(document_id) is None:
-                return False
-            if not self._forget(scope, document_id):
-                self.is_put_off = True
-                documents.delete(document_id, purge=True)
-                return False
-            documents.purge(document_id)
-        return True
+                return
+            is_forgotten = self._forget(scope, document_id)
+            # The wish is committed first, so that any process can finish what is begun.
+            documents.delete(document_id, purge=True)
+        if not is_forgotten:
+            self.is_put_off = True
+            raise StillInUse
+        while True:
+            with self._database.scope(user_id, UTC, lock_seconds=lock_seconds) as scope:
+                count = DocumentRepository(scope).purge_some(document_id, most=ROWS_AT_ONCE)
+            if not count:
+                return
+            yield count

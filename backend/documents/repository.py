@@ -141,11 +141,19 @@ class DocumentRepository(UserRepository[Document]):
             self._keep(document, "deleted")
         return document
 
-    def purge(self, document_id: int) -> None:
-        """Remove a document with its bytes, pages, passages and vectors for good."""
-        self._session.delete(self.get(document_id, lock=True, even_deleted=True))
-        self._session.flush()
-        self._written("purged", document_id=document_id)
+    def purge_some(self, document_id: int, *, most: int) -> int:
+        """Remove at most `most` rows of a deleted document for good, and return how many; 0 when none is left.
+
+        A passage's vectors go with it. The document's own row is the last.
+        """
+        for table in ("chunks", "postings", "document_pages", "document_bytes"):
+            if count := self._delete_some(table, most=most, document_id=document_id):
+                break
+        else:
+            table, count = "documents", self._delete_some("documents", most=1, id=document_id)
+        if count:
+            self._written("purged", table=table, document_id=document_id, rows=count)
+        return count
 
     def find_slice(self, document_id: int, number: int) -> bytes | None:
         """Return a slice of the original by its number from 0; None after the last."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -98,6 +99,18 @@ class AccountRepository(UserRepository[User]):
         """Forget the user and everything of theirs."""
         self._session.execute(text("delete from users where user_id = :user_id"), {"user_id": self._scope.user_id})
         self._written("deleted")
+
+    def delete_some(self, *, most: int) -> int:
+        """Delete at most `most` of the user's rows, and return how many; 0 when none is left.
+
+        Rows that refer to others go first, so that no deletion takes many with it. What the service may only add, such
+        as operations, goes with the user's own row, which is the last.
+        """
+        for table in (*self._session.execute(_TABLES_OF_USERS).scalars(), "users"):
+            if count := self._delete_some(table, most=most):
+                self._written("deleted", table=table, rows=count)
+                return count
+        return 0
 
     def _keep(self, user: User, *, outcome: str = "added") -> User:
         self._session.add(user)
@@ -242,6 +255,21 @@ class UsageRepository(UserRepository[Usage]):
         self._written("counted", input_tokens=input_tokens, output_tokens=output_tokens)
 
 
+_TABLES_OF_USERS = text(
+    """
+    with recursive referring (id, depth) as (
+        select 'public.users'::regclass::oid, 0
+        union
+        select c.conrelid, r.depth + 1 from referring r join pg_catalog.pg_constraint c
+        on c.confrelid = r.id and c.contype = 'f' and c.conrelid <> r.id where r.depth < 10
+    )
+    select id::regclass::text from referring where depth > 0
+    group by id having has_table_privilege(id, 'delete') order by max(depth) desc, 1
+    """
+)
+"""The tables that refer to users, directly or through others; the ones that refer deepest come first."""
+
+
 def hashed(token: str) -> str:
     """Return the SHA-256 of a token, in hex: tokens have 256 random bits, so a slow hash would add nothing."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -259,9 +287,12 @@ def owner_of_api_token(session: Session, token: str) -> tuple[str, int] | None:
     return None if row is None else (row.user_id, row.id)
 
 
-def expired_users(session: Session, most: int) -> list[str]:
+def expired_users(session: Session, *, most: int, but_not: Sequence[str] = ()) -> list[str]:
     """Return the ids of at most `most` users who have expired, the longest expired first."""
-    return [row.user_id for row in session.execute(text("select user_id from expired_users(:most)"), {"most": most})]
+    found = session.execute(
+        text("select user_id from expired_users(:most, :but_not)"), {"most": most, "but_not": list(but_not)}
+    )
+    return [row.user_id for row in found]
 
 
 def guest_is_admitted(session: Session, *, address_hash: str, most: int) -> bool:

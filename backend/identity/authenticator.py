@@ -22,7 +22,6 @@ from backend.identity.accounts import (
     AccountRepository,
     SessionRepository,
     TokenRepository,
-    expired_users,
     guest_is_admitted,
     owner_of_api_token,
     owner_of_session,
@@ -30,12 +29,10 @@ from backend.identity.accounts import (
 from backend.identity.caller import ALL_SCOPES, AccessScope, Caller
 from backend.identity.models import User
 from backend.plain_text import storable
-from backend.postgres.database import UTC, Database, Scope, become
+from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database, Scope, become
 
 MOST_TOKEN_LENGTH = 8192
 FORGET_ATTEMPTS = 12
-FORGET_LOCK_SECONDS = 0.4
-"""Less than PostgreSQL waits before it looks for a deadlock: of the two it is the deletion that gives way."""
 LOCAL_ISSUER = "local"
 """Who vouches for the owner of an installation; no outside token may say so."""
 _REFUSED = "The token is not valid: it is unknown, expired or revoked. Sign in again or start a new guest session."
@@ -114,7 +111,6 @@ class Authenticator:
             token = SessionRepository(scope).add(expires_at=user.expires_at or scope.now)
             scope.session.refresh(user)
             scope.session.expunge(user)
-        self.forget_expired()
         return user, token
 
     def _too_many(self, zone: ZoneInfo) -> TooManyRequests:
@@ -126,19 +122,11 @@ class Authenticator:
             retry_after=math.ceil((next_hour - now).total_seconds()),
         )
 
-    def forget_expired(self, most: int = 20) -> int:
-        """Delete at most `most` users who have expired, with everything of theirs, and return how many."""
-        with self._database.transaction(None) as session:
-            gone = expired_users(session, most)
-        for user_id in gone:
-            self.forget(user_id)
-        return len(gone)
-
     def forget(self, user_id: str) -> None:
         """Delete a user with everything of theirs."""
         for attempt in range(1, FORGET_ATTEMPTS + 1):
             try:
-                with self._database.scope(user_id, UTC, lock_seconds=FORGET_LOCK_SECONDS) as scope:
+                with self._database.scope(user_id, UTC, lock_seconds=GIVE_WAY_SECONDS) as scope:
                     AccountRepository(scope).delete()
                 return
             except DatabaseUnavailable:

@@ -14,11 +14,21 @@ LOOK_SECONDS = 2.0
 
 
 class Finder:
-    """Looks at the start, when told to, and every few seconds while any work is left anywhere; else it is silent."""
+    """Looks at the start, on request, and every few seconds while work is left in any process.
 
-    def __init__(self, look: Callable[[], Awaitable[bool]], *, on_work: Callable[[], None] = lambda: None) -> None:
-        """Take what takes up work and tells whether any is left; `on_work` is called whenever there is some."""
+    Otherwise it is silent, or looks every `idle_seconds`.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[bool]],
+        *,
+        on_work: Callable[[], None] = lambda: None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """`look` takes up work and returns whether any is left; `on_work` is called whenever there is some."""
         self._look = look
+        self._idle_seconds = idle_seconds
         self._on_work = on_work
         self._wanted = asyncio.Event()
         self._is_work_left = True
@@ -41,23 +51,23 @@ class Finder:
                 self._is_work_left = True
                 self._on_work()
             try:
-                async with asyncio.timeout(LOOK_SECONDS if self._is_work_left else None):
+                async with asyncio.timeout(LOOK_SECONDS if self._is_work_left else self._idle_seconds):
                     await self._wanted.wait()
             except TimeoutError:
                 continue
 
-    def notice(self) -> None:
-        """Say that there may be work that somebody else has; it is looked for soon."""
+    def look_soon(self) -> None:
+        """Look in a moment, since another process may have work."""
         if not self._is_work_left:
             self._is_work_left = True
             self._on_work()
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wanted.set)
 
-    def now(self) -> None:
-        """Say that there is work for whoever is free."""
+    def look_now(self) -> None:
+        """Look at once, since there is work that no process has."""
         self._is_work_left = True
         self._wanted.set()
 
-    def again(self) -> None:
-        """Have one more look, since this process may be free for more."""
+    def look_again(self) -> None:
+        """Look at once, since this process may be free for more work."""
         self._wanted.set()

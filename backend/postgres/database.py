@@ -22,6 +22,11 @@ OWNER_ROLE = "docutalk_owner"
 OLDEST_POSTGRES = 16
 LOCK_SECONDS = 5.0
 """How long a statement waits for a row that another transaction changes, unless told otherwise."""
+GIVE_WAY_SECONDS = 0.4
+"""The same for work that nobody waits for, such as removing expired guests.
+
+PostgreSQL looks for a deadlock after a second, so in a deadlock it is this work that fails, and no user's request.
+"""
 IDLE_SECONDS = 15.0
 """How long a transaction may go without a statement before the server ends it and frees its locks.
 

@@ -110,6 +110,18 @@ class UserRepository(Generic[Row]):
             raise AccountGone from error
         return int(counted.scalar_one())
 
+    def _delete_some(self, table: str, *, most: int, **columns: Any) -> int:
+        """Delete at most `most` of the user's rows in which the columns have these values; return how many went."""
+        mine = " and ".join(f"{name} = :{name}" for name in ("user_id", *columns))
+        deleted: Any = self._session.execute(
+            text(
+                f"delete from {table} where ctid = any (array(select ctid from {table} "  # noqa: S608
+                f"where {mine} limit :most))"
+            ),
+            {"user_id": self._scope.user_id, "most": most, **columns},
+        )
+        return int(deleted.rowcount)
+
     def _written(self, outcome: str, *, table: str | None = None, **fields: Any) -> None:
         """Log a write by its table and outcome; ids and counts only, never content."""
         table = table or self.model.__tablename__

@@ -7,7 +7,10 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, Integ
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
+from backend.jobs.leases import LeasedTable
 from backend.postgres.repository import Owned, timestamp
+
+RUNS = LeasedTable("runs", "run", waiting="queued", most_of_a_user=4, notified_as="work")
 
 NULLABLE_JSON: Any = JSON(none_as_null=True)
 """None is SQL's null and not JSON's, so that statements see it."""

@@ -215,18 +215,15 @@ class RunRepository(UserRepository[Run]):
         self._written("purged", run_id=run_id)
 
 
-def purgeable_runs(session: Session, *, ended_before: datetime, most: int) -> list[tuple[str, str]]:
-    """Return (user_id, id) of at most `most` runs that ended before a moment and have not been purged."""
+def purgeable_runs(
+    session: Session, *, ended_before: datetime, most: int, but_not: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return (user_id, id) of at most `most` runs that ended before a moment and have not been purged, oldest first."""
     rows = session.execute(
-        text("select user_id, id from purgeable_runs(:ended_before, :most)"),
-        {"ended_before": ended_before, "most": most},
+        text("select user_id, id from purgeable_runs(:ended_before, :most, :but_not)"),
+        {"ended_before": ended_before, "most": most, "but_not": list(but_not)},
     )
     return [(row.user_id, row.id) for row in rows]
-
-
-def is_any_run_left(session: Session) -> bool:
-    """Tell whether a run of anybody's waits or is worked on."""
-    return bool(session.execute(text("select is_any_run_left()")).scalar_one())
 
 
 def _of(table: type[RunEvent] | type[RunResponse], user_id: str, run_id: str) -> tuple[Any, Any]:

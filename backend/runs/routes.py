@@ -16,7 +16,7 @@ from backend.postgres.repository import LARGEST_ID
 from backend.runs.follow import Follower
 from backend.runs.models import Run
 from backend.runs.repository import Event, RunRepository
-from backend.runs.worker import Worker
+from backend.runs.worker import RunWorker
 
 RunId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID)]
@@ -48,7 +48,7 @@ class RunSeen(BaseModel):
 
 def run_routes(
     database: Database,
-    worker: Worker,
+    worker: RunWorker,
     follower: Follower,
     signed_in: Callable[..., Any],
     *,

@@ -20,7 +20,7 @@ from backend.identity.guest_budget import ModelNotice
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.repository import Event
 from backend.runs.turns import MessageText, Turn
-from backend.runs.worker import Worker
+from backend.runs.worker import RunWorker
 
 _TOLD_OF_FAILURES = ("conversation_id", "run_id", "message_id", "response", "tool_calls", "citations")
 STREAM_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -56,7 +56,9 @@ class ChatReply(BaseModel):
     """Why there is no whole answer: of a run that was stopped, that it was."""
 
 
-def chat_routes(worker: Worker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float) -> APIRouter:
+def chat_routes(
+    worker: RunWorker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float
+) -> APIRouter:
     """Return the routes of chat."""
     router = api_router(signed_in, prefix="/api", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]

@@ -15,7 +15,8 @@ from backend.documents.embedding.choose import embedder
 from backend.documents.embedding.current import Embeddings
 from backend.documents.embedding.embedder import Embedder, Kind
 from backend.documents.ingestion.attempt import begin
-from backend.documents.ingestion.job import Ingestor
+from backend.documents.ingestion.ingestor import Ingestor
+from backend.documents.models import DOCUMENTS
 from backend.documents.quota import KeepingRules
 from backend.documents.reading.reader import Limits
 from backend.documents.repository import DocumentRepository, NewFile
@@ -133,7 +134,7 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     timed = Timed(embeddings.embedder(model))
     embeddings = Embeddings(database, lambda _name: timed)
     ingestor = Ingestor(database, embeddings, limits=Limits(), keeps_originals=True)
-    leases = Leases(database, "documents", seconds=SECONDS, most_of_a_user=1)
+    leases = Leases(database, DOCUMENTS, seconds=SECONDS)
     with database.transaction(None) as session:
         backend = session.connection().connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
     # What a process loads once, for its first document, is no part of the next.

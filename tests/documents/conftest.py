@@ -46,7 +46,8 @@ class Shelf:
 
     def purge(self, user_id: str, document_id: int) -> None:
         with self.database.scope(user_id, ZoneInfo("UTC")) as scope:
-            DocumentRepository(scope).purge(document_id)
+            while DocumentRepository(scope).purge_some(document_id, most=1000):
+                pass
 
     def guest(self) -> Caller:
         """Return a fresh user."""

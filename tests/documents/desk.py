@@ -20,14 +20,16 @@ from backend.documents.embedding.embedder import Embedder, Kind
 from backend.documents.embedding.models.bundled import BundledEmbedder
 from backend.documents.embedding.models.known import UNRELATED
 from backend.documents.ingestion.index_pages import BATCH_PASSAGES
-from backend.documents.ingestion.job import Ingestor
-from backend.documents.ingestion.worker import MOST_DOCUMENTS_OF_A_USER, Ingestion
+from backend.documents.ingestion.ingestor import Ingestor
+from backend.documents.ingestion.worker import IngestionWorker
 from backend.documents.language import UNSURE
+from backend.documents.models import DOCUMENTS
 from backend.documents.purge import Purge
 from backend.documents.quota import KeepingRules
 from backend.documents.reading.reader import Limits
 from backend.documents.repository import SLICE_BYTES, DocumentRepository, NewFile
 from backend.identity.caller import Caller
+from backend.jobs.housekeeping import Chore, Housekeeper
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database, Scope
 from tests.conftest import query, wait_until
@@ -102,7 +104,8 @@ class Desk:
 
     ingestor: Ingestor
     purge: Purge
-    ingestion: Ingestion
+    ingestion: IngestionWorker
+    housekeeper: Housekeeper
     leases: Leases
 
 
@@ -126,20 +129,23 @@ def desk(
         keeps_originals=keeps_originals,
     )
     purge = Purge(database, keep_deleted=keep_deleted, forget=forget)
-    leases = Leases(database, "documents", seconds=lease_seconds, most_of_a_user=MOST_DOCUMENTS_OF_A_USER)
-    ingestion = Ingestion(ingestor, purge, leases, max_concurrent=max_concurrent)
-    return Desk(ingestor, purge, ingestion, leases)
+    leases = Leases(database, DOCUMENTS, seconds=lease_seconds)
+    ingestion = IngestionWorker(ingestor, leases, max_concurrent=max_concurrent)
+    chore = Chore("deleted_documents", purge.all_due, is_waiting=lambda: purge.is_put_off)
+    housekeeper = Housekeeper(database, [chore], lease_seconds=lease_seconds)
+    return Desk(ingestor, purge, ingestion, housekeeper, leases)
 
 
 @asynccontextmanager
 async def at_work(*desks: Desk) -> AsyncIterator[None]:
     """Let processes look for documents until the block ends."""
-    looking = [asyncio.create_task(one.ingestion.run()) for one in desks]
+    looking = [asyncio.create_task(at.run()) for one in desks for at in (one.ingestion, one.housekeeper)]
     try:
         yield
     finally:
         for one in desks:
             await one.ingestion.stop()
+            await one.housekeeper.stop()
         for task in looking:
             task.cancel()
         await asyncio.gather(*looking, return_exceptions=True)

@@ -10,6 +10,7 @@ import pytest
 
 from backend.errors import TooManyRequests, Unauthorized
 from backend.identity.authenticator import Authenticator, GuestRules
+from backend.identity.expiry import remove_expired_guests
 from backend.postgres.database import Database
 from backend.settings import Settings
 from tests.conftest import query, serving, signed_in_guest
@@ -95,9 +96,7 @@ def test_the_token_of_an_expired_guest_is_refused(authenticator: Authenticator, 
 
 @pytest.mark.database
 @pytest.mark.spec("IDENT-4")
-def test_an_expired_guest_is_purged_with_every_row(
-    guest: httpx.Client, authenticator: Authenticator, superuser_url: str
-) -> None:
+def test_an_expired_guest_is_purged_with_every_row(guest: httpx.Client, database: Database, superuser_url: str) -> None:
     guest.post("/api/chat", json={"message": "Add a task to feed the cat"}).raise_for_status()
     guest.post("/api/tokens", json={"name": "laptop"}).raise_for_status()
     user_id = guest.get("/api/me").json()["id"]
@@ -107,23 +106,10 @@ def test_an_expired_guest_is_purged_with_every_row(
 
     expire(superuser_url, user_id)
     assert guest.get("/api/me").status_code == 401
-    assert authenticator.forget_expired(1000) >= 1
+    assert sum(remove_expired_guests(database)) >= 1
 
     assert rows_of(superuser_url, user_id) == {}
     refused(guest.get("/api/me"), 401, "unauthorized")
-
-
-@pytest.mark.database
-@pytest.mark.spec("IDENT-4")
-def test_each_new_guest_takes_expired_ones_away(authenticator: Authenticator, superuser_url: str) -> None:
-    gone, _ = authenticator.welcome_guest(address="tests", zone=BERLIN)
-    stays, token = authenticator.welcome_guest(address="tests", zone=BERLIN)
-    expire(superuser_url, gone.user_id)
-
-    authenticator.welcome_guest(address="tests", zone=BERLIN)
-
-    assert rows_of(superuser_url, gone.user_id) == {}
-    assert authenticator.caller(token).user_id == stays.user_id
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ from sqlmodel import Session
 from backend.identity.caller import Caller
 from backend.jobs.leases import Lease, Leases
 from backend.postgres.database import Database
+from backend.runs.models import RUNS
 from backend.runs.turns import Turn, Turns
 from tests.runs.scripted import ScriptedAssistant, echo
 
 SECONDS = 30.0
-MOST = 4
+MOST = RUNS.most_of_a_user
 END = "update runs set status = 'completed', ended_at = now(), lease_owner = null, lease_until = null where id = %s"
 
 
@@ -25,7 +26,7 @@ class Claimant:
 
     @classmethod
     def over(cls, database: Database, *, seconds: float = SECONDS) -> "Claimant":
-        leases = Leases(database, "runs", seconds=seconds, most_of_a_user=MOST)
+        leases = Leases(database, RUNS, seconds=seconds)
         assistant = ScriptedAssistant(echo)
         return cls(leases, Turns(database, assistant, leases, guest_turns_per_day=0, history_messages=40))
 

@@ -12,6 +12,7 @@ from sqlalchemy import make_url, text
 from sqlmodel import Session
 
 from backend.conversations.repository import ConversationRepository
+from backend.documents.models import DOCUMENTS
 from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database
@@ -340,7 +341,7 @@ def test_a_failed_document_that_is_sent_again_is_claimed_although_its_user_was_i
     )
     # As after the migration, which knows only users with something to do.
     own.query("delete from queues")
-    leases = Leases(database, "documents", seconds=30, most_of_a_user=1)
+    leases = Leases(database, DOCUMENTS, seconds=30)
 
     own.query("update documents set status = 'pending', ended_at = null where user_id = %s", caller.user_id)
     lease = leases.claim(lambda _session, lease: lease)

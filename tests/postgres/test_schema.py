@@ -57,7 +57,7 @@ FUNCTIONS = """
     from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proowner = 'docutalk_owner'::regrole order by 1
 """
 CLAIMABLE = "select id from claimable_runs(4, '{}')"
-PURGEABLE = "select id from purgeable_runs(now(), 9) order by id"
+PURGEABLE = "select id from purgeable_runs(now(), 9, '{}') order by id"
 MIGRATE_IN_FOUR_PROCESSES = """
 import os, sys
 import backend.app  # Once, so that the four really meet.
@@ -458,7 +458,7 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
     rights = dict.fromkeys([model.__tablename__ for model in _owned(Owned)], "delete insert select update")
     read_only = dict.fromkeys(["alembic_version", "embedding_models", "guest_model_turns"], "select")
     kept = dict.fromkeys(["operations", "queues"], "insert select update")
-    assert dict(granted) == rights | read_only | kept
+    assert dict(granted) == rights | read_only | kept | {"chores": "select update"}
     assert "arrivals" not in dict(granted)
     assert query(superuser_url, "select 1 from pg_class where relowner = 'docutalk_app'::regrole") == []
     assert (
@@ -479,6 +479,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
     assert [name for name, *_ in functions] == [
         "admit_guest",
         "choose_embedding_model",
+        "claimable_chores",
         "claimable_documents",
         "claimable_runs",
         "expired_users",
@@ -486,6 +487,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "find_session",
         "guests_have_room_for",
         "has_room_for",
+        "is_any_chore_left",
         "is_any_document_left",
         "is_any_run_left",
         "purgeable_documents",

@@ -9,12 +9,14 @@ from backend.conversations.models import Message
 from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database
+from backend.runs.attempt import Assistant, Claimed
 from backend.runs.follow import HEARTBEAT, Follower
 from backend.runs.journal import Journal
 from backend.runs.live import Live
+from backend.runs.models import RUNS
 from backend.runs.repository import Event
-from backend.runs.turns import Assistant, Turn, Turns
-from backend.runs.worker import MOST_RUNS_OF_A_USER, Worker
+from backend.runs.turns import Turn, Turns
+from backend.runs.worker import RunWorker
 
 Script = Callable[[list[str], Journal], Awaitable[None]]
 """Takes what was said so far, oldest first, and a journal, and answers."""
@@ -48,7 +50,7 @@ class Parts:
 
     live: Live
     turns: Turns
-    worker: Worker
+    worker: RunWorker
     follower: Follower
     looking: asyncio.Task[None]
 
@@ -64,7 +66,7 @@ class Parts:
         guest_model_turns_per_day: int = 0,
     ) -> "Parts":
         live = Live()
-        leases = Leases(database, "runs", seconds=lease_seconds, most_of_a_user=MOST_RUNS_OF_A_USER)
+        leases = Leases(database, RUNS, seconds=lease_seconds)
         turns = Turns(
             database,
             assistant,
@@ -73,7 +75,7 @@ class Parts:
             guest_model_turns_per_day=guest_model_turns_per_day,
             history_messages=40,
         )
-        worker = Worker(database, turns, leases, assistant, live, max_concurrent=slots)
+        worker = RunWorker(database, turns, leases, assistant, live, max_concurrent=slots)
         looking = asyncio.create_task(worker.run())
         return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds), looking)
 
@@ -86,6 +88,11 @@ class Parts:
         """Follow a run to its end; heartbeats are left out."""
         events = self.follower.events(caller, turn.run_id, after=after)
         return [event async for event in without_heartbeats(events)]
+
+
+def claimed_by(turns: Turns) -> Claimed | None:
+    """Claim a run as the process of these turns would."""
+    return turns._leases.claim(turns.attempts.begin)
 
 
 async def without_heartbeats(events: AsyncIterator[Event]) -> AsyncIterator[Event]:

@@ -22,6 +22,7 @@ from backend.errors import DatabaseUnavailable
 from backend.identity.caller import Caller
 from backend.jobs import finder
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
+from backend.jobs.worker import LAST_STEP_SECONDS
 from backend.limits.fair_share import FairShare
 from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
@@ -33,13 +34,12 @@ from backend.runs.journal import Journal
 from backend.runs.repository import Event
 from backend.runs.routes import run_routes
 from backend.runs.turns import Turn
-from backend.runs.worker import HAND_BACK_SECONDS
 from backend.tasks.tools import TASK_TOOLS
 from backend.wire.native import chat_routes, event_stream
 from tests.conftest import query, wait_until
 from tests.own_database import opened
 from tests.runs.replicas import held
-from tests.runs.scripted import FINAL, Parts, Script, ScriptedAssistant, echo
+from tests.runs.scripted import FINAL, Parts, Script, ScriptedAssistant, claimed_by, echo
 from tests.statements import on_statement
 
 RUN_OUT = "update runs set lease_until = now() - interval '1 second' where id = %s"
@@ -67,7 +67,7 @@ async def begun(database: Database, url: str, caller: Caller, words: str = "hell
     parts = Parts.of(database, assistant or ScriptedAssistant(echo), slots=0)
     turn = await parts.worker.accept(caller, words, conversation_id=None)
     await gone(parts)
-    claimed = await asyncio.to_thread(parts.turns.claim)
+    claimed = await asyncio.to_thread(claimed_by, parts.turns)
     assert claimed is not None
     assert claimed.lease.id == turn.run_id
     query(url, RUN_OUT, turn.run_id)
@@ -516,5 +516,5 @@ def test_a_process_goes_down_in_time_while_its_database_hangs(
         with held(superuser_url, "select 1 from runs where id = %s for update", turn.run_id):
             return await stopped(parts)
 
-    longest = {"claims a run": 0.2, "hands a run back": 0.2 + HAND_BACK_SECONDS}[what]
+    longest = {"claims a run": 0.2, "hands a run back": 0.2 + LAST_STEP_SECONDS}[what]
     assert longest - 0.1 < asyncio.run(goes_down()) < longest + 2.5, "A statement waits for a lock for five seconds."

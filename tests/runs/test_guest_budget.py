@@ -19,11 +19,12 @@ from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database
 from backend.runs.journal import Journal
+from backend.runs.models import RUNS
 from backend.runs.repository import Event, RunRepository
 from backend.runs.turns import Turn, Turns
 from tests.conftest import query
 from tests.own_database import opened
-from tests.runs.scripted import Parts, Script, ScriptedAssistant, echo
+from tests.runs.scripted import Parts, Script, ScriptedAssistant, claimed_by, echo
 
 PAID, FREE = "paid/model", "free"
 TAKEN = "select coalesce(sum(turns), 0)::int from guest_model_turns"
@@ -69,7 +70,7 @@ def other_database(database_url: str) -> Iterator[Database]:
 
 def accepting(database: Database, *, most: int, most_of_a_guest: int = 0) -> Turns:
     """Return what accepts messages in a process that begins none of them."""
-    leases = Leases(database, "runs", seconds=15, most_of_a_user=4)
+    leases = Leases(database, RUNS, seconds=15)
     return Turns(
         database,
         Costly(),
@@ -243,7 +244,7 @@ def test_a_run_keeps_the_model_that_the_budget_gave_it_in_every_process(
         query(superuser_url, "update runs set status = 'cancelled', ended_at = now()")
     turn = say(turns, alice)
     if is_begun:
-        claimed = turns.claim()
+        claimed = claimed_by(turns)
         assert claimed is not None
         query(superuser_url, "update runs set lease_until = now() - interval '1 second' where ended_at is null")
     elsewhere = Costly()

@@ -17,16 +17,17 @@ from backend.mcp_server.server import build_server
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.runs import journal as journals
+from backend.runs.attempt import Claimed
 from backend.runs.journal import Journal
 from backend.runs.live import Live
 from backend.runs.models import Run
 from backend.runs.repository import Event
-from backend.runs.turns import Claimed, Turn
+from backend.runs.turns import Turn
 from backend.tasks.tools import TASK_TOOLS
 from bench.scripted_model import Answer, ScriptedModel, Silence, ToolCall, calls, says, scripted_model
 from tests.agent.talk import KEY
 from tests.conftest import query, wait_until
-from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo, text_of
+from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, claimed_by, echo, text_of
 
 ADD = ToolCall("add_task", {"title": "Milk"})
 
@@ -158,7 +159,7 @@ def journal_of(database: Database, claimed: Claimed) -> Journal:
 
 async def dead_attempt(parts: Parts, url: str, turn: Turn) -> Claimed:
     """Claim a run and vanish."""
-    claimed = await asyncio.to_thread(parts.turns.claim)
+    claimed = await asyncio.to_thread(claimed_by, parts.turns)
     assert claimed is not None
     assert claimed.lease.id == turn.run_id
     let_run_out(url, turn)
@@ -197,7 +198,7 @@ def test_an_attempt_that_commits_a_step_starts_the_count_anew(
         turn = await dead.worker.accept(alice, "hello", conversation_id=None)
         for _ in range(MOST_FRUITLESS_ATTEMPTS - 1):
             await dead_attempt(dead, superuser_url, turn)
-        claimed = await asyncio.to_thread(dead.turns.claim)
+        claimed = await asyncio.to_thread(claimed_by, dead.turns)
         assert claimed is not None
         call = {"call_id": f"{turn.run_id}-1-1", "name": "add_task", "arguments": {}}
         await journal_of(database, claimed).add_response(FINAL, [call], outputs={})
@@ -297,7 +298,7 @@ def test_a_run_whose_process_died_is_stopped_all_the_same(
     async def stopped() -> tuple[Run, list[Event], dict[str, Any]]:
         dead = Parts.of(database, ScriptedAssistant(echo), slots=0)
         turn = await dead.worker.accept(alice, "hello", conversation_id=None)
-        claimed = await asyncio.to_thread(dead.turns.claim)
+        claimed = await asyncio.to_thread(claimed_by, dead.turns)
         assert claimed is not None
         await journal_of(database, claimed).add_text("Void.")
         if lease == "ran out":

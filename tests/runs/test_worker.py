@@ -18,10 +18,9 @@ from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.runs import journal as journals
 from backend.runs.journal import Journal
-from backend.runs.models import Run
+from backend.runs.models import RUNS, Run
 from backend.runs.repository import RunRepository
 from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
-from backend.runs.worker import MOST_RUNS_OF_A_USER
 from backend.tasks.tools import TASK_TOOLS
 from tests.conftest import query
 from tests.own_database import opened
@@ -78,10 +77,10 @@ def test_one_user_does_not_take_every_slot(database: Database, alice: Caller, bo
         await echo(said, journal)
 
     async def crowd() -> dict[str, Any]:
-        parts = Parts.of(database, ScriptedAssistant(script), slots=MOST_RUNS_OF_A_USER + 1)
+        parts = Parts.of(database, ScriptedAssistant(script), slots=RUNS.most_of_a_user + 1)
         slow = [asyncio.create_task(parts.say(alice, "slow")) for _ in range(8)]
         async with asyncio.timeout(30):
-            for _ in range(MOST_RUNS_OF_A_USER):
+            for _ in range(RUNS.most_of_a_user):
                 await begun.acquire()
             _, reply = await parts.say(bob, "quick")
         released.set()

@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from backend.errors import Unavailable
 from backend.jobs.leases import Lease, LeaseLost
+from backend.jobs.worker import HandedBack
 
 Stopped = Callable[[], bool]
 """Tells whether the work is to stop."""
@@ -28,13 +29,13 @@ class Interrupted(Unavailable):
         super().__init__("The work was told to stop.", retry_after=1)
 
 
-class Paused(Unavailable):
+class Paused(HandedBack):
     """Another user's document is worked on first."""
 
     code = "ingestion_paused"
 
     def __init__(self) -> None:
-        super().__init__("Another user's document is worked on first.", retry_after=1)
+        super().__init__("Another user's document is worked on first.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,6 @@ class Attempt:
     pages_read: int
     pages_cut: int
     chunks: int
-
-    @property
-    def name(self) -> str:
-        """The name by which its row is known across users."""
-        return f"{self.lease.user_id} {self.lease.id}"
 
 
 def begin(session: Session, lease: Lease) -> Attempt:

@@ -32,7 +32,7 @@ class ModelSwapped(Unavailable):
         super().__init__("Another embedding model came into use.", retry_after=1)
 
 
-class Indexing:
+class PageIndexer:
     """Indexes documents, on the thread of whoever calls."""
 
     def __init__(self, database: Database, embeddings: Embeddings) -> None:

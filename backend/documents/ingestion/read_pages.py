@@ -20,7 +20,7 @@ BATCH_CHARACTERS = 200_000
 LANGUAGE_CHARACTERS = 3_000
 
 
-class Paging:
+class PageReader:
     """Reads documents, on the thread of whoever calls."""
 
     def __init__(self, database: Database, *, limits: Limits) -> None:

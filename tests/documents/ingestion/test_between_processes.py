@@ -44,7 +44,7 @@ def test_two_processes_never_work_on_one_document_and_on_one_user_s_one_by_one(
             async with at_work(other):
                 # The other process has had its chance: it hears of every new document.
                 numbers.append(await run_sync(keep, database, caller, "A fifth."))
-                other.ingestion.notice()
+                other.ingestion.look_now()
                 await asyncio.sleep(0.2)
                 at_once = shelf.ask("select id from documents where status <> 'pending'")
                 assert (at_once, theirs.calls) == ([(numbers[0],)], 0)
@@ -194,7 +194,7 @@ def test_a_process_without_room_leaves_documents_to_others(database: Database, s
         document_id = keep(database, caller, "A note.")
         without = desk(database, embedders=[TinyEmbedder()], max_concurrent=0)
         async with at_work(without):
-            without.ingestion.notice()
+            without.ingestion.look_now()
             await asyncio.sleep(0.3)
             assert shelf.row(caller, document_id, "status, attempt") == ("pending", 0)
             async with at_work(desk(database, embedders=[TinyEmbedder()])):

@@ -73,7 +73,6 @@ def test_while_the_provider_is_away_a_document_is_put_off_and_never_given_up(
         assert not work.lease.is_hopeless
         with pytest.raises(EmbeddingFailed):
             one.ingestor.ingest(work, lambda: False)
-        one.ingestor.spare(work.lease)
         one.leases.put_off(work.lease)
         [(wait,)] = shelf.ask("select extract(epoch from lease_until - now())::float from documents")
         assert wait <= 8

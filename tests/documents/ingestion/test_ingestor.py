@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 
 from backend.documents.ingestion.attempt import begin
 from backend.documents.ingestion.index_pages import BATCH_PASSAGES
-from backend.documents.ingestion.read_pages import Paging
+from backend.documents.ingestion.read_pages import PageReader
 from backend.documents.quota import KeepingRules
 from backend.documents.reading.reader import Stopped, read
 from backend.documents.repository import DocumentRepository
@@ -136,7 +136,7 @@ def test_to_begin_reading_is_no_step(
         raise Died
 
     # The process dies after it was told what the file is, and before a page is stored.
-    monkeypatch.setattr(Paging, "_store", dies)
+    monkeypatch.setattr(PageReader, "_store", dies)
     for _ in range(MOST_FRUITLESS_ATTEMPTS):
         work = one.leases.claim(begin)
         assert work is not None

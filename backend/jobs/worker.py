@@ -1,0 +1,302 @@
+"""Claim rows of a leased table, work on them, renew their leases, and hand back what is not finished."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, Protocol
+
+import structlog
+from anyio.to_thread import run_sync
+from sqlmodel import Session
+
+from backend.errors import DocuTalkError, NotFound, Unavailable
+from backend.jobs.finder import Finder
+from backend.jobs.leases import Begun, Lease, LeaseLost, Leases
+
+log = structlog.get_logger()
+
+BEATS_OF_A_LEASE = 3
+"""Renewals within the length of one lease."""
+LAST_STEP_SECONDS = 2.0
+"""How long a process that goes down waits for the current steps."""
+HAND_BACK_SECONDS = 1.0
+"""How long it then waits to hand back the remaining rows, in case the database hangs."""
+
+
+class HandedBack(Unavailable):
+    """This process stops working on the row. Any process may claim it at once, and the attempt is not fruitless."""
+
+    code = "handed_back"
+
+    def __init__(self, why: str = "This server goes down. Another one continues the work.") -> None:
+        super().__init__(why, retry_after=1)
+
+
+class Job(Protocol):
+    """One attempt at a row."""
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that this attempt works under."""
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """More fields for the last line of the log: names and counts."""
+
+    @property
+    def is_work_left(self) -> bool:
+        """Whether the end of this attempt lets another row of the same user be claimed."""
+
+    async def work(self) -> str:
+        """Do the work, and return how it ended, for the log.
+
+        Raises:
+            Unavailable: The row cannot be finished now. After `HandedBack` or `LeaseLost` it is handed back; after any
+                other error it waits before the next attempt.
+            NotFound: The row is gone, or will be.
+        """
+
+    def stop(self, why: DocuTalkError) -> None:
+        """Stop after the current step. `work` then raises `why`, or the error that ended that step."""
+
+
+@dataclass(eq=False)
+class _Held(Generic[Begun]):
+    """A row that this process works on."""
+
+    job: Job
+    check_now: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to read now, and not only at the next renewal, whether the work is to stop."""
+    successor: Begun | None = None
+    """What was claimed for this row's slot, to be started when this job ends."""
+
+
+class LeasedWorker(ABC, Generic[Begun]):
+    """Works on up to `slots` rows of one table at once. The rows and their leases decide which."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        *,
+        slots: int,
+        on_work: Callable[[], None] = lambda: None,
+        on_ended: Callable[[], None] = lambda: None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """Take the leases; `on_work` is called when any process has a row to work on, `on_ended` after each job.
+
+        With `idle_seconds`, the worker also looks that often while there is no work.
+        """
+        self._leases = leases
+        self._noun = leases.table.noun
+        self._slots = self._free_slots = slots
+        self._on_ended = on_ended
+        self._is_more_waiting = False
+        """Whether a row may be waiting only for a free slot in this process."""
+        self._held: dict[str, _Held[Begun]] = {}
+        self._tasks: dict[asyncio.Task[None], _Held[Begun]] = {}
+        self._claiming = asyncio.Lock()
+        self._is_stopping = False
+        self._finder = Finder(self._look, on_work=on_work, idle_seconds=idle_seconds)
+
+    @abstractmethod
+    def _begin(self, session: Session, lease: Lease) -> Begun:
+        """Begin an attempt, inside the transaction that claims the row."""
+
+    @abstractmethod
+    def _job(self, begun: Begun) -> Job:
+        """Return the job for what `_begin` returned."""
+
+    @property
+    def _may_claim(self) -> bool:
+        """Whether this process could work on a row now."""
+        return True
+
+    def _cancelled(self) -> DocuTalkError:
+        """Return why a job stops whose row says that it is to stop."""
+        return HandedBack()
+
+    async def run(self) -> None:
+        """Look for rows that no process works on, until cancelled."""
+        await self._finder.run()
+
+    def look_now(self) -> None:
+        """Say that there is a row that no process works on."""
+        self._finder.look_now()
+
+    def look_soon(self) -> None:
+        """Say that there may be a row that has not ended."""
+        self._finder.look_soon()
+
+    def check_cancel(self, name: str) -> None:
+        """Read now whether the work on a row is to stop, if this process works on it."""
+        if (held := self._held.get(name)) is not None:
+            held.check_now.set()
+
+    def take_slot(self) -> bool:
+        """Take a slot for a row that is about to be leased here, and return whether one was free."""
+        if self._is_stopping or self._free_slots == 0:
+            self._is_more_waiting = True
+            return False
+        self._free_slots -= 1
+        return True
+
+    def free_slot(self, *, is_work_left: bool = False) -> None:
+        """Free a slot that was taken, and look for another row if there may be one."""
+        self._free_slots += 1
+        if is_work_left or self._is_more_waiting:
+            self._finder.look_again()
+
+    def start(self, begun: Begun) -> None:
+        """Work on a row that is leased to this process, in a slot that was taken for it."""
+        job = self._job(begun)
+        name = self._leases.name_of(job.lease)
+        if (earlier := self._held.get(name)) is not None:
+            # This process was held up for longer than its own lease.
+            earlier.job.stop(LeaseLost())
+        held = self._held[name] = _Held(job)
+        if self._is_stopping:
+            # It was claimed while the process began to go down.
+            job.stop(HandedBack())
+        task = asyncio.create_task(self._execute(name, held), name=f"{self._noun} {name}")
+        self._tasks[task] = held
+        task.add_done_callback(self._tasks.pop)
+
+    def stop_claiming(self) -> None:
+        """Claim no more rows."""
+        self._is_stopping = True
+
+    async def stop(self, *, seconds: float = 0.0) -> None:
+        """Let the jobs go on for `seconds`; then stop those that are left, and hand back their rows."""
+        self.stop_claiming()
+        await self._ended(seconds)
+        for held in list(self._held.values()):
+            held.job.stop(HandedBack())
+        await self._ended(LAST_STEP_SECONDS)
+        late = []
+        for task, held in list(self._tasks.items()):
+            # It may be waiting for a provider. Its attempt's number fences what it still writes; what a chore still
+            # removes was due anyway.
+            task.cancel()
+            late.append(asyncio.create_task(self._let_go(held.job.lease, HandedBack())))
+        if late:
+            await asyncio.wait(late, timeout=HAND_BACK_SECONDS)
+
+    def _claim_for_slot_of(self, job: Job) -> bool:
+        """Claim another row for a job's slot, and return whether there was one. It starts when the job ends.
+
+        Nothing is claimed while a slot is free. Called on the job's own thread.
+        """
+        held = self._held.get(self._leases.name_of(job.lease))
+        if held is None or held.job is not job or self._free_slots > 0 or self._is_stopping:
+            return False
+        held.successor = self._leases.claim(self._begin, but_not=tuple(self._held))
+        return held.successor is not None
+
+    async def _ended(self, seconds: float) -> None:
+        """Wait for the claim and the jobs that are under way here, at most `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._claiming:
+                # What was being claimed is among the tasks by now.
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+
+    async def _look(self) -> bool:
+        if self._slots == 0:
+            # This process works on no rows, so it does not look for any.
+            return False
+        async with self._claiming:
+            await self._claim_what_is_there()
+        return bool(self._held) or await run_sync(self._leases.are_any_left)
+
+    async def _claim_what_is_there(self) -> None:
+        while self._may_claim and self.take_slot():
+            begun = None
+            try:
+                begun = await run_sync(partial(self._leases.claim, self._begin, but_not=tuple(self._held)))
+            finally:
+                if begun is None:
+                    self._free_slots += 1
+            if begun is None:
+                self._is_more_waiting = False
+                return
+            self.start(begun)
+
+    async def _execute(self, name: str, held: _Held[Begun]) -> None:
+        job, lease = held.job, held.job.lease
+        structlog.contextvars.bind_contextvars(
+            **{"user_id": lease.user_id} if lease.user_id else {}, **{f"{self._noun}_id": lease.id}
+        )
+        if lease.attempt > 1:
+            log.info(f"{self._noun}_claimed_again", attempt=lease.attempt)
+        started = asyncio.get_running_loop().time()
+        beating = asyncio.create_task(self._beat(held))
+        outcome = "left"
+        try:
+            outcome = await self._outcome(job)
+        finally:
+            beating.cancel()
+            if self._held.get(name) is held:
+                del self._held[name]
+            if held.successor is None:
+                self.free_slot(is_work_left=job.is_work_left)
+            else:
+                self.start(held.successor)
+                self._finder.look_again()
+            seconds = asyncio.get_running_loop().time() - started
+            log.info(
+                f"{self._noun}_finished",
+                outcome=outcome,
+                attempt=lease.attempt,
+                latency_ms=round(seconds * 1000),
+                **job.log_fields,
+            )
+            self._on_ended()
+
+    async def _outcome(self, job: Job) -> str:
+        try:
+            return await job.work()
+        except (Unavailable, NotFound) as why:
+            return await self._let_go(job.lease, why)
+        except Exception:
+            log.exception(f"{self._noun}_crashed")
+            await self._let_go(job.lease, Unavailable("Something went wrong on our side.", retry_after=1))
+            return "crashed"
+
+    async def _let_go(self, lease: Lease, why: DocuTalkError) -> str:
+        """Hand the row back if this attempt is not to blame; otherwise let it wait before the next attempt."""
+        try:
+            if isinstance(why, HandedBack | LeaseLost | NotFound):
+                # The fence leaves a lost row unchanged. A document that was deleted makes room for its user's next.
+                await run_sync(self._leases.give_back, lease)
+                if isinstance(why, HandedBack):
+                    return "handed back"
+                log.info(f"{self._noun}_let_go", code=why.code)
+                return "let go"
+            log.warning(f"{self._noun}_put_off", code=why.code)
+            await run_sync(self._leases.put_off, lease)
+        except Unavailable:
+            # The lease runs out, and another process claims the row.
+            log.warning(f"{self._noun}_left", code=why.code)
+        return "put off"
+
+    async def _beat(self, held: _Held[Begun]) -> None:
+        """Renew the lease, and stop the job when the lease is lost or the row says so."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._leases.seconds / BEATS_OF_A_LEASE):
+                    await held.check_now.wait()
+            held.check_now.clear()
+            try:
+                if await run_sync(self._leases.renew, held.job.lease):
+                    held.job.stop(self._cancelled())
+            except LeaseLost as lost:
+                held.job.stop(lost)
+            except Unavailable:
+                log.warning("lease_not_renewed")
+            except Exception:
+                # A defect here must not let the lease run out: this process does not take its own row over.
+                log.exception("lease_not_renewed")

@@ -1,0 +1,166 @@
+"""Begin an attempt at a run: what it works on, fixed in the transaction that claims it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from backend.conversations.models import Message
+from backend.conversations.repository import MessageRepository
+from backend.errors import DocuTalkError
+from backend.identity.accounts import AccountRepository
+from backend.identity.caller import ALL_SCOPES, Caller
+from backend.identity.models import User
+from backend.jobs.leases import Lease
+from backend.postgres.database import UTC, Clock, Scope
+from backend.postgres.repository import AccountGone
+from backend.runs.ending import RunCancelled, RunCrashed, noticed
+from backend.runs.journal import Journal
+from backend.runs.models import Run
+from backend.runs.repository import Event, RunRepository
+from backend.runs.transcript import Transcript
+
+log = structlog.get_logger()
+
+
+class Assistant(Protocol):
+    """What answers messages: the agent, or a script in tests."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a run would be answered, or refused, at once; until then none is begun."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a run would be answered."""
+
+    def models_for(self, caller: Caller) -> tuple[str, ...]:
+        """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
+
+    def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
+        """Return the run's input as JSON. It never changes afterwards."""
+
+    async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
+        """Answer, and write every step into the journal up to its end."""
+
+
+class ModelWithdrawn(DocuTalkError):
+    """The caller may no longer use the model that began the run."""
+
+    status = 503
+    code = "model_withdrawn"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model that began this answer is not used any more. What was done stays; send the message again."
+        )
+
+
+class GaveUp(DocuTalkError):
+    """Several attempts in a row committed no step."""
+
+    code = "run_gave_up"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server stopped several times while it was answering. What was done stays; send the message again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that this process works on, with everything that it needs."""
+
+    caller: Caller
+    lease: Lease
+    conversation_id: int
+    model: str
+    fixed_input: dict[str, Any]
+    transcript: Transcript
+    stored: list[Event]
+    """The events that were committed with the claim."""
+    refused: DocuTalkError | None = None
+    """Why to end the run at once, or None."""
+
+
+class Attempts:
+    """Begins attempts at runs."""
+
+    def __init__(self, assistant: Assistant, *, now: Clock, history_messages: int) -> None:
+        """`history_messages` is how many earlier messages the model sees."""
+        self._assistant = assistant
+        self._now = now
+        self._history_messages = history_messages
+
+    def begin(self, session: Session, lease: Lease) -> Claimed:
+        """Begin the attempt of a lease, in the transaction of its claim."""
+        scope = Scope(session, lease.user_id, self._now(), UTC)
+        runs = RunRepository(scope)
+        run = runs.get(lease.id)
+        user = AccountRepository(scope).find()
+        caller = _caller_of(run, user)
+        transcript = Transcript()
+        told_again: list[Event] = []
+        refused: DocuTalkError | None = None
+        # The budget was asked when the message was accepted. The run keeps the model that it got then.
+        models = self._assistant.models_for(caller)
+        try:
+            if run.input is None:
+                if run.model not in models:
+                    run.model, run.model_notice = models[0], None
+                run.input = self.fixed_input(scope, caller, run.conversation_id, run.message_id)
+            if lease.attempt > 1:
+                transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
+                # What an earlier attempt said after its last step is void, also what was told live and never stored.
+                told_again = [Event("reset", {"offset": transcript.committed})]
+        except (SQLAlchemyError, DocuTalkError):
+            raise
+        except Exception:
+            # A row that we cannot read must not keep every other from being claimed.
+            log.exception("run_unreadable", run_id=run.id)
+            refused = RunCrashed()
+        if run.cancel_requested:
+            refused = RunCancelled()
+        elif user is None:
+            refused = AccountGone()
+        elif lease.is_hopeless:
+            refused = GaveUp()
+        elif run.model not in models:
+            refused = ModelWithdrawn()
+        runs.change(run, status="running", started_at=run.started_at or scope.now)
+        stored = runs.append(run.id, [run_event(run), *told_again], attempt=lease.attempt).events
+        return Claimed(
+            caller, lease, run.conversation_id, run.model, run.input or {}, transcript, stored, refused=refused
+        )
+
+    def fixed_input(self, scope: Scope, caller: Caller, conversation_id: int, message_id: int) -> dict[str, Any]:
+        """Return the run's input as JSON. It never changes afterwards."""
+        messages = MessageRepository(scope).all(conversation_id, last=self._history_messages + 1, up_to=message_id)
+        return self._assistant.fixed_input(messages, caller)
+
+
+def run_event(run: Run) -> Event:
+    """Return the event that describes a run as it is now."""
+    seen = {
+        "run_id": run.id,
+        "conversation_id": run.conversation_id,
+        "message_id": run.message_id,
+        "status": run.status,
+        "model": run.model,
+    }
+    return Event("run", seen | noticed(run))
+
+
+def _caller_of(run: Run, user: User | None) -> Caller:
+    """Return who sent the message: with the rights of the token that was used, in the zone of today."""
+    return Caller(
+        user_id=run.user_id,
+        kind="person" if user is not None and user.kind == "person" else "guest",
+        scopes=frozenset(name for name in ALL_SCOPES if name in run.scopes),
+        zone=user.zone if user is not None else UTC,
+        door="chat",
+        client=run.client,
+        subject=user.subject if user is not None else None,
+    )
