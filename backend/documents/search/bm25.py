@@ -1,10 +1,10 @@
-"""Which passages have the words of a question, and how much that says: BM25 over the postings.
+"""Score passages by the words they share with a question: BM25 over the postings.
 
-A score goes from 0 for a passage that has none of the question's words to 1 for one that is full of all of them; one
-of average length that has each once has .7. So scores of different questions can be compared.
+A score runs from 0 for a passage with none of the question's words to 1 for a passage full of all of them. A passage of
+average length that has each word once scores 0.7. Scores of different questions can therefore be compared.
 
-The database says which passages have a word, how often, and how long they are; the scores are worked out here, where
-it takes a fraction of the time that the database would need, which everybody shares.
+The database returns which passages have a word, how often, and how long those passages are. The scores are computed
+here, which takes a fraction of the time the database would need, and the database is shared by everyone.
 """
 
 import math
@@ -19,52 +19,56 @@ from backend.documents.search.codes import identifies, spellings
 from backend.documents.search.holdings import Library, only, statement
 
 if TYPE_CHECKING:
-    import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
+    import numpy as np  # Imported only where it is used at run time, because importing it would slow down the start.
     from numpy.typing import NDArray
 
 K1 = 1.2
 B = 0.75
-"""BM25's usual constants: how soon a repeated word stops counting, and how much a long passage is marked down."""
+"""BM25's usual constants: how soon repetitions of a word stop counting (`K1`) and how much a long passage is penalized
+(`B`)."""
 FEWEST_PASSAGES = 100
-"""Fewer say little about how rare a word is. Words are weighed as if there were so many, and no other one had them:
-otherwise the one word that a lone passage has of a question would count next to nothing."""
+"""The smallest number of passages that word rarities are computed from. A user with fewer is treated as having this
+many, where the additional ones have none of the words. Otherwise a word in somebody's only passage would count for next
+to nothing."""
 MOST_TERMS = 16
-"""Of one language; the rarest say nearly all that a question says."""
+"""Terms looked up for each language. The rarest ones carry nearly all that distinguishes a question."""
 MOST_POSITIONS = 16_384
-"""PostgreSQL numbers a text's words up to this."""
+"""PostgreSQL's highest position for a word in a text."""
 MOST_POSTINGS = 20_000
-"""Passages of one language that are scored for a question, each once for each term; its rarest has all of its own."""
+"""The most postings scored for one language of a question, over all its terms. The rarest term is always scored in
+full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word of a question, as one language stems it."""
+    """A word of a question, stemmed for one language."""
 
     language: str
     lexeme: str
     positions: tuple[int, ...]
-    """In the question, the same in every language; those of codes come after all others."""
+    """Positions in the question, the same in every language. Positions of codes come after all others."""
     passages: int
-    """How many of this language have it."""
+    """How many passages of this language have the term."""
     entries: bytes | memoryview | None = None
-    """Its postings, as `models.Postings` says, of the documents that are asked for; None where it has yet to be chosen
-    whether they are looked at."""
+    """The term's postings in the wanted documents, in the format of `models.Postings`. None if it is not yet decided
+    whether to read them."""
     spelling: int = 0
-    """0 for a word of the question; from 1 for a part of a code, the number of the way in which the code is written."""
+    """0 for an ordinary word. For a part of a code, the number of the spelling it belongs to, from 1."""
 
     @property
     def identifies(self) -> bool:
-        """Whether it is the part of a code that tells the code from others."""
+        """Whether this is the part of a code that distinguishes it from other codes."""
         return self.spelling > 0 and identifies(self.lexeme)
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A term that is looked for."""
+    """A term to look up, with its weight."""
 
     term: Term
     share: float
-    """Its part of the inverse document frequencies of all the question's terms in its language, from 0 to 1."""
+    """The term's share of the summed inverse document frequencies of the question's terms in its language, from 0 to
+    1."""
 
 
 _Rated = tuple[float, Term]
@@ -73,27 +77,27 @@ _Rated = tuple[float, Term]
 
 @dataclass(frozen=True, slots=True)
 class Worded:
-    """How well passages match a question's words, of those that match any: two arrays of the same length."""
+    """Scores of the passages that have any of a question's words, as two arrays of the same length."""
 
     ids: "NDArray[np.int64]"
-    """Of the passages, rising."""
+    """Passage ids, ascending."""
     scores: "NDArray[np.float64]"
-    """From 0 to 1, by all the question's words, those that stand nowhere included."""
+    """Scores from 0 to 1. Words of the question that no passage has count as missing."""
 
     def best(self, most: int) -> list[int]:
-        """Return the ids of the best passages, at most so many, best first."""
+        """Return the ids of the best `most` passages, best first."""
         import numpy as np
 
         places = np.arange(len(self.ids))
         if len(places) > most:
-            # All others need not be sorted.
+            # Only the best need to be sorted.
             places = np.flatnonzero(self.scores >= np.partition(self.scores, -most)[-most])
         ranked = places[(-self.scores[places]).argsort(kind="stable")[:most]]
         found: list[int] = self.ids[ranked].tolist()
         return found
 
     def of(self, chunk_ids: "NDArray[np.int64]") -> "NDArray[np.float64]":
-        """Return the score of each of these passages, 0 for one that has none of the words."""
+        """Return the score of each passage in `chunk_ids`, 0 for one that has none of the words."""
         import numpy as np
 
         if not len(self.ids):
@@ -104,10 +108,10 @@ class Worded:
 
 
 def worded(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> Worded:
-    """Return what the question's words and codes say of all passages that have any of those worth looking for.
+    """Score every passage that has any of the question's words or codes that are worth looking up.
 
-    A passage has a code if it has the part that tells the code from others; its other parts count in such a passage
-    alone. INV-2041 is no answer to INV-9999.
+    A passage matches a code only if it has the part that identifies the code. The code's other parts count only in such
+    a passage: INV-2041 does not match INV-9999.
     """
     import numpy as np
 
@@ -130,21 +134,22 @@ def worded(session: Session, query: str, codes: str, library: Library, values: d
 
 
 def saturated(bm25: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Return BM25, which is at most K1 + 1 when divided by the question's rarities, as a score from 0 to 1.
+    """Map BM25 to a score from 0 to 1; the input is divided by the question's rarities, so it is at most K1 + 1.
 
-    The more of its words a passage has, the less one more counts, as one word repeated does within BM25.
+    The more of the question's words a passage has, the less each further word adds, just as BM25 treats repetitions of
+    one word.
     """
     return bm25 * (K1 + 1 + K1) / (K1 + 1) / (bm25 + K1)
 
 
 def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
-    """Return the terms without those of all spellings of the codes but the first that stands somewhere."""
+    """Keep, of the spellings of the codes, only the first that occurs in any passage."""
     there = [term.spelling for term in terms if term.passages and term.identifies]
     return [term for term in terms if term.spelling in (0, min(there, default=1))]
 
 
 def _terms(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> list[Term]:
-    """Return the question's words as each language stems them, with their postings where all of them are looked at."""
+    """Return the question's words stemmed for each language, with their postings if all of them will be read."""
     asked = {
         "languages": list(library.passages),
         "queries": [query, *(spellings(codes) if codes else ())],
@@ -171,7 +176,7 @@ def _terms(session: Session, query: str, codes: str, library: Library, values: d
 def _entries(
     session: Session, chosen: Sequence[Weighed], library: Library, values: dict[str, Any]
 ) -> Iterator[bytes | memoryview]:
-    """Yield the postings of each term, those that did not come with the terms by a second look."""
+    """Yield the postings of each chosen term, reading those that `_terms` left out."""
     left = [one.term for one in chosen if one.term.entries is None]
     asked = {"languages": [term.language for term in left], "lexemes": [term.lexeme for term in left]}
     rows = iter(session.execute(statement(_ENTRIES, only(library, "p"), "entries"), values | asked) if left else ())
@@ -180,11 +185,11 @@ def _entries(
 
 
 def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
-    """Return the terms worth looking for, and what each weighs.
+    """Return the terms worth looking up, with their weights.
 
-    A word weighs the same in every language, by how many of all passages have it. Where a language drops it, it is so
-    common that all of its passages are taken to have it: a "the" that stands in a note of unknown language, which drops
-    nothing, weighs nothing as soon as there are English documents.
+    A word weighs the same in every language, by how many passages have it in all languages together. A language that
+    drops a word as a stop word is assumed to have it in all its passages. For example, a note of unknown language keeps
+    its "the", but "the" weighs nothing once there are English documents.
     """
     rarity = _rarity(terms, library.passages)
     of_language: dict[str, list[_Rated]] = defaultdict(list)
@@ -194,7 +199,7 @@ def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
 
 
 def _rarity(terms: Sequence[Term], passages: Mapping[str, int]) -> dict[int, float]:
-    """Return the inverse document frequency of the word at each place of the question."""
+    """Return the inverse document frequency of the word at each position of the question."""
     at: dict[int, dict[str, int]] = defaultdict(dict)
     for term in terms:
         for position in term.positions:
@@ -202,7 +207,7 @@ def _rarity(terms: Sequence[Term], passages: Mapping[str, int]) -> dict[int, flo
     there = sum(passages.values())
     every = max(there, FEWEST_PASSAGES)
     return {
-        # What is too common for a language stands in the others too.
+        # A word that this language drops is assumed to be in all its passages.
         position: _inverse(sum(found.get(language, many * every / there) for language, many in passages.items()), every)
         for position, found in at.items()
     }
@@ -216,7 +221,7 @@ def _inverse(having: float, every: int) -> float:
 
 def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
     rarest = sorted(found, key=lambda rated: (-rated[0], rated[1].lexeme))
-    # Words that stand nowhere count here: a passage with all that was found may still lack what was asked.
+    # Words that no passage has count here: a passage with every word that was found may still lack what was asked for.
     total = sum(weight for weight, _ in rarest[:MOST_TERMS])
     postings = 0
     for weight, term in [rated for rated in rarest if rated[1].passages][:MOST_TERMS]:
@@ -226,8 +231,9 @@ def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
         yield Weighed(term, weight / total)
 
 
-# Of a short question all words are looked at, whatever they weigh, and so their postings come at once. The key of the
-# table has them too: in it those of a word lie side by side, in the table they are scattered.
+# A short question has all its words looked up, whatever they weigh, so their postings are read here at once. The
+# table's primary key includes the postings, because there the rows of one word lie next to each other. In the table
+# they are scattered.
 _TERMS = """
 select l.language, q.spelling - 1 as spelling, w.lexeme, w.positions, coalesce(f.passages, 0) as passages,
        case when length(v.lexemes) <= :most_terms

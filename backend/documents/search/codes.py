@@ -1,16 +1,17 @@
-"""Which words of a question are codes, such as numbers of invoices or parts, and which part of a code identifies it.
+"""Find the codes in a question, such as invoice or part numbers, and the part of each code that identifies it.
 
-An embedding says nothing about them: what it finds near one code are texts with any other.
+Embeddings cannot tell codes apart: the texts near one code are texts with any other code.
 """
 
 import re
 
 DIGITS_OF_A_CODE = 3
-"""At least, in one of its parts, and a third of that part's letters and digits; CO2 and COVID-19 are ordinary words."""
+"""A code has a part with at least this many digits, and they make up at least a third of that part's letters and
+digits. CO2 and COVID-19 are therefore ordinary words."""
 
 _PARTS = re.compile(r"[^\W_]+")
 _AROUND = re.compile(r"^[\W_]+|[\W_]+$")
-# 24/7, 10:30, v1.2.3, 12.05.2024, 1,234.56, 1920x1080, 1990s, 500mg, 100-year: what a text may put in other ways.
+# 24/7, 10:30, v1.2.3, 12.05.2024, 1,234.56, 1920x1080, 1990s, 500mg, 100-year: a text may write these differently.
 _NUMBER = re.compile(
     r"v?\d{1,4}(?:[,:/'\u2019x\u00d7\u2013]\d{1,4}|\.\d+)*[^\W\d_]{0,3}(?:-[^\W\d_]{4,})*", re.IGNORECASE
 )
@@ -20,7 +21,7 @@ _JOINED = re.compile(r"(?<![^\W_])([^\W\d_]+)(?=\d{3})")
 
 
 def codes_of(question: str) -> tuple[str, str]:
-    """Return a question's codes, and its other words."""
+    """Return a question's codes and its other words, each joined by spaces."""
     words = [word for word in question.split() if any(map(str.isalnum, word))]
     are_codes = [is_code(word) for word in words]
     codes = [word for word, is_one in zip(words, are_codes, strict=True) if is_one]
@@ -29,17 +30,17 @@ def codes_of(question: str) -> tuple[str, str]:
 
 
 def is_code(word: str) -> bool:
-    """Return whether a word is a code. Dates, times, versions, short numbers and amounts are none."""
+    """Return whether a word is a code; dates, times, versions, short numbers and amounts are not."""
     bare = _AROUND.sub("", word)
     return not (_NUMBER.fullmatch(bare) or _DATE.fullmatch(bare)) and any(map(identifies, _PARTS.findall(bare)))
 
 
 def identifies(part: str) -> bool:
-    """Return whether this part of a code identifies it: the digits of INV-9999 do, its letters do not."""
+    """Return whether this part identifies its code: in INV-9999 the digits do, the letters do not."""
     signs = [sign for sign in part if sign.isalnum()]
     return sum(map(str.isdigit, signs)) >= max(DIGITS_OF_A_CODE, len(signs) / 3)
 
 
 def spellings(codes: str) -> list[str]:
-    """Return the ways in which codes may be written: as they are, and where letters and digits are joined, apart."""
+    """Return the ways to write the codes: unchanged, and with a space or hyphen between joined letters and digits."""
     return list(dict.fromkeys([codes, _JOINED.sub(r"\1 ", codes), _JOINED.sub(r"\1-", codes)]))

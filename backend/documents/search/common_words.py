@@ -1,4 +1,4 @@
-"""The words of a question that are too common to say what it is about, in the languages that questions come in."""
+"""Remove the words of a question that are too common to show what it is about, in many languages."""
 
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import re
@@ -257,9 +257,9 @@ COMMON = {
         שלה שלהם שלו שלי שלך שם
     """,
 }
-"""By the text search configuration of the language, where PostgreSQL has one: articles, pronouns, question words,
-prepositions, conjunctions, auxiliary verbs, and what stands before or after an apostrophe. What begins with an
-apostrophe, or has one, is common only so: Don is a name, and don't is none."""
+"""Common words by language: articles, pronouns, question words, prepositions, conjunctions, auxiliary verbs, and what
+stands before or after an apostrophe. The key is the PostgreSQL text search configuration of the language, where there
+is one. A word listed with an apostrophe is common only with it: "don't" is common, the name "Don" is not."""
 
 _AMBIGUOUS = """
     ad ale ali also ama ann ari art ban bang bare bat bet bile bin bio bus car care co come comment con contra day
@@ -270,25 +270,25 @@ _AMBIGUOUS = """
     vid voi vos war wit yang zen
     b c d e f g h i j k l m n o p q r s t u v w x y z
 """
-"""Common words of other languages that are ordinary words in English, or parts of names: they are no evidence of a
-question's language. "Man of war" is no German, though two of its words are."""
+"""Common words of other languages that are ordinary English words or parts of names. They are no evidence of a
+question's language: "man of war" is not German, although two of its words are."""
 
 _PUNCTUATION = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~¡¿«»„“”‚‘’'…·–—،؛؟;׃।॥՞՝。、？！"
 _APOSTROPHES = "'\u2019\u02bc"
 _BEFORE_APOSTROPHES = re.compile(f"(?=[{_APOSTROPHES}])")
-"""PostgreSQL ends a word there too."""
+"""Where to split a token: PostgreSQL also ends a word at an apostrophe."""
 _ANY_APOSTROPHE = re.compile(f"[{_APOSTROPHES}]")
 _GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
 def without_common_words(question: str, languages: Sequence[str]) -> str:
-    """Return a question without the words that are common in its own language, whatever language the documents are in.
+    """Remove the words that are common in the question's own language, whatever language the documents are in.
 
-    A question of nothing but common words stays as it is.
+    A question that consists only of common words is returned unchanged.
 
     Args:
-        question: It is split at blanks; what is left is joined by single ones.
-        languages: Those of the documents. Of two that a question may be in, the first of these is preferred.
+        question: The question. It is split at whitespace, and the words that are left are joined by single spaces.
+        languages: The languages of the documents. If the question could be in two languages, the one listed first wins.
     """
     tokens = [_parts(token) for token in question.split()]
     names = _names([part for parts in tokens for part in parts])
@@ -302,26 +302,26 @@ def without_common_words(question: str, languages: Sequence[str]) -> str:
 
 
 def _parts(token: str) -> list[str]:
-    """Return a token's parts, which begin at its apostrophes: `What` and `'s`. One that is common as a whole is one."""
+    """Split a token before its apostrophes, as `What` and `'s`, unless the whole token is a common word."""
     return [token] if _languages_of(token) else _BEFORE_APOSTROPHES.split(token)
 
 
 def _joined(parts: Sequence[str], left: Sequence[str]) -> str:
-    """Return what is left of a token: all of it if only single letters would be, as the `l` of `l'or`."""
+    """Join the parts that are left, or all parts if only single letters are left, such as the `l` of `l'or`."""
     if left and all(len(_folded(part)) <= 1 for part in left):
         left = parts
     return "".join(left).lstrip(_APOSTROPHES)
 
 
 def _names(words: Sequence[str]) -> frozenset[str]:
-    """Return those in capitals, where not all are: US, IT and WHO are no common words."""
+    """Return the words in capitals, unless all words are: US, IT and WHO are names, not common words."""
     if not any(sign.islower() for word in words for sign in word):
         return frozenset()
     return frozenset(word for word in words if word.isupper() and len(_folded(word)) > 1)
 
 
 def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
-    """Return the language that has the most of these words among its common ones, if any has."""
+    """Return the language with the most common words among these, or None if there is no evidence for any."""
     common = Counter(language for word in words for language in _languages_of(word))
     telling = Counter(
         language
@@ -329,7 +329,7 @@ def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
         for language in _languages_of(word)
         if language == "english" or _folded(word) not in _ambiguous()
     )
-    # One word alone may be any language's: "ano" is a common one in Czech, and a year in Spanish.
+    # A single word is weak evidence: "ano" is common in Czech and means "year" in Spanish.
     likely = [
         one
         for one in dict.fromkeys([*languages, *COMMON])
@@ -350,9 +350,10 @@ def _has_words(text: str) -> bool:
 
 
 def _folded(word: str) -> str:
-    """Return a word without punctuation around it and without capitals; a Greek one without accents too.
+    """Return a word in lower case without surrounding punctuation; a Greek word also loses its accents.
 
-    In capitals, and by many in small letters, Greek is written without them. In Latin letters accents make other words.
+    Greek is written without accents in capitals, and many people omit them in lower case as well. In Latin script an
+    accent makes a different word.
     """
     letters = _ANY_APOSTROPHE.sub("'", word).strip(_PUNCTUATION).casefold()
     if not _GREEK.search(letters):
@@ -367,7 +368,7 @@ def _ambiguous() -> frozenset[str]:
 
 @cache
 def _languages() -> dict[str, frozenset[str]]:
-    """Return the languages in which each common word is one."""
+    """Map each common word to the languages in which it is common."""
     found: dict[str, set[str]] = defaultdict(set)
     for language, words in COMMON.items():
         for word in words.split():

@@ -1,4 +1,4 @@
-"""What there is to search in, and which rows of it may be found."""
+"""What a user has to search in, and which rows a search may return."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import TextualSelect, column, text
 from sqlmodel import Session
 
 Reason = Literal["no_documents", "still_indexing", "no_text", "filtered_out", "below_threshold"]
-"""Why no passage was found."""
+"""Why a search returned no passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +17,26 @@ class Library:
     """What a user has that can be searched."""
 
     passages: Mapping[str, int]
-    """How many in each language, in all documents that are ready."""
+    """Passages in each language, over all documents that are ready."""
     words: int
-    """In all of them."""
+    """Words in all documents that are ready."""
     sought: int = 0
-    """Passages of the documents that are asked for."""
+    """Passages in the documents to search."""
     is_filtered: bool = False
-    """Whether only some documents are asked for."""
+    """Whether the search is limited to some documents."""
     has_hidden: bool = False
-    """Whether there are passages of documents that are not ready or deleted."""
+    """Whether some stored passages belong to documents that are deleted or not ready."""
     is_growing: bool = False
-    """Whether documents that are asked for are still being indexed."""
+    """Whether some of the documents to search are still being indexed."""
 
     @property
     def average_length(self) -> float:
-        """Words in a passage, at least 1."""
+        """Average number of words in a passage, at least 1."""
         return max(self.words / max(sum(self.passages.values()), 1), 1.0)
 
 
 def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
-    """Return what there is to search in, or why there is nothing."""
+    """Return what there is to search in, or the reason why there is nothing."""
     rows = session.execute(_LIBRARY, values).all()
     library = Library(
         passages={row.language: row.passages for row in rows if row.passages},
@@ -56,9 +56,10 @@ def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
 
 
 def only(library: Library, table: str, *, filtered: bool = True) -> str:
-    """Return the condition that keeps a table's rows to documents that may be found: none when all may.
+    """Return an SQL condition that limits `table` to documents a search may return, or "" if that is all of them.
 
-    It costs a lookup for each passage. A document that is deleted meanwhile is left out when passages are told.
+    The condition costs one lookup for each passage. A document deleted after this check is left out when the passages
+    themselves are read.
     """
     is_filtered = filtered and library.is_filtered
     if not is_filtered and not library.has_hidden:
@@ -69,9 +70,10 @@ def only(library: Library, table: str, *, filtered: bool = True) -> str:
 
 @cache
 def statement(template: str, condition: str, *columns: str) -> TextualSelect:
-    """Return a statement with the condition of `only` in its place.
+    """Return the statement `template` with `condition` in the place of `{only}`.
 
-    Its columns are named, since otherwise they would be found out at each execution, which takes a fifth of its time.
+    Naming the columns keeps SQLAlchemy from finding them out at each execution, which would take a fifth of the
+    statement's time.
     """
     return text(template.format(only=condition)).columns(*map(column, columns))
 

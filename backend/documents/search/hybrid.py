@@ -1,8 +1,9 @@
-"""Hybrid search: the passages whose embedding is near the question's, and those that have its words, weighed together.
+"""Hybrid search: passages whose embedding is near the question's and passages that share its words, scored together.
 
-Both halves are scored for every candidate of either, on scales that do not depend on the candidates: nearness from 0
-for an unrelated passage to 1 for an equal one, and words from 0 to 1 for a passage full of all of them. Each counts
-for one half. By ranks, or stretched to the candidates' own extremes, the best of a bad lot would look like a good one.
+Every candidate gets both scores, whichever half proposed it. Nearness runs from 0 for an unrelated passage to 1 for an
+equal one; words run from 0 to 1 for a passage full of all the question's words. Each counts for one half. Neither scale
+depends on the other candidates: if scores came from ranks, or were stretched between the worst and the best candidate,
+the best of a bad lot would look like a good one.
 """
 
 from collections.abc import Mapping
@@ -24,34 +25,35 @@ from backend.plain_text import storable
 from backend.postgres.database import Scope
 
 if TYPE_CHECKING:
-    import numpy as np  # Where it is needed it is imported anew: that takes time, which starting has not.
+    import numpy as np  # Imported only where it is used at run time, because importing it would slow down the start.
     from numpy.typing import NDArray
 
 LONGEST_QUERY = 8_192
-"""Bytes of UTF-8; what comes after them is not sought."""
+"""Bytes of UTF-8. The rest of a longer question is ignored."""
 CANDIDATES = 100
-"""Of each half, or as many as are asked for: far more than anybody reads, and quickly told."""
+"""The number of passages each half proposes, or the requested number if that is higher. It is far more than anybody
+reads, and still fast to score."""
 
 SIGNS_OF_A_SCRIPT = 200
-"""At the beginning of a passage of unknown language."""
+"""How many characters at the start of a passage decide its script, if its language is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Passages in no order, with what each half says of them: arrays of one length."""
+    """Candidate passages in no particular order, with the score of each half, as arrays of one length."""
 
     ids: "NDArray[np.int64]"
     similarity: "NDArray[np.float64]"
-    """The cosine between question and passage; NaN where a passage has no embedding."""
+    """The cosine between question and passage; NaN for a passage without an embedding."""
     closeness: "NDArray[np.float64]"
-    """How near they are: from 0 for unrelated, or for no embedding, to 1 for equal."""
+    """How near the passage is: from 0 for unrelated or without an embedding to 1 for equal."""
     wording: "NDArray[np.float64]"
-    """How well they match the question's words: from 0 for none to 1 for a passage full of all of them."""
+    """How well the passage matches the question's words: from 0 for none to 1 for a passage full of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPassage:
-    """A passage that was found."""
+    """A passage that a search returned."""
 
     id: int
     document_id: int
@@ -59,39 +61,39 @@ class FoundPassage:
     page_number: int | None
     text: str
     score: float
-    """From 0 to 1, falling along the list, and comparable between questions: one half is how near the passage is, from
-    unrelated to equal, and the other is `text_score`."""
+    """From 0 to 1, descending in the list, and comparable between questions. Half of it is how near the passage is,
+    from unrelated to equal; the other half is `text_score`."""
     start: int
     end: int
     vector_score: float | None
-    """The cosine between question and passage; None while the passage has no embedding by the model."""
+    """The cosine between question and passage; None while this model has no embedding of the passage."""
     text_score: float
-    """From 0 for a passage with none of the question's words to 1 for one that is full of all of them, each weighed by
-    its rarity; one of average length that has each once has .7."""
+    """From 0 for a passage with none of the question's words to 1 for one full of all of them, with each word weighed
+    by its rarity. A passage of average length that has each word once scores 0.7."""
     headings: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The passages, best first, or the reason why there is none."""
+    """The passages, best first, or the reason why there are none."""
 
     passages: list[FoundPassage]
     reason: Reason | None
 
 
 class Search:
-    """Finds passages of the user's documents that are ready and not deleted."""
+    """Searches the user's documents that are ready and not deleted."""
 
     def __init__(self, scope: Scope) -> None:
         self._session = scope.session
         self._user_id = scope.user_id
 
     def find(self, query: str, vector: QueryVector, *, document_ids: list[int] | None, limit: int) -> Found:
-        """Return at most `limit` passages, best first; only of some documents, if their ids are given.
+        """Return at most `limit` passages, best first, from the documents in `document_ids` or, if None, from all.
 
-        No question is an error: what cannot be stored is replaced, and what is too long is cut. As many passages as are
-        asked for come back where there are as many, however little they have to do with the question; none comes back
-        when no passage has a word of it and none is nearer than an unrelated one would be.
+        No question raises an error: characters that cannot be stored are replaced, and a question that is too long is
+        cut. Search returns `limit` passages whenever that many exist, however little they have to do with the question.
+        It returns none only if no passage shares a word with the question and none is nearer than an unrelated one.
         """
         import numpy as np
 
@@ -108,9 +110,9 @@ class Search:
     def candidates(
         self, query: str, vector: QueryVector, *, document_ids: list[int] | None, depth: int
     ) -> tuple[Candidates, Library | Reason]:
-        """Return the passages that either half proposes, and what they were sought in.
+        """Return the passages that either half proposes with the scores of both halves, and the searched library.
 
-        Each has the scores of both halves. Where there is nothing to search in, the reason stands in its place.
+        If there is nothing to search in, the reason takes the place of the library.
         """
         import numpy as np
 
@@ -129,7 +131,7 @@ class Search:
         ids = np.array(proposed, np.int64)
         similarity = np.array([near.get(key, np.nan) for key in proposed])
         if codes and not others:
-            # What an embedding finds near one code are texts with any other.
+            # The texts nearest to one code are texts with any other code.
             closeness = np.zeros(len(ids))
         else:
             closeness = _closeness(similarity, self._unrelated(ids, library, vector.unrelated))
@@ -140,7 +142,7 @@ class Search:
     ) -> "NDArray[np.float64]":
         """Return the cosine up to which each passage is unrelated to a question, by its document's language.
 
-        Where the language is unknown, the passage's script counts: a short Greek note is Greek.
+        If the language is unknown, the passage's script decides: a short Greek note counts as Greek.
         """
         import numpy as np
 
@@ -156,7 +158,7 @@ class Search:
     def _told(
         self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"
     ) -> list[FoundPassage]:
-        """Return the passages at the places `best` among the candidates, but those that are gone meanwhile."""
+        """Read the passages at the positions `best` among the candidates, without those deleted since."""
         chosen = [
             column[best].tolist() for column in (candidates.ids, scores, candidates.similarity, candidates.wording)
         ]
@@ -182,7 +184,7 @@ class Search:
 
 
 def fused(candidates: Candidates) -> "NDArray[np.float64]":
-    """Return each candidate's score from 0 to 1: half by its embedding, half by its words."""
+    """Return each candidate's score from 0 to 1: half from its embedding, half from its words."""
     return (candidates.closeness + candidates.wording) / 2
 
 
@@ -193,7 +195,7 @@ def _closeness(similarity: "NDArray[np.float64]", unrelated: "NDArray[np.float64
 
 
 def _cut(query: str) -> str:
-    """Return a question that can be sought, at most `LONGEST_QUERY` long and with its letters as they are indexed."""
+    """Prepare a question for search: cut to `LONGEST_QUERY` bytes, with its letters normalized as in the index."""
     start = storable(query).encode()[:LONGEST_QUERY].decode(errors="ignore")
     return spelled(start.replace("\ufffd", " "))
 

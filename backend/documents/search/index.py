@@ -1,4 +1,4 @@
-"""The index: passages, their embeddings, and which passages have which words."""
+"""The index: passages, their embeddings, and the postings that record which passages have which words."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,48 +11,48 @@ from backend.documents.models import Chunk
 from backend.postgres.repository import UserRepository
 
 LONGEST_LEXEME = 200
-"""Bytes; longer ones, which nobody types, are not indexed. A B-tree has room for about 2,700 with all the rest."""
+"""Bytes. Longer lexemes, which nobody types, are not indexed. A B-tree key has room for about 2,700 bytes in all."""
 MOST_AT_ONCE = 64
-"""Passages that share the rows of their words."""
+"""Passages that share one row of postings for each word."""
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-"""Soft hyphens, blanks without width and marks of direction: no parts of a word, and no ends of one."""
+"""Soft hyphens, zero-width spaces and direction marks. They neither belong to a word nor end one."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedPassage:
-    """A passage as it is kept."""
+    """A passage as it is stored."""
 
     page_number: int | None
     chunk_index: int
-    """From 0, in the order of the document."""
+    """From 0, in document order."""
     start: int
     end: int
     content: str
     headings: str
     vector: list[float]
-    """Of unit length."""
+    """The embedding, of unit length."""
     page: int = 1
-    """The page as it is stored, from 1; `page_number` is what a person would call it, None where nobody would."""
+    """The stored page, from 1. `page_number` is the number a person would use, or None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a batch added to its document."""
+    """The counts that a batch added to its document."""
 
     chunks: int
     words: int
 
 
 class Index(UserRepository[Chunk]):
-    """The user's index, as it is written; all of a document goes with the document's row."""
+    """Writes the user's index. Deleting a document's row deletes all its index rows."""
 
     model = Chunk
 
     def add(self, document_id: int, *, language: str, model_id: int, passages: Sequence[IndexedPassage]) -> Indexed:
-        """Keep a batch of a document's passages and what they are found by; return what its document's counts grow by.
+        """Store a batch of a document's passages with their embeddings and postings, and return the added counts.
 
-        `language` is the text search configuration that stems them, the same for all of a document. The passages of a
-        batch share the rows of the words that they have in common, up to `MOST_AT_ONCE`: few at a time take more room.
+        `language` is the text search configuration that stems the passages, the same for a whole document. Up to
+        `MOST_AT_ONCE` passages share one row of postings for each word, so small batches take more room.
         """
         parts = [passages[first : first + MOST_AT_ONCE] for first in range(0, len(passages), MOST_AT_ONCE)]
         words = sum(self._add(document_id, language, model_id, part) for part in parts)
@@ -81,15 +81,15 @@ class Index(UserRepository[Chunk]):
 
 
 def spelled(text: str) -> str:
-    """Return a text with its letters as they are indexed and sought, whichever way they are written."""
-    # Here and not in the database, which has no short way for texts that are as they should be, as most are.
+    """Normalize a text's letters for indexing and searching, so that different encodings of a letter match."""
+    # Done here because the database has no fast path for texts that are already normalized, as most are.
     return normalize("NFKC", _INVISIBLE.sub("", text))
 
 
 def literal(vector: Iterable[float]) -> str:
-    """Return a vector as Postgres reads it, in the precision that half a float has."""
+    """Return a vector as a Postgres literal with the precision of a 16-bit float."""
     values = tuple(vector)
-    # One format for all: a question's is on the path of every search.
+    # One format string for the whole vector, because every search formats its question's vector.
     return f"[{','.join(['%.5g'] * len(values))}]" % values
 
 

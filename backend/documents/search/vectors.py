@@ -1,4 +1,4 @@
-"""Which passages' embeddings are nearest to a question's: exactly, or by an approximate index of a large user's."""
+"""Find the passages whose embeddings are nearest to a question's, exactly or by an approximate index."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from backend.documents.embedding.hnsw import EXACT_UP_TO, index_name
 from backend.documents.search.holdings import Library, only, statement
 
 OVER_FETCH = 2
-"""How many times the wanted number the approximate index is asked for."""
+"""How many times the wanted number of rows the approximate index is asked for."""
 GONE_THROUGH = 20_000
-"""Rows of everybody's after which the approximate index gives up, unless the server is set otherwise."""
+"""Rows of all users after which the approximate index gives up (pgvector's default for `hnsw.max_scan_tuples`)."""
 
 
 def nearest(
     session: Session, library: Library, values: dict[str, Any], *, most: int, beside: Sequence[int] = ()
 ) -> dict[int, float]:
-    """Return the cosines of the nearest passages by their ids, `most` of them wherever there are as many.
+    """Return the cosine similarities of the `most` nearest passages, or of all if there are fewer, by passage id.
 
-    With them come those of the passages `beside` them that have an embedding. `values` has the question's `vector`,
-    which is of unit length and as Postgres reads it, and the `model_id`.
+    The result also has the passages in `beside` that have an embedding. `values` must contain `model_id` and `vector`,
+    the question's unit-length embedding as a Postgres literal.
     """
     values = values | {"most": most, "beside": list(beside)}
     many = most * OVER_FETCH
@@ -33,9 +33,10 @@ def nearest(
 
 
 def _indexed_dim(session: Session, model_id: int, sought: int, many: int) -> int | None:
-    """Return the dimensions that the model's index is for; None when it is of no use.
+    """Return the dimensions of the model's approximate index, or None if the index is of no use.
 
-    That is so while it is not complete, and where so many rows are others' that it would give up before it has enough.
+    It is of no use while it is incomplete, or if so many of its rows belong to other users that it would give up before
+    it had found enough.
     """
     values = {"name": f"public.{index_name(model_id)}", "id": model_id, "enough": sought * GONE_THROUGH / many}
     return session.execute(_INDEXED, values).scalar_one_or_none()
@@ -54,9 +55,9 @@ def _cosines(keys: Iterable[int]) -> dict[int, float]:
 
 
 _PRECISION = 1 << 30
-"""Steps of a distance from 0 to 1, far more than 16-bit numbers tell apart."""
+"""Steps between the distances 0 and 1, far finer than 16-bit floats."""
 
-# A passage's distance and its id make one number: such are sorted without copying rows, which saves a sixth of the CPU.
+# A passage's distance and id are packed into one number, which sorts without copying rows and saves a sixth of the CPU.
 _KEY = f"cast((v.embedding <#> cast(:vector as halfvec)) * {_PRECISION} as bigint) << 32 | v.chunk_id"
 
 _BESIDE = f"""
@@ -64,7 +65,7 @@ select {_KEY} as key from chunk_vectors v
 where v.user_id = :user_id and v.model_id = :model_id and v.chunk_id = any(cast(:beside as integer[]))
 """  # noqa: S608  # Of constants.
 
-# The approximate index is not for this expression.
+# The approximate index cannot serve this expression.
 _EXACTLY = f"""
 (
     select {_KEY} as key from chunk_vectors v
@@ -73,7 +74,8 @@ _EXACTLY = f"""
 union all {_BESIDE}
 """  # noqa: S608  # The same.
 
-# The cast has to stand as it does in the index. Its rows come nearly in order, and are put in order exactly.
+# The cast must match the index's expression. The index returns rows nearly in order; the outer query sorts them
+# exactly.
 _APPROXIMATELY = f"""
 with near as materialized (
     select {_KEY} as key from chunk_vectors v
@@ -83,7 +85,7 @@ with near as materialized (
 select key from near order by key limit :most
 """  # noqa: S608  # The same.
 
-# Without iteration a user who has few of all rows would get next to none.
+# Without iterative scans a user who owns few of all rows would get almost no results.
 _SETTINGS = (
     text("set local hnsw.iterative_scan = relaxed_order"),
     text("set local hnsw.ef_search = 100"),
