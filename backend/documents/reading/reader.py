@@ -1,4 +1,4 @@
-"""Files become pages: read by a child process, which is told little, held short, and believed nothing."""
+"""Read a file's pages in a child process with little access and strict limits, and without trusting its output."""
 
 import contextlib
 import json
@@ -27,18 +27,18 @@ __all__ = ["About", "Heading", "Limits", "Page", "Stopped", "Unreadable", "read"
 log = structlog.get_logger()
 
 LONGEST_LINE = 8 * LONGEST_PAGE
-"""Bytes of one message; a page of the longest kind fits with its escapes."""
+"""Bytes of one message from the child. The longest page fits, with its JSON escapes."""
 
 LONGEST_REPORT = 2_000
 AT_ONCE = 256 * 1024
 POLL_SECONDS = 0.5
-"""How often it is asked whether to stop, while the child says nothing."""
+"""How often to check `is_stopped` while the child sends nothing."""
 PROGRAM = Path(child.__file__)
 ISOLATED = ("-I", "-S", "-B", "-X", "utf8", "-W", "ignore")
 
 
 class Stopped(Unavailable):
-    """Whoever wanted the pages wants no more of them."""
+    """The caller no longer wants the file's pages."""
 
     code = "reading_stopped"
 
@@ -55,15 +55,16 @@ def read(
     is_stopped: Callable[[], bool] = lambda: False,
     program: Path = PROGRAM,
 ) -> Generator[About | Page]:
-    """Yield what the file is, then its pages in order from `from_page` on. Blocks.
+    """Yield facts about the file, then its pages in order, starting at `from_page`. Blocks.
 
-    A file that has no text at all, or turns out to be damaged, is told so after its pages, when everything was looked
-    at. The characters of a PDF are counted from `from_page` on, those of other formats from the start. Time counts
-    only while this waits for the child, which runs `program`. Closing the iterator ends the child.
+    If a file has no text at all or turns out to be damaged, the error comes after its pages, when the whole file has
+    been looked at. `limits.characters` counts from `from_page` for a PDF and from the first page for other formats.
+    `limits.seconds` counts only the time spent waiting for the child. Closing the iterator kills the child, which runs
+    `program`.
 
     Raises:
-        Unreadable: There are no such pages, or no more.
-        Stopped: `is_stopped` said so, which is asked twice a second while the child says nothing.
+        Unreadable: The file cannot be read, or not beyond the pages yielded so far.
+        Stopped: `is_stopped` returned true. It is checked twice a second while the child sends nothing.
     """
     limits = limits or Limits()
     if path.stat().st_size == 0:
@@ -80,7 +81,7 @@ def read(
 
 
 def _checked(messages: Iterator[dict[str, Any]], from_page: int, limits: Limits) -> Iterator[About | Page]:
-    """Yield what the child's messages say, as far as they can be true; raise Unreadable."""
+    """Yield what the child's messages contain; raise Unreadable for anything that cannot be true."""
     about = _about(next(messages).get("about"))
     yield about
     expected = from_page
@@ -123,7 +124,7 @@ def _heading(told: Any, length: int) -> Heading:
 
 
 class _Child:
-    """The child process, alive inside `with`."""
+    """The child process. It lives as long as the `with` block."""
 
     def __init__(self, program: Path, request: dict[str, Any], limits: Limits, is_stopped: Callable[[], bool]) -> None:
         self._content_type = request["content_type"]
@@ -131,7 +132,7 @@ class _Child:
         self._is_stopped = is_stopped
         self._left = float(limits.seconds)
         self._report = b""
-        # Isolated and without `site`: neither variables nor files of the environment can have it run anything else.
+        # Isolated and without `site`, so that neither environment variables nor files can make it run anything else.
         self._process = subprocess.Popen(
             [sys.executable, *ISOLATED, str(program), json.dumps(request)],
             stdin=subprocess.PIPE,
@@ -154,7 +155,7 @@ class _Child:
                 pipe.close()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the child's messages; raise Unreadable when it says why there are no more, or ends without a word."""
+        """Yield the child's messages; raise Unreadable when it reports a failure or ends without its last message."""
         for line in self._lines():
             try:
                 message = json.loads(line.decode("utf-8", "surrogatepass"))
@@ -168,7 +169,7 @@ class _Child:
         raise self._ended()
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the lines of standard output, while standard error is kept from filling up."""
+        """Yield lines of standard output, and drain standard error so that the child never blocks on it."""
         output, report = (cast(IO[bytes], pipe).fileno() for pipe in (self._process.stdout, self._process.stderr))
         held = bytearray()
         pipes = {output, report}
@@ -188,7 +189,7 @@ class _Child:
             yield from map(bytes, whole)
 
     def _waited(self, pipes: set[int]) -> list[int]:
-        """Return the pipes that have something; raise Unreadable when the child has had its time, or Stopped."""
+        """Return the pipes that are ready; raise Unreadable when the time is up, or Stopped."""
         poll = select.poll()
         for pipe in pipes:
             poll.register(pipe, select.POLLIN)
@@ -207,13 +208,13 @@ class _Child:
         try:
             status = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            status = 0  # It has only closed its mouth; leaving `with` ends it.
+            status = 0  # The child only closed its pipes; leaving `with` kills it.
         report = storable(self._report.decode("utf-8", "replace"))
         log.warning("parser_ended", content_type=self._content_type, status=status, report=report)
         match -status:
             case signal.SIGXCPU:
                 return because("too_slow", limit=self._limits.seconds)
             case signal.SIGKILL:
-                # Nobody else kills it than a system that runs out of memory.
+                # Only a system that runs out of memory kills it this way.
                 return because("too_much_memory", limit=self._limits.memory_mb)
         return because("crashed")

@@ -29,14 +29,14 @@ MOST = 10**9
 
 
 class Unreadable(DocuTalkError):
-    """The file cannot be read, now or later; the sentence says what to do."""
+    """The file can never be read. The message tells the person what to do."""
 
     status = 422
     code = "unreadable_document"
 
 
 def because(reason: Any, told: Any = None, **numbers: int) -> Unreadable:
-    """Return the error for a reason; one that does not exist, or lacks its numbers, is a crash of the parser."""
+    """Return the error for a reason; an unknown reason, or one without its numbers, counts as a crash of the parser."""
     given = {**told, **numbers} if isinstance(told, dict) else numbers
     if not all(isinstance(number, int) and 0 <= number <= MOST for number in given.values()):
         reason = "crashed"

@@ -1,1 +1,1 @@
-"""What runs in the child process: one file in, its pages out; light to import, and trusted by nobody."""
+"""Code of the child process, which turns one file into pages: quick to import, and not trusted by the parent."""

@@ -1,4 +1,4 @@
-"""Office documents are archives: looked at from outside before a library unpacks them."""
+"""Office documents are zip archives, which are inspected before a library unpacks them."""
 
 import re
 import zipfile
@@ -10,20 +10,20 @@ from backend.documents.reading.parsing.limits import HIGHEST_RATIO, MOST_PARTS, 
 from backend.documents.reading.parsing.pages import About, Page
 
 COMPOUND = bytes.fromhex("d0cf11e0a1b11ae1")
-"""How a file begins that holds an encrypted document, or one of the formats before 2007."""
+"""The first bytes of an encrypted document, or of a document in a format from before 2007."""
 
 ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 SMALL = 10_000_000
-"""Bytes up to which no ratio is suspicious."""
+"""Files that unpack to at most this many bytes are accepted at any compression ratio."""
 
 LIBXML_NO_MEMORY = 2
-"""The code of lxml's error, whose text is "unknown error"."""
+"""The error code of lxml for running out of memory. Its message is just "unknown error"."""
 
 _ENTITIES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
 
 def read(path: str, kind: str) -> Iterator[About | Page]:
-    """Yield what the document is and its pages; raise Refused before anything large is unpacked."""
+    """Yield facts about the document and its pages; raise Refused before anything large is unpacked."""
     inspect(path)
     match kind.split(".")[0]:
         case "wordprocessingml":
@@ -45,7 +45,7 @@ def read(path: str, kind: str) -> Iterator[About | Page]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise Refused("damaged") from None
     except Exception as error:
-        # The three libraries raise whatever comes up when a part is missing or is not what they take it for.
+        # The three libraries raise any kind of exception when a part is missing or malformed.
         if type(error).__module__.startswith("defusedxml"):
             raise Refused("entities") from None
         if getattr(error, "code", None) == LIBXML_NO_MEMORY:
@@ -54,9 +54,9 @@ def read(path: str, kind: str) -> Iterator[About | Page]:
 
 
 def inspect(path: str) -> None:
-    """Raise Refused for an archive that is none, is encrypted, or would unpack to too much.
+    """Raise Refused if the file is not a valid archive, is encrypted, or would unpack to too much.
 
-    Python's zipfile reads no more of a part than its declared size, so what is declared can be relied on.
+    Declared sizes can be relied on, because Python's zipfile reads no more of a part than its declared size.
     """
     with Path(path).open("rb") as file:
         if file.read(len(COMPOUND)) == COMPOUND:
@@ -78,7 +78,7 @@ def inspect(path: str) -> None:
 
 
 def _refuse_entities(archive: zipfile.ZipFile, parts: list[zipfile.ZipInfo]) -> None:
-    # Where entities are declared, at the start, is all that has to be looked at. An office document has none.
+    # Entities are declared at the start of a part, so reading the start is enough. No office document declares any.
     for part in parts:
         if part.filename.endswith((".xml", ".rels")):
             with archive.open(part) as file:

@@ -1,7 +1,7 @@
-"""The child: reads one file within limits and tells its pages as JSON lines on standard output.
+"""The child process: reads one file within limits and writes its pages as JSON lines to standard output.
 
-It is started by its path with an isolated interpreter, no environment, and one argument, the request as JSON. Nothing
-of the service's is imported here: only a parser, once the limits hold.
+The parent starts this file by its path, with an isolated interpreter, an empty environment and one argument, the
+request as JSON. The only code of the service that it imports is one parser, after the limits are in force.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ OFFICE = "application/vnd.openxmlformats-officedocument."
 
 
 def confine(*, seconds: int, memory_mb: int) -> None:
-    """Give up the right to much memory, processor time, files, processes, core dumps, and to outlive the parent."""
+    """Limit this process's memory, CPU time, files, processes and core dumps, and make it die with its parent."""
     bounds = {
         "RLIMIT_AS": memory_mb * 1024 * 1024,
         "RLIMIT_CPU": seconds,
@@ -31,22 +31,22 @@ def confine(*, seconds: int, memory_mb: int) -> None:
         "RLIMIT_CORE": 0,
     }
     for name, bound in bounds.items():
-        # Not every system has every limit, and some have limits that nobody may set.
+        # Some systems lack some of these limits or do not allow setting them.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             limit = getattr(resource, name)
             _, hard = resource.getrlimit(limit)
             most = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-            # One second more until the kill, so that the signal before it tells the parent what happened.
+            # The kill comes one second later, so that the parent sees SIGXCPU first and knows the cause.
             resource.setrlimit(limit, (most, most + 1 if name == "RLIMIT_CPU" and most != hard else most))
     os.nice(10)
-    # The parent holds the other end of standard input. When it dies, even by a kill, the kernel sends SIGIO, which
-    # ends a process that does not handle it, in the middle of a parser's C code too.
+    # The parent holds the other end of standard input. When the parent dies, even by SIGKILL, the kernel sends SIGIO.
+    # It ends a process that does not handle it, even inside a parser's C code.
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def pages_of(path: str, content_type: str, from_page: int, limits: "Limits") -> "Iterator[About | Page]":
-    """Read the file by the parser of its type; only that one is imported."""
+    """Read the file with the parser for its type; only that parser is imported."""
     match content_type:
         case "application/pdf":
             from backend.documents.reading.parsing import pdf
@@ -74,7 +74,7 @@ def pages_of(path: str, content_type: str, from_page: int, limits: "Limits") -> 
 
 
 def told(parts: "Iterable[About | Page]", from_page: int, limits: "Limits") -> Iterator[dict[str, Any]]:
-    """Yield what to tell, in order; raise Refused for too much, and at the end for a file without any text."""
+    """Yield the messages for the parent; raise Refused for too much, and at the end for a file without any text."""
     from backend.documents.reading.parsing.limits import Refused
     from backend.documents.reading.parsing.pages import About
 
@@ -107,7 +107,7 @@ def told(parts: "Iterable[About | Page]", from_page: int, limits: "Limits") -> I
 
 
 def main(request: dict[str, Any], out: BinaryIO) -> int:
-    """Tell the pages of the requested file, or why there are none."""
+    """Write the requested file's pages to `out`, or the reason why they cannot be read."""
     sys.path[:] = request["search"]
     from backend.documents.reading.parsing.limits import Limits, Refused
 
@@ -130,13 +130,13 @@ def main(request: dict[str, Any], out: BinaryIO) -> int:
 
 
 def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
-    # Lone surrogates pass: what cannot be stored is the parent's to replace, in one place.
+    # Lone surrogates pass through: the parent replaces characters that cannot be stored, in one place.
     out.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     out.flush()
 
 
 def _without_values(kind: type[BaseException], _error: BaseException, trace: Any) -> None:
-    """Tell a crash by its type and places: the text of an exception may quote the file."""
+    """Report a crash by its type and lines only, because an exception's message may quote the file."""
     places = []
     while trace is not None:
         places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
@@ -145,7 +145,7 @@ def _without_values(kind: type[BaseException], _error: BaseException, trace: Any
 
 
 if __name__ == "__main__":
-    # Whatever a library prints may quote the file, and is neither a page nor for the log.
+    # A library may print text from the file, which must get neither among the pages nor into the log.
     _out, _report = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w")
     _nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(_nowhere, 1)

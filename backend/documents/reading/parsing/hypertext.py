@@ -1,4 +1,4 @@
-"""HTML by lexbor: what a reader would see of it, with its headings."""
+"""HTML, parsed by lexbor: the text that a reader would see, with its headings."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from backend.documents.reading.parsing.pages import INDENT, About, Block, Page, 
 from backend.documents.reading.parsing.plain import BYTE_ORDER_MARKS, encoding_of
 
 DEEPEST = 2_000
-"""Elements within each other; lexbor's time grows with the square of it."""
+"""Levels of nested elements. The time that lexbor takes grows with the square of the depth."""
 
 
 def _names(names: str) -> frozenset[str]:
@@ -40,7 +40,7 @@ _AROUND_TABS = re.compile(r" *\t *")
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of what a reader of the HTML would see."""
+    """Yield the pages of the text that a reader of the HTML would see."""
     source = _decoded(Path(path))
     if _depth(source) > DEEPEST:
         raise Refused("too_deep")
@@ -52,7 +52,7 @@ def read(path: str) -> Iterator[About | Page]:
 
 
 class _Reader:
-    """Walks a tree without recursion, however deep it is, and gathers its text block by block."""
+    """Walks a tree without recursion, so that depth does not matter, and collects its text block by block."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -137,7 +137,7 @@ class _Reader:
         self._pieces, self._level, self._is_spaced = [], 0, True
 
     def _as_item(self, text: str) -> str:
-        """Return a block's text as it stands in a list, if it does; a heading stays as it is."""
+        """Return a block's text with the mark or indent of its list item, if it is in one and is not a heading."""
         if self._level or not self._items:
             return text
         if self._begins_item:
@@ -147,7 +147,7 @@ class _Reader:
 
 
 def _depth(source: str) -> int:
-    """Return about how deep the elements stand in each other, without building the tree."""
+    """Estimate how deep the elements are nested, without building the tree."""
     depth = deepest = 0
     for tag in _TAG.finditer(source):
         name = tag[2].lower()
@@ -164,7 +164,7 @@ def _decoded(path: Path) -> str:
         try:
             return source.decode(named[1].decode("ascii"), "strict")
         except (LookupError, UnicodeDecodeError, UnicodeError):
-            pass  # It says what it is not; then it is found out as with any text.
+            pass  # The declared encoding is wrong, so it is detected as for any other text.
     encoding = encoding_of(path)
     text = source.decode(encoding, "surrogatepass" if encoding == "utf-8" else "replace")
     return text.encode("utf-8", "replace").decode()

@@ -1,33 +1,34 @@
-"""How much of a file may be read, and how a parser says why it does not read one."""
+"""How much of a file may be read, and the error with which a parser refuses a file."""
 
 from dataclasses import dataclass
 
 LONGEST_PAGE = 1_000_000
-"""Characters of one page of a format that has pages of its own."""
+"""Characters of one page, in a format that has pages."""
 
 USUAL_PAGE = 8_000
-"""Characters, about, of a page where the format has none."""
+"""Approximate characters of one page, in a format that has no pages."""
 
 LONGEST_TITLE = 200
 MOST_HEADINGS = 500
-"""Headings of one page."""
+"""Headings of one page that are kept."""
 
 MOST_PARTS = 10_000
-"""Files in an office document."""
+"""Files inside an office document."""
 
 MOST_UNPACKED = 512 * 1024 * 1024
-"""Bytes of all files in an office document."""
+"""Bytes of all files inside an office document, unpacked."""
 
 HIGHEST_RATIO = 200
-"""Times its own size that an office document may unpack to; text packs to a tenth, endless zeros to a thousandth."""
+"""How many times its own size an office document may unpack to. Text compresses to about a tenth, endless zeros to a
+thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What reading one file may take."""
+    """The limits for reading one file."""
 
     seconds: int = 120
-    """Of waiting for the child, and of its processor time."""
+    """Limits both the time spent waiting for the child and the child's CPU time."""
 
     memory_mb: int = 1024
     pages: int = 5_000
@@ -35,7 +36,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """The file is not read on; the reason is a name that the parent has a sentence for."""
+    """The file is not read further. `reason` names an entry of `reasons.SENTENCES`."""
 
     def __init__(self, reason: str, **numbers: int) -> None:
         super().__init__(reason)

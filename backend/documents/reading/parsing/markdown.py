@@ -1,4 +1,4 @@
-"""Markdown as it stands, with its headings."""
+"""Markdown, kept as it is written, with its headings."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ _NO_PARAGRAPH = re.compile(r"\s*(?:[-*+>|]|\d{1,9}[.)]\s)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _FRONT = ("---", "...")
 LONGEST_SETEXT = 3
-"""Lines of a heading that is underlined."""
+"""Lines of a heading that is underlined (setext)."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a Markdown text, which stays as it is written."""
+    """Yield the pages of a Markdown text, unchanged."""
     with opened(path) as file:
-        # A title comes early or not at all: the text is not read twice for it.
+        # Only the first 100 blocks are searched for a title, because it stands early if there is one.
         first = (block for block in islice(_blocks(lines(file)), 100) if block.level == 1)
         title = next((block.title for block in first), "")
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Pages, and how a text without pages is cut into some."""
+"""Pages, and how a text without pages is divided into pages."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,18 +9,18 @@ from backend.documents.reading.parsing.limits import LONGEST_TITLE, MOST_HEADING
 _LINE_BREAK = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _GAP = re.compile(r"\n{3,}")
 _BORDERS = ("\n", ". ", "\t", " ")
-"""Where a block that is too long may be cut, best first."""
+"""Where to cut a block that is too long, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading that stands in a page's text, or above it."""
+    """A heading in a page's text, or one that applies from the page's start."""
 
     start: int
     """Characters from the start of the page's text."""
 
     level: int
-    """From 1, the highest, to 9."""
+    """From 1, the highest level, to 9."""
 
     title: str
 
@@ -33,62 +33,63 @@ class Page:
     text: str
     headings: tuple[Heading, ...] = ()
     is_scanned: bool = False
-    """Whether it shows pictures and has no text."""
+    """Whether the page shows pictures and has no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a file before its pages are read."""
+    """Facts about a file, known before its pages are read."""
 
     pages: int | None
     title: str
     has_pages: bool
-    """Whether a page's number means something to a person."""
+    """Whether a person would recognize the page numbers."""
 
 
 BULLET = "- "
-"""What a list's item begins with in text, whatever it begins with where it is shown."""
+"""Starts every list item in the text, whatever mark the original shows."""
 INDENT = " " * len(BULLET)
-"""What the item's further lines begin with."""
+"""Starts the further lines of a list item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, a table's row or a heading of a text without pages."""
+    """A paragraph, table row or heading of a text without pages."""
 
     text: str
     level: int = 0
-    """A heading's level; 0 is no heading."""
+    """The level of a heading; 0 if the block is not a heading."""
 
     ends: str = "\n\n"
-    """What stands between it and the next block."""
+    """The separator between this block and the next one."""
 
     title: str = ""
-    """The heading's words, when its text has marks around them."""
+    """The heading's words, if `text` also has markup."""
 
 
 def tidied(text: str) -> str:
-    """Return the text with plain line breaks, no blanks before them, and at most one empty line in a row."""
-    if text.isprintable():  # Most paragraphs are: neither line breaks nor other blanks than spaces.
+    """Return the text with LF line breaks, no trailing blanks, and at most one empty line in a row."""
+    if text.isprintable():  # True of most paragraphs: they have no line breaks, and no blanks except spaces.
         return text.rstrip(" ")
     lines = _LINE_BREAK.sub("\n", text).split("\n")
     return _GAP.sub("\n\n", "\n".join(line.rstrip(" \t\xa0") for line in lines)).strip("\n")
 
 
 def bulleted(text: str) -> str:
-    """Return the text of a list's item with its mark, and its further lines under the first."""
+    """Return the text of a list item with its bullet and its further lines indented."""
     return BULLET + text.removeprefix(BULLET).replace("\n", f"\n{INDENT}")
 
 
 def one_line(text: str) -> str:
-    """Return the text as a title: on one line, and not too long."""
+    """Return the text as a title: on one line, cut to `LONGEST_TITLE` characters."""
     return " ".join(text[: LONGEST_TITLE * 4].split())[:LONGEST_TITLE]
 
 
 def paged(blocks: Iterable[Block], *, repeat: str = "", first: int = 1) -> Iterator[Page]:
-    """Lay the blocks on pages of about USUAL_PAGE characters, numbered from `first`, cut between blocks if possible.
+    """Divide blocks into pages of about USUAL_PAGE characters, numbered from `first`, between blocks if possible.
 
-    The same blocks come to the same pages. `repeat` begins every page but the first, which has it as its first block.
+    The same blocks always give the same pages. Every page except the first starts with `repeat`; the first page is
+    expected to have that text as its first block.
     """
     page = _Draft(first)
     for block in blocks:
@@ -104,7 +105,7 @@ def paged(blocks: Iterable[Block], *, repeat: str = "", first: int = 1) -> Itera
 
 
 def _parts(block: Block) -> Iterator[Block]:
-    """Cut a block that is longer than a page; all but a very long line is cut where a word ends."""
+    """Cut a block that is longer than a page, at the end of a word unless the line is very long."""
     rest = block.text
     if len(rest) <= USUAL_PAGE:
         yield block
@@ -129,7 +130,7 @@ class _Draft:
         self._headings: list[Heading] = []
 
     def has_room_for(self, block: Block) -> bool:
-        """Tell whether the block belongs on this page; a heading begins the next one when this is half full."""
+        """Return whether the block fits on this page; a heading starts a new page once this one is half full."""
         if not self.has_own:
             return True
         is_half_full = self._length > USUAL_PAGE // 2

@@ -1,4 +1,4 @@
-"""PDF: page by page by PDFium, with headings from its outline, or else from the size of the lines."""
+"""PDF: read page by page with PDFium; headings come from the outline or, without one, from the size of lines."""
 
 import ctypes
 import re
@@ -17,16 +17,16 @@ from backend.documents.reading.parsing.pages import About, Heading, Page, one_li
 
 MOST_BOOKMARKS = 5_000
 MOST_LOOKED_AT = 2_000
-"""Objects of a page without text, and lines of a page, that are looked at."""
+"""The most objects of a page without text, and the most lines of a page, that are examined."""
 
 OUTLINES = 50
-"""Drawn shapes from which on a page without text is taken for one whose letters are drawn."""
+"""From this many drawn shapes on, a page without text is assumed to have its letters drawn as shapes."""
 
 LARGER = ((1.7, 1), (1.35, 2), (1.2, 3))
-"""How many times as high as the usual one a line is, and the level of heading that makes it."""
+"""Line height relative to the page's usual height, and the heading level that it indicates."""
 
 MOST_GUESSED = 20
-"""Headings of one page that are told by size; more large lines than that are a poster, or a table."""
+"""The most headings of one page that are recognized by size. A page with more large lines is a poster or a table."""
 
 _HYPHEN = re.compile(r"([\w-]*)\ufffe(?:\r?\n)?(?=([\w-]*))")
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
@@ -42,9 +42,10 @@ class _Line:
 
 
 def read(path: str, limits: Limits, from_page: int) -> Iterator[About | Page]:
-    """Yield what the file is and its pages from `from_page` on.
+    """Yield facts about the file and its pages from `from_page` on.
 
-    Before them come the earlier pages up to the first with text, so that a file of pictures is known as one.
+    Before them come the earlier pages up to the first one with text, so that a file of pictures is recognized as
+    scanned.
     """
     try:
         document = pypdfium2.PdfDocument(path)
@@ -65,7 +66,7 @@ def read(path: str, limits: Limits, from_page: int) -> Iterator[About | Page]:
     for number in range(from_page, pages + 1):
         page = _page(document, number, outline)
         if not page.text and not page.is_scanned and not is_whole:
-            # What was cut off may have been this page's text.
+            # The missing end of the file may have held this page's text.
             raise Refused("damaged_page", page=number, pages=pages)
         yield page
 
@@ -87,7 +88,7 @@ def _page(document: pypdfium2.PdfDocument, number: int, outline: dict[int, list[
 
 
 def _lines(page: pypdfium2.PdfPage, number: int) -> list[_Line]:
-    """Return the page's lines, words that were divided at their ends made whole."""
+    """Return the page's lines, with words rejoined that were hyphenated at line ends."""
     try:
         content = page.get_textpage()
     except pypdfium2.PdfiumError:
@@ -105,7 +106,7 @@ def _lines(page: pypdfium2.PdfPage, number: int) -> list[_Line]:
         for line in raw.split("\n"):
             text = (line if line.isascii() else _whole_words(line)).strip(" \t\r\xa0")
             if len(lines) < MOST_LOOKED_AT and text:
-                # The middle: a line may begin with a bullet of another size.
+                # Measure the middle character, because a line may begin with a bullet of another size.
                 middle = pdfium.FPDFText_GetCharIndexFromTextIndex(content, start + len(line) // 2)
                 pdfium.FPDFText_GetLooseCharBox(content, middle, box)
                 lines.append(_Line(text, box.top - box.bottom, box.top))
@@ -128,7 +129,7 @@ def _made_whole(divided: re.Match[str]) -> str:
 
 
 def _joined(lines: list[_Line]) -> tuple[str, list[int]]:
-    """Return the text, with an empty line where the page has a gap, and where each line starts in it."""
+    """Join the lines, with an empty line for each gap on the page; also return the offset of each line."""
     steps = [above.top - line.top for above, line in pairwise(lines)]
     usual = median([step for step in steps if step > 0] or [0.0])
     text: list[str] = []
@@ -147,7 +148,7 @@ def _joined(lines: list[_Line]) -> tuple[str, list[int]]:
 
 
 def _large(lines: list[_Line], starts: list[int]) -> tuple[Heading, ...]:
-    """Return the lines that are larger than most of the page's text."""
+    """Return the lines that are larger than most of the page's text, as headings."""
     sizes: Counter[float] = Counter()
     for line in lines:
         sizes[round(line.height, 1)] += len(line.text)
@@ -170,7 +171,7 @@ def _large(lines: list[_Line], starts: list[int]) -> tuple[Heading, ...]:
 
 
 def _placed(text: str, bookmarks: "list[tuple[int, str]] | tuple[()]") -> tuple[Heading, ...]:
-    """Return the bookmarks of a page at the places where their words stand; at its start when they do not."""
+    """Return a page's bookmarks as headings where their words occur; if they do not, at the place of the one before."""
     found = []
     after = 0
     for level, title in bookmarks[:MOST_HEADINGS]:
@@ -182,7 +183,7 @@ def _placed(text: str, bookmarks: "list[tuple[int, str]] | tuple[()]") -> tuple[
 
 
 def _outline(document: pypdfium2.PdfDocument) -> dict[int, list[tuple[int, str]]]:
-    """Return level and title of the bookmarks by the number of the page that they lead to."""
+    """Return the level and title of the bookmarks, by the page number that they lead to."""
     outline: dict[int, list[tuple[int, str]]] = {}
     for bookmark in islice(document.get_toc(max_depth=9), MOST_BOOKMARKS):
         target = bookmark.get_dest()
@@ -208,7 +209,7 @@ def _title(document: pypdfium2.PdfDocument) -> str:
 
 
 def _is_whole(path: str) -> bool:
-    """Tell whether the file ends as a PDF does."""
+    """Return whether the file has a PDF's end marker."""
     with Path(path).open("rb") as file:
         end = file.seek(0, 2)
         file.seek(max(0, end - 2048))

@@ -1,4 +1,4 @@
-"""Text and tables in text: the encoding found out, the lines kept."""
+"""Plain text and delimited tables: detects the encoding and keeps the lines."""
 
 import codecs
 import csv
@@ -29,23 +29,23 @@ RARE = (
     *("hp_roman8", "mac_cyrillic", "mac_greek", "mac_iceland", "mac_latin2", "mac_roman", "mac_turkish"),
     *("cp037", "cp1026", "cp1140", "cp273", "cp424", "cp500", "cp875"),
 )
-"""Encodings of other times and machines, which make sense of nearly everything."""
+"""Encodings of old machines. They can decode almost any bytes, so they are excluded from guessing."""
 
 FEW = 8
-"""Characters that no text has, and that a short one may have all the same."""
+"""Control and replacement characters that are tolerated even in a short text."""
 
 _STRANGE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a text; its paragraphs are kept together where they fit."""
+    """Yield the pages of a text, with each paragraph on one page if it fits."""
     with opened(path) as file:
         yield About(None, "", has_pages=False)
         yield from paged(Block(paragraph) for paragraph in paragraphs(file))
 
 
 def paragraphs(file: TextIO) -> Iterator[str]:
-    """Yield what stands between empty lines, in pieces where that is long."""
+    """Yield the text between empty lines, in pieces if it is long."""
     held: list[str] = []
     length = 0
     for line in lines(file):
@@ -61,7 +61,7 @@ def paragraphs(file: TextIO) -> Iterator[str]:
 
 
 def lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines; one that is longer than a page comes in pieces."""
+    """Yield the lines; a line longer than a page comes in pieces."""
     return iter(lambda: file.readline(USUAL_PAGE), "")
 
 
@@ -80,7 +80,7 @@ def read_table(path: str) -> Iterator[About | Page]:
 
 
 def table(rows: Iterator[str], *, first: int = 1, title: str = "") -> Iterator[Page]:
-    """Lay rows on pages numbered from `first`, each below the title and the header, which is the first row."""
+    """Divide rows into pages numbered from `first`, each under the title and the header, which is the first row."""
     header = next(rows, "")
     if not header:
         return
@@ -102,14 +102,18 @@ def as_line(cells: list[str]) -> str:
 
 
 def opened(path: str, *, newline: str | None = None) -> TextIO:
-    """Open a text in its encoding; raise Refused when it is none."""
+    """Open a text file in its detected encoding; raise Refused if it is not text."""
     encoding = encoding_of(Path(path))
     errors = "surrogatepass" if encoding == "utf-8" else "replace"
     return Path(path).open(encoding=encoding, errors=errors, newline=newline)
 
 
 def encoding_of(path: Path) -> str:
-    """Return the file's encoding: what its mark says, UTF-8 if it is that, or what it looks like."""
+    """Return a file's encoding: by its byte order mark, else UTF-8 if valid, else guessed.
+
+    Raises:
+        Refused: The file is not text.
+    """
     with path.open("rb") as file:
         sample = file.read(SAMPLE)
     for mark, encoding in BYTE_ORDER_MARKS:
@@ -123,7 +127,7 @@ def encoding_of(path: Path) -> str:
 
 
 def _is_utf8(path: Path) -> bool:
-    # Surrogates pass: programs that write them mean UTF-8, and the rest of their text is good.
+    # Surrogates pass: programs that write them mean UTF-8, and the rest of their text is fine.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
     try:
         with path.open("rb") as file:
@@ -132,7 +136,7 @@ def _is_utf8(path: Path) -> bool:
             decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
-    # Text of two bytes a letter is UTF-8 too, as long as it is English, with NULs in between.
+    # English text in UTF-16 is also valid UTF-8, with a NUL between the letters.
     with path.open("rb") as file:
         sample = file.read(SAMPLE)
     return sample.count(0) <= len(sample) // 10
@@ -148,13 +152,13 @@ def _guessed(sample: bytes) -> str:
     best = found.best()
     if best is None:
         raise Refused("not_text")
-    # Of several that fit about as well, the one that most files are in.
+    # Of several encodings that fit about equally well, prefer the most common one.
     likely = [match for match in found if match.chaos <= best.chaos + 0.1]
     return USUAL if any(USUAL in match.could_be_from_charset for match in likely) else best.encoding
 
 
 def _delimiter(sample: str) -> str:
-    """Return the delimiter that cuts most of the first rows into the same number of cells, more than one."""
+    """Return the delimiter that most consistently divides the first rows into the same number of cells, above one."""
     best = (0.0, 0, ",")
     for delimiter in DELIMITERS:
         try:

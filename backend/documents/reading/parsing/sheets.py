@@ -1,4 +1,4 @@
-"""XLSX: a sheet is a page, or several, each with the sheet's name and its header; formulas as their values."""
+"""XLSX: each sheet becomes one or more pages, each with the sheet's name and header; formulas become their values."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, time
@@ -12,18 +12,18 @@ from backend.documents.reading.parsing.pages import About, Page, one_line
 from backend.documents.reading.parsing.plain import as_line, table
 
 MOST_ROWS = 1_048_576
-"""Rows that a sheet can have."""
+"""The most rows that a sheet can have."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the sheets' pages in their order."""
-    # A path would have to end in one of the names that the library knows.
+    """Yield the pages of the sheets, in order."""
+    # The file is opened here because the library accepts a path only with an extension it knows.
     with Path(path).open("rb") as file:
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         yield About(None, one_line(workbook.properties.title or ""), has_pages=True)
         number = 0
         for sheet in workbook.worksheets:
-            # What a sheet says of its own size is not relied on: it may say 17 billion cells.
+            # The size that a sheet declares is ignored: it may claim 17 billion cells.
             sheet.reset_dimensions()
             for page in table(_lines(sheet), first=number + 1, title=one_line(sheet.title)):
                 number = page.number

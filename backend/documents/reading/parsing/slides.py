@@ -1,4 +1,4 @@
-"""PPTX: a slide is a page, with its title as heading, its tables, and the speaker's notes at the end."""
+"""PPTX: each slide becomes a page with its title as heading, its tables, and the speaker's notes at the end."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +10,11 @@ from backend.documents.reading.parsing.limits import LONGEST_PAGE, Refused
 from backend.documents.reading.parsing.pages import About, Heading, Page, one_line, tidied
 
 DEEPEST = 50
-"""Groups of shapes within each other."""
+"""Levels of nested groups of shapes."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the slides in their order."""
+    """Yield one page for each slide, in order."""
     presentation = pptx.Presentation(path)
     slides = presentation.slides
     yield About(len(slides), one_line(presentation.core_properties.title or ""), has_pages=True)

@@ -1,4 +1,4 @@
-"""DOCX: paragraphs with the headings of their styles, tables as lines with tabs, footnotes at the end."""
+"""DOCX: paragraphs, headings by style, tables as lines with tabs, and footnotes at the end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallbac
 FOOTNOTES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
 SIGNS = {f"{W}tab": "\t", f"{W}br": "\n", f"{W}cr": "\n", f"{W}noBreakHyphen": "-"}
 UNREAD = frozenset((FALLBACK, f"{W}del", f"{W}moveFrom", f"{W}pPr", f"{W}rPr", f"{W}instrText", f"{W}sectPr"))
-"""What no reader sees, or sees a second time."""
+"""Elements that a reader does not see, or that repeat text."""
 
 LOWEST = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What a paragraph is."""
+    """The kind of a paragraph."""
 
     level: int = 0
-    """Of a heading; 0 is no heading."""
+    """The level of a heading; 0 if it is not a heading."""
     is_item: bool = False
-    """Whether it is a list's item."""
+    """Whether it is a list item."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a DOCX, which has none of its own until it is printed."""
+    """Yield the pages of a DOCX file, divided here because it has no pages until it is printed."""
     document = docx.Document(path)
     styles = _styles(document.styles.element)
     yield About(None, one_line(document.core_properties.title or ""), has_pages=False)
@@ -50,9 +50,9 @@ def _blocks(parent: Any, styles: dict[str, Style]) -> Iterator[Block]:
         elif child.tag == f"{W}tbl":
             yield from _rows(child)
         elif isinstance(child.tag, str) and child.tag not in UNREAD:
-            # Content controls, and what was inserted while changes were tracked.
+            # Content controls, and insertions from tracked changes.
             yield from _blocks(child, styles)
-        # What has been read is let go: a long document's pages take more memory than its tree otherwise.
+        # Free what has been read, or a long document's pages take more memory than its tree.
         child.clear()
 
 
@@ -66,7 +66,7 @@ def _rows(table: Any) -> Iterator[Block]:
 
 
 def _owner(part: Any, tag: str = f"{W}tbl") -> Any:
-    """Return the nearest element around the part that has the tag: tables stand within tables."""
+    """Return the nearest enclosing element with this tag, because tables can be nested."""
     return next(part.iterancestors(tag), None)
 
 
@@ -87,7 +87,7 @@ def _text(paragraph: Any) -> str:
 
 
 def _style(paragraph: Any, styles: dict[str, Style]) -> Style:
-    """Return what a paragraph is by its own properties, else by its style."""
+    """Return a paragraph's kind by its own properties, or else by its style."""
     properties = paragraph.find(f"{W}pPr")
     if properties is None:
         return Style()
@@ -97,7 +97,7 @@ def _style(paragraph: Any, styles: dict[str, Style]) -> Style:
 
 
 def _styles(styles: Any) -> dict[str, Style]:
-    """Return what each style makes of a paragraph, also by the style that it is made from."""
+    """Return the kind of paragraph that each style produces, including what it inherits."""
     own: dict[str, tuple[int | None, bool | None]] = {}
     above: dict[str, str] = {}
     for style in styles.iterchildren(f"{W}style"):
@@ -117,7 +117,7 @@ def _styles(styles: Any) -> dict[str, Style]:
 def _inherited(name: str, own: dict[str, tuple[int | None, bool | None]], above: dict[str, str]) -> Style:
     level: int | None = None
     is_item: bool | None = None
-    for _ in range(10):  # Styles may be based on each other in a circle.
+    for _ in range(10):  # Bounded, because styles may be based on each other in a circle.
         said = own.get(name, (None, None))
         level = said[0] if level is None else level
         is_item = said[1] if is_item is None else is_item
@@ -126,11 +126,11 @@ def _inherited(name: str, own: dict[str, tuple[int | None, bool | None]], above:
 
 
 def _said(properties: Any) -> tuple[int | None, bool | None]:
-    """Return the level of heading, and whether it is a list's item, as far as properties say so."""
+    """Return the heading level and whether it is a list item, each None if the properties do not set it."""
     outline = _value(properties.find(f"{W}outlineLvl"))
     level = (int(outline) + 1 if int(outline) < LOWEST else 0) if outline.isdecimal() else None
     numbering = properties.find(f"{W}numPr")
-    # The list of the number 0 is none: so a paragraph leaves the one of its style.
+    # List number 0 means no list: with it a paragraph opts out of its style's list.
     is_item = None if numbering is None else _value(numbering.find(f"{W}numId")) != "0"
     return level, is_item
 
