@@ -1,4 +1,4 @@
-"""Building another model's vectors beside those in use, and the index that a large user needs: the owner's commands."""
+"""The owner's commands: build another model's vectors beside those in use, and the index that a large user needs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +15,15 @@ from backend.errors import Conflict, DatabaseUnavailable
 from backend.postgres.database import OWNER_ROLE, make_engine
 
 BATCH = 64
-"""Passages that are embedded and committed at once."""
+"""Passages that are embedded and committed together."""
 BUILD_MEMORY = "256MB"
-"""What PostgreSQL may use to build an index."""
+"""Memory that PostgreSQL may use to build an index."""
 UNDER_WAY_STATUS = os.EX_TEMPFAIL
-"""The exit status of the command when another build is under way, by which the service knows that nothing failed."""
+"""The exit status of the command when another build is running. It tells the service that nothing failed."""
 
 
 class BuildUnderWay(Conflict):
-    """Somebody else builds in this database."""
+    """Another build is running in this database."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -34,14 +34,14 @@ class BuildUnderWay(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a build would do."""
+    """What a build would have to do."""
 
     wanted: str
     in_use: str
     is_missing_any: bool
-    """Whether there are passages that the wanted model has not embedded."""
+    """Whether some passages have no vector by the wanted model."""
     is_index_due: bool
-    """Whether a user has more passages than exact search is quick for, and the wanted model has no index."""
+    """Whether some user has too many passages for exact search to be fast, and the wanted model has no index."""
 
     @property
     def is_any(self) -> bool:
@@ -50,16 +50,16 @@ class Due:
 
 
 class Builds:
-    """Works as the owner of the tables, on every user's passages."""
+    """Works as the owner of the tables, on the passages of all users."""
 
     def __init__(self, url: str) -> None:
-        """Take the owner's URL."""
+        """Take the owner's database URL."""
         self._url = url
 
     def due(self, wanted: str | None) -> Due:
-        """Return what there is to do for a model to be in use; without one, for the model that is.
+        """Return what is missing before the `wanted` model can be used; None means the model in use.
 
-        Raises as SQLAlchemy does when the login is not the owner's.
+        Raises SQLAlchemy's errors if the login is not the owner's.
         """
         with self._owner() as engine:
             return self._due(engine, wanted)
@@ -83,17 +83,17 @@ class Builds:
         tell: Callable[[str], None] = lambda _sentence: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Embed what a model has not embedded, use it from then on, and index it where that is due.
+        """Embed all passages by a model, make it the model in use, and build its index if one is due.
 
-        `wanted` names the model; None is the one in use. Whatever was committed stays when the build is stopped or
-        fails; the next one goes on there. Returns whether it was done to the end.
+        `wanted` names the model; None means the one in use. A build that is stopped or fails keeps what it has
+        committed, and the next build continues from there. Returns whether the build was completed.
 
         Raises:
-            BuildUnderWay: Somebody else builds; nothing was changed.
-            DatabaseUnavailable: The connection that keeps others out was lost.
+            BuildUnderWay: Another build is running; nothing was changed.
+            DatabaseUnavailable: The connection that keeps other builds out was lost.
         """
         with self._owner() as engine, _alone(engine) as require_alone:
-            # Which model is in use is asked here: another build may just have changed that.
+            # Read inside the lock, because another build may just have changed which model is in use.
             embedder = make(self._due(engine, wanted).wanted)
             model_id = self._register(engine, embedder)
             self._forget_others(engine, model_id)
@@ -109,7 +109,7 @@ class Builds:
                 elif self._swap(engine, model_id):
                     break
                 else:
-                    # Some came in behind the place that was reached.
+                    # Some passages were added before the place that was reached.
                     last = _FIRST
             tell(f"{embedder.id} is in use.")
             self._index(engine, model_id, embedder.dim, tell)
@@ -123,7 +123,7 @@ class Builds:
         vectors = embedder.embed([prefixed(row.headings, row.content) for row in rows], "passage") if rows else []
         with _as_owner(engine) as connection:
             for row, vector in zip(rows, vectors, strict=True):
-                # A passage that was purged meanwhile is no longer there to point to.
+                # A passage that was purged in the meantime no longer has a row to refer to.
                 connection.execute(text(_KEEP), {**row._mapping, "model": model_id, "vector": str(vector)})
         return rows
 
@@ -140,7 +140,7 @@ class Builds:
             )
 
     def _forget_others(self, engine: Engine, model_id: int) -> None:
-        """Delete the vectors of models that are neither in use nor about to be; none while no other is about to be."""
+        """Delete the vectors of models that are neither in use nor `model_id`; none if `model_id` is in use."""
         with _as_owner(engine) as connection:
             others = connection.execute(
                 text(
@@ -152,18 +152,18 @@ class Builds:
             ids = others.all()
         for other in ids:
             with _as_owner(engine) as connection:
-                # By itself: nobody can search until this commits.
+                # In its own transaction, because nobody can search until it commits.
                 connection.execute(text(f"drop index if exists {index_name(other)}"))
             with _as_owner(engine) as connection:
                 connection.execute(text("delete from chunk_vectors where model_id = :id"), {"id": other})
                 connection.execute(text("delete from embedding_models where id = :id"), {"id": other})
 
     def _swap(self, engine: Engine, model_id: int) -> bool:
-        """Use a model from now on, if it has embedded every passage; return whether it had."""
+        """Make this the model in use if it has embedded every passage; return whether it has."""
         with _as_owner(engine) as connection:
             current = text("select is_current from embedding_models where id = :id")
             if not connection.execute(current, {"id": model_id}).scalar_one():
-                # Whoever adds passages waits for this, and then finds that another model is in use.
+                # A transaction that adds passages waits for this lock, and then finds that another model is in use.
                 connection.execute(text("lock table chunk_vectors in share row exclusive mode"))
             if connection.execute(text(_MISSING), _missing(model_id, _FIRST, most=1)).first() is not None:
                 return False
@@ -181,11 +181,11 @@ class Builds:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"set role {OWNER_ROLE}"))
             connection.execute(text(f"set maintenance_work_mem = '{BUILD_MEMORY}'"))
-            # What a build that was broken off left behind is in the way, and of no use.
+            # An aborted build leaves an invalid index behind, which is useless and blocks a new one.
             connection.execute(text(f"drop index if exists {index_name(model_id)}"))
-            # Passages can be added all the while: it takes minutes.
+            # Concurrently, because it takes minutes and passages can still be added.
             connection.execute(text(index_ddl(model_id, dim, concurrently=True)))
-            # A pooler may hand the connection on as it is.
+            # A pooler may pass the connection on with its settings unchanged.
             connection.execute(text("reset all"))
             connection.execute(text("reset role"))
         tell("The index is in use.")
@@ -201,10 +201,10 @@ class Builds:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Callable[[], None]]:
-    """Keep other builds out until the block ends or the connection is lost; yield what raises once it is lost."""
+    """Keep other builds out until the block ends; yield a function that raises once the connection is lost."""
     with engine.connect() as holder:
-        # A transaction's lock: a pooler in transaction mode lends a session to others, but not inside a transaction.
-        # Between its statements it has no snapshot, so neither a vacuum nor the making of an index waits for it.
+        # A transaction-level lock, because a pooler in transaction mode lends a session to others between transactions.
+        # Between statements this transaction has no snapshot, so neither a vacuum nor an index build waits for it.
         holder.execute(text("set local idle_in_transaction_session_timeout = 0"))
         lock = text("select pg_try_advisory_xact_lock(hashtext('docutalk embeddings build'))")
         if not holder.execute(lock).scalar_one():
@@ -227,7 +227,7 @@ def _as_owner(engine: Engine) -> Iterator[Connection]:
 
 
 def _is_indexed(connection: Connection, model_id: int) -> bool:
-    """Tell whether the model's index is there and complete."""
+    """Return whether the model's index exists and is complete."""
     found = connection.execute(
         text("select indisvalid from pg_catalog.pg_index where indexrelid = to_regclass(:name)"),
         {"name": f"public.{index_name(model_id)}"},

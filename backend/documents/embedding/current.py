@@ -1,4 +1,4 @@
-"""The embedding model that the database's vectors are by: it decides, whatever this process was configured with."""
+"""The embedding model in use. The database decides which it is, whatever this process was configured with."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from backend.postgres.database import Database
 log = structlog.get_logger()
 
 TRUSTED_SECONDS = 5.0
-"""How long a process goes on with the model that it knows; a build keeps the old vectors for longer than that."""
+"""How long a process keeps using the model it knows. A build keeps the old vectors for longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class Current:
 
 
 def current_model(session: Session) -> tuple[int, str]:
-    """Return the id and the name of the model in use."""
+    """Return the id and name of the model in use."""
     found = session.execute(text("select id, name from embedding_models where is_current")).one()
     return found.id, found.name
 
 
 class Embeddings:
-    """Embeds by the model that is in use."""
+    """Embeds with the model in use."""
 
     def __init__(self, database: Database, make: Callable[[str], Embedder]) -> None:
-        """Take the database, and what makes an embedder of a model's name."""
+        """Take the database, and a function that makes an embedder from a model's name."""
         self._database = database
         self._make = make
         self._embedders: dict[str, Embedder] = {}
@@ -46,14 +46,16 @@ class Embeddings:
         self._lock = threading.Lock()
 
     def embedder(self, name: str) -> Embedder:
-        """Return a model by its name; each is made once."""
+        """Return the model with this name, creating it on first use."""
         with self._lock:
             if name not in self._embedders:
                 self._embedders[name] = self._make(name)
             return self._embedders[name]
 
     def current(self, *, anew: bool = False) -> Current:
-        """Return the model in use, as the database says; as it said a few seconds ago unless `anew`.
+        """Return the model in use, as the database reports it.
+
+        Cached for `TRUSTED_SECONDS`; pass `anew=True` to ask the database again.
 
         Raises:
             Unavailable: The database does not answer.
@@ -66,7 +68,7 @@ class Embeddings:
         return Current(model_id, self.embedder(name))
 
     def choose(self, name: str) -> bool:
-        """Use a model from now on if no passage was embedded yet, and return whether it is the one in use."""
+        """Make this the model in use if no passage has been embedded yet; return whether it is the one in use."""
         if self.current(anew=True).embedder.id == name:
             return True
         dim = self.embedder(name).dim
@@ -78,7 +80,7 @@ class Embeddings:
         return bool(chosen)
 
     def query_vector(self, arguments: dict[str, Any]) -> QueryVector:
-        """Embed the `query` among a tool's checked arguments."""
+        """Embed the `query` in a tool's validated arguments."""
         current = self.current()
         [values] = current.embedder.embed([arguments["query"]], "query")
         return QueryVector(current.model_id, values, current.embedder.unrelated)

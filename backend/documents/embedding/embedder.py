@@ -1,4 +1,4 @@
-"""What an embedding model does, how it fails, and what it gives."""
+"""The interface of an embedding model, its errors and its results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MULTILINGUAL = "multilingual-e5-small"
 """The model of the extra `multilingual`: a hundred languages, offline, in process."""
 
 Kind = Literal["passage", "query"]
-"""What a text is: some models embed a question otherwise than what may answer it."""
+"""What a text is used for; some models embed a question differently from a passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,66 +22,66 @@ class QueryVector:
     model_id: int
     values: list[float]
     unrelated: Mapping[str, float]
-    """The cosine up to which a passage has nothing to do with a question, by the language of the passage's document;
-    `simple` stands for all that are not listed."""
+    """The cosine up to which a passage is unrelated to a question, by the language of the passage's document. `simple`
+    stands for all languages that are not listed."""
 
 
 class EmbeddingFailed(Unavailable):
-    """The model or its provider does not answer, or answers what nobody can use; trying again later makes sense."""
+    """The model or its provider does not answer, or its answer is unusable. Retrying later may help."""
 
     code = "embedding_failed"
 
 
 class EmbeddingRefused(DocuTalkError):
-    """The model cannot be used as it is set up; the sentence names the setting, and trying again does not help."""
+    """The model cannot be used as it is configured. The message names the setting to change; retrying does not help."""
 
     status = 502
     code = "embedding_refused"
 
 
 class Embedder(Protocol):
-    """An embedding model. Threads may share one; what it needs is loaded at its first use."""
+    """An embedding model. Threads may share one. It loads its files and libraries at first use."""
 
     @property
     def id(self) -> str:
-        """The name in EMBEDDING_MODEL, under which vectors are kept."""
+        """The model's name in EMBEDDING_MODEL, which is stored with its vectors."""
 
     @property
     def dim(self) -> int:
-        """The length of a vector; of a remote model that is not well known it is learned by one call.
+        """The length of a vector. If it is not known for a remote model, one call finds it out.
 
         Raises:
-            EmbeddingFailed: It has to be learned and the provider does not answer.
-            EmbeddingRefused: It has to be learned and the provider refuses.
+            EmbeddingFailed: A call is needed and the provider does not answer.
+            EmbeddingRefused: A call is needed and the provider refuses it.
         """
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens of one text count; what is longer is cut."""
+        """The number of tokens of a text that are read; the rest is cut off."""
 
     @property
     def unrelated(self) -> Mapping[str, float]:
-        """The cosine up to which a passage has nothing to do with a question, by the passage's language.
+        """The cosine up to which a passage is unrelated to a question, by the passage's language.
 
-        `simple` stands for languages that are not listed.
+        `simple` stands for all languages that are not listed.
         """
 
     @property
     def at_once(self) -> int:
-        """How many texts a call should have that must not take long: one, where each is worked out on this core."""
+        """The best number of texts for a call that must return quickly: one for a model that runs in this process."""
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
-        """Return a vector of length 1 for each text, in their order; blocks, without the interpreter's lock.
+        """Return a vector of length 1 for each text, in order. Blocks, without holding the interpreter's lock.
 
         Raises:
             EmbeddingFailed: There is no usable answer now.
-            EmbeddingRefused: There will be none until a setting is changed.
+            EmbeddingRefused: There will be no answer until a setting is changed.
         """
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has, those that the model adds included; an estimate for remote models."""
+        """Count a text's tokens, including those that the model adds; an estimate for remote models."""
 
 
 def prefixed(headings: str, text: str) -> str:
-    """Return what is embedded and indexed of a passage: it under its headings."""
+    """Return a passage's text under its headings, which is what is embedded and indexed."""
     return f"{headings}\n\n{text}" if headings else text

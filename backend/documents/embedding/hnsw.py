@@ -1,7 +1,7 @@
-"""The approximate index of a model's embeddings: when it pays, and how its owner makes it."""
+"""The approximate index of a model's embeddings: when to use it, and the owner's statement that creates it."""
 
 EXACT_UP_TO = 10_000
-"""Up to so many passages every embedding is compared, at about half a millisecond for a thousand."""
+"""Passages of a user up to which every embedding is compared, which takes about half a millisecond per thousand."""
 
 
 def index_name(model_id: int) -> str:
@@ -10,10 +10,11 @@ def index_name(model_id: int) -> str:
 
 
 def index_ddl(model_id: int, dim: int, *, concurrently: bool = False) -> str:
-    """Return the statement by which the owner makes the approximate index of a model's embeddings.
+    """Return the statement with which the owner creates the approximate index of a model's embeddings.
 
-    It compares inner products, which are the cosines of vectors of unit length and the quickest to work out. It pays
-    with less than a percent of the neighbors if it is built with more candidates than pgvector takes by itself.
+    The index compares inner products, which equal cosines for vectors of unit length and are the fastest to compute. It
+    is built with more candidates than pgvector's default, because its speed otherwise costs neighbors; like this it
+    misses less than one percent of them.
     """
     return (
         f"create index {'concurrently ' if concurrently else ''}if not exists {index_name(model_id)} "

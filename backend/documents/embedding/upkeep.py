@@ -1,4 +1,4 @@
-"""Keeping the embedded database's vectors by the model that is wanted, and indexed for whoever has many."""
+"""Keep the embedded database's vectors up to date with the wanted model, and indexed for users with many passages."""
 
 import asyncio
 import os
@@ -19,31 +19,32 @@ log = structlog.get_logger()
 
 BUILD: Sequence[str] = (sys.executable, "-m", "backend.cli", "embeddings", "build")
 LOOK_AGAIN_SECONDS = 60.0
-"""How soon after a look the next one may come, however many documents are added."""
+"""The least time between two checks, however many documents are added."""
 TRY_AGAIN_SECONDS = 600.0
-"""How soon a build that failed, since its provider was away, say, is tried again."""
+"""The time before a failed build is retried, for example because its provider was down."""
 NICE = 10
-"""The priority of a build: whoever asks something meanwhile comes first."""
+"""The priority of a build, so that people's requests go first."""
 
 
 class Upkeep:
-    """Runs the owner's command when it is due, for the embedded database, where the service is the owner."""
+    """Runs the owner's build command when it is due, for the embedded database, which the service owns."""
 
     def __init__(self, embeddings: Embeddings, wanted: str | None, *, data_dir: Path | None) -> None:
-        """Take the model that is wanted, if any, and where the embedded database is; None for somebody's database."""
+        """Take the wanted model, if any, and where the embedded database is; None if the database is not embedded."""
         self._embeddings = embeddings
         self._wanted = wanted
         self._data_dir = data_dir
         self._asked = asyncio.Event()
 
     def look(self) -> None:
-        """Say that passages were added."""
+        """Report that passages were added."""
         self._asked.set()
 
     async def run(self, url: str) -> None:
-        """Choose the model at the start; in the embedded database build what is due, now and when passages were added.
+        """Choose the model at the start, and keep the embedded database built.
 
-        `url` is the owner's.
+        The embedded database is built when something is due: at the start, and after passages were added. `url` is the
+        owner's database URL.
         """
         is_chosen = await self._choose()
         if self._data_dir is None:
@@ -74,8 +75,8 @@ class Upkeep:
             return True
 
     async def _build(self, data_dir: Path) -> float | None:
-        """Build what is due, and return after how many seconds to look again; None when it is done."""
-        # Another process: it works at a lower priority and ends with ours, whatever it is in the middle of.
+        """Build what is due; return the seconds until the next check, or None if the build succeeded."""
+        # In a separate process, which runs at a lower priority and can be ended with this one at any point.
         process = await asyncio.create_subprocess_exec(
             *BUILD,
             env=os.environ | {"DATA_DIR": str(data_dir), "EMBEDDING_MODEL": self._wanted or ""},
@@ -94,7 +95,7 @@ class Upkeep:
             await asyncio.shield(process.wait())
             raise
         if process.returncode == UNDER_WAY_STATUS:
-            # Of a process beside this one, or of a person, who may have built another model.
+            # Another process or a person runs a build, and possibly for another model.
             log.info("embeddings_built_elsewhere")
             return LOOK_AGAIN_SECONDS
         if process.returncode:

