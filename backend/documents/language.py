@@ -1,4 +1,4 @@
-"""Which language a text is in, so that its words are stemmed by that language's rules."""
+"""Detect the language of a text, so that its words are stemmed by that language's rules."""
 
 import re
 import threading
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]  # It has no types.
 
 UNSURE = "simple"
-"""The configuration that leaves words as they are."""
+"""The text search configuration that leaves words unstemmed."""
 MOST_CHARACTERS = 3_000
-"""Characters that are looked at; more make it no surer."""
+"""Characters that are read; more do not make the result more certain."""
 LEAST_LETTERS = 50
-"""A name or a short line is taken for any language."""
+"""A shorter text, such as a name, could be in any language."""
 LEAST_CONFIDENCE = 0.5
 
 CONFIGURATIONS = {
@@ -46,15 +46,16 @@ CONFIGURATIONS = {
     "ta": "tamil",
     "tr": "turkish",
 }
-"""The text search configurations of PostgreSQL 16, by the code of their language."""
+"""PostgreSQL 16's text search configurations, by language code."""
 OTHERS = (
     *("af", "am", "az", "be", "bg", "bn", "bs", "cs", "cy", "et", "fa", "gl", "gu", "he", "hr", "is", "ja", "ka"),
     *("kk", "km", "kn", "ko", "la", "lb", "lo", "lv", "mk", "ml", "mn", "mr", "ms", "mt", "my", "pa", "pl", "ps", "si"),
     *("sk", "sl", "sq", "sw", "te", "th", "tl", "uk", "ur", "uz", "vi", "yue", "zh", "zxx"),
 )
-"""Languages that PostgreSQL has no rules for, told apart so that none is taken for its neighbor.
+"""Languages for which PostgreSQL has no rules. They are detected only so that a text in one of them is not mistaken for
+a related language above.
 
-Creoles and regional languages that hardly differ from one above in a technical text are not among them.
+Creoles and regional languages that hardly differ from a language above in technical text are left out.
 """
 
 _SCRIPTS = {
@@ -65,15 +66,15 @@ _SCRIPTS = {
     "hindi": re.compile("[\u0900-\u097f]"),
     "tamil": re.compile("[\u0b80-\u0bff]"),
 }
-"""The letters of each script but the Latin, by the language above that most people write in it."""
+"""The letters of each non-Latin script, under the most common of the languages above that use it."""
 
 _loading = threading.Lock()
 
 
 def language_of(text: str) -> str:
-    """Return the PostgreSQL text search configuration of the language that a text begins in, or `simple` when unsure.
+    """Return the text search configuration of the language that a text begins in, or `simple` if uncertain.
 
-    The same text has the same answer always. The first call takes most of a second and 80 MB.
+    The same text always gets the same answer. The first call takes nearly a second and 80 MB.
     """
     text = text[:MOST_CHARACTERS]
     if sum(character.isalpha() for character in text) < LEAST_LETTERS:
@@ -85,7 +86,7 @@ def language_of(text: str) -> str:
 
 
 def language_of_script(text: str) -> str:
-    """Return a language that is written in the script of most of a text's letters; `simple` for a Latin one."""
+    """Return the main language of the script that most of a text's letters are in; `simple` for Latin script."""
     letters = sum(map(str.isalpha, text))
     return next((one for one, script in _SCRIPTS.items() if 2 * len(script.findall(text)) > letters), UNSURE)
 

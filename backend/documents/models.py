@@ -1,4 +1,4 @@
-"""Tables of documents: the file, its pages, its passages, and what they are found by."""
+"""Tables of documents: the file, its pages, its passages and its index."""
 
 from datetime import datetime
 from typing import Any
@@ -36,7 +36,7 @@ def _of_document() -> ForeignKeyConstraint:
 
 
 class Document(Owned, table=True):
-    """A file or text of the user's; its row is its own ingestion job."""
+    """A file or text of the user; the row is also its ingestion job."""
 
     __tablename__ = "documents"
 
@@ -113,7 +113,7 @@ class Document(Owned, table=True):
 
 
 class DocumentBytes(Owned, table=True):
-    """A slice of an original, of at most `SLICE_BYTES`."""
+    """A slice of an original, at most `SLICE_BYTES` long."""
 
     __tablename__ = "document_bytes"
 
@@ -125,7 +125,7 @@ class DocumentBytes(Owned, table=True):
 
 
 class DocumentPage(Owned, table=True):
-    """The text of one page, as it is read out, and the headings that stand in it."""
+    """The extracted text of one page, and the headings in it."""
 
     __tablename__ = "document_pages"
 
@@ -171,11 +171,12 @@ class Chunk(Owned, table=True):
 
 
 class ChunkVector(Owned, table=True):
-    """A passage's embedding by one model; stored plain and apart from the text, so that exact search is quick."""
+    """A passage's embedding by one model, stored uncompressed and apart from the text, so that exact search is fast."""
 
     __tablename__ = "chunk_vectors"
 
-    # The key begins with the foreign key's columns: otherwise each deleted passage reads all of the user's key.
+    # The primary key begins with the foreign key's columns. Otherwise deleting a passage would read all of the user's
+    # keys.
     chunk_id: int = Field(primary_key=True, sa_type=Integer)
     model_id: int = Field(primary_key=True, sa_type=SmallInteger)
     document_id: int = Field(sa_type=Integer)
@@ -187,7 +188,7 @@ class ChunkVector(Owned, table=True):
 
 
 class Postings(Owned, table=True):
-    """Which passages of a document have a lexeme: an inverted index that belongs to its user."""
+    """Which passages of a document have a lexeme: an inverted index, separate for each user."""
 
     __tablename__ = "postings"
 
@@ -204,7 +205,10 @@ class Postings(Owned, table=True):
 
 
 class EmbeddingModel(SQLModel, table=True):
-    """A model that has vectors in this database; one is in use. It belongs to no user: only the owner changes it."""
+    """A model with vectors in this database; one is in use.
+
+    The table belongs to no user: only the owner can change it.
+    """
 
     __tablename__ = "embedding_models"
 

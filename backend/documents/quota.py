@@ -1,47 +1,47 @@
-"""How much may be kept of documents, for one user and for all together, and whether originals are."""
+"""How much may be stored in documents, by one user and by all together, and whether originals are kept."""
 
 from dataclasses import dataclass
 
 from backend.errors import Conflict, DocuTalkError
 
 MOST_DOCUMENTS = 10_000
-"""Documents that a user may have, the deleted ones included that are not purged yet."""
+"""The most documents of one user, including deleted ones that are not purged yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingRules:
-    """How much may be kept, and whether originals stay once they are read."""
+    """How much may be stored, and whether originals are kept after they are read."""
 
     most_bytes_of_a_user: int = 268_435_456
-    """0 is no limit."""
+    """Bytes; 0 means no limit."""
     most_bytes_of_a_guest: int = 0
-    """0 is as many as any user."""
+    """Bytes; 0 means the limit of any user."""
     most_bytes_of_guests: int = 0
-    """Of all guests together; 0 is no limit."""
+    """Bytes of all guests together; 0 means no limit."""
     most_bytes: int = 0
-    """Of everybody together; 0 is no limit."""
+    """Bytes of all users together; 0 means no limit."""
     store_originals: bool = True
 
     def most_of(self, *, is_guest: bool) -> int:
-        """Return how many bytes one user may keep; 0 is no limit."""
+        """Return how many bytes one user may store; 0 means no limit."""
         of_guest = (self.most_bytes_of_a_guest, self.most_bytes_of_guests) if is_guest else ()
         return min((most for most in (self.most_bytes_of_a_user, *of_guest) if most), default=0)
 
     def left_of(self, used: int, *, is_guest: bool) -> int | None:
-        """Return how many bytes a user who keeps so many may still keep; None where there is no limit."""
+        """Return how many more bytes a user who stores `used` bytes may store; None means no limit."""
         most = self.most_of(is_guest=is_guest)
         return max(most - used, 0) if most else None
 
 
 class TooManyDocuments(Conflict):
-    """The user has as many documents as one may have."""
+    """The user already has the most documents allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"There are {MOST_DOCUMENTS:,} documents, which is the limit. Delete some for good.")
 
 
 class NoRoom(DocuTalkError):
-    """The file would pass what may be kept: by the user, by all guests, or by everybody."""
+    """Storing the file would exceed the limit of the user, of all guests, or of everybody."""
 
     status = 413
     code = "quota_exceeded"
@@ -53,7 +53,7 @@ class NoRoom(DocuTalkError):
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes as a person says it: exactly below a KiB, then in KiB, MiB or GiB, rounded down."""
+    """Format a size for people: exact below 1 KiB, otherwise in KiB, MiB or GiB, rounded down."""
     if size < 1024:
         return f"{size:,} bytes"
     if size < 1024 * 1024:

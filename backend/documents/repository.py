@@ -15,16 +15,16 @@ from backend.postgres.notifications import notify
 from backend.postgres.repository import UserRepository, escaped
 
 SLICE_BYTES = 256 * 1024
-"""The size of an original's slices. Of each the driver makes some six times as much on the way, and every connection
-of the pool keeps a buffer for the largest that it ever sent."""
+"""The size of the slices that an original is stored in. The driver uses about six times this memory for each slice, and
+every pooled connection keeps a buffer for the largest slice it ever sent."""
 
 Kept = Literal["new", "retried", "there"]
-"""What became of a file: a new document, a failed one that is tried again, or one that was there already."""
+"""How `keep` stored a file: as a new document, as the retry of a failed one, or not at all because it was there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that is to become a document; everything about it but its bytes."""
+    """A file that will become a document, without its bytes."""
 
     filename: str
     original_filename: str
@@ -44,7 +44,7 @@ class DocumentNotFound(NotFound):
 
 
 class PageNotFound(NotFound):
-    """The document has no such page, or not yet."""
+    """The document has no such page, or the page has not been read yet."""
 
 
 class PassageNotFound(NotFound):
@@ -60,12 +60,12 @@ class DocumentRepository(UserRepository[Document]):
     model = Document
 
     def get(self, document_id: int, *, lock: bool = False, even_deleted: bool = False) -> Document:
-        """Return a document; locked, until the transaction ends, for one who means to change it."""
+        """Return a document; with `lock`, lock its row until the transaction ends, so that it can be changed."""
         statement = self._mine().where(Document.id == document_id)
         if not even_deleted:
             statement = statement.where(col(Document.deleted_at).is_(None))
         if lock:
-            # Read anew: the session may hold what was there before it waited for the lock.
+            # Reload the row: the session may hold values from before it waited for the lock.
             statement = statement.with_for_update().execution_options(populate_existing=True)
         document = self._session.exec(statement).one_or_none()
         if document is None:
@@ -73,19 +73,19 @@ class DocumentRepository(UserRepository[Document]):
         return document
 
     def find_equal(self, sha256: str) -> Document | None:
-        """Return the document that was made of the same bytes, unless it is deleted."""
+        """Return the user's document with the same bytes, unless it is deleted."""
         equal = self._mine().where(Document.sha256 == sha256, col(Document.deleted_at).is_(None))
         return self._session.exec(equal).one_or_none()
 
     def find_deleted(self, document_id: int) -> Document | None:
-        """Return a deleted document that is not purged yet, locked until the transaction ends."""
+        """Return a document that is deleted but not purged yet, locked until the transaction ends."""
         deleted = self._mine().where(Document.id == document_id, col(Document.deleted_at).is_not(None))
         return self._session.exec(deleted.with_for_update()).one_or_none()
 
     def all(
         self, *, query: str | None = None, status: str = "all", before: int | None = None, limit: int
     ) -> list[Document]:
-        """List at most `limit` documents that fit, the newest first, from below the number `before`."""
+        """Return at most `limit` matching documents with ids below `before`, newest first."""
         statement = self._mine().where(col(Document.deleted_at).is_(None))
         if before is not None:
             statement = statement.where(col(Document.id) < before)
@@ -97,30 +97,31 @@ class DocumentRepository(UserRepository[Document]):
         return list(self._session.exec(statement.order_by(col(Document.id).desc()).limit(limit)))
 
     def still_there(self, document_ids: set[int]) -> set[int]:
-        """Return those of some documents that the user has."""
+        """Return which of these documents the user has and has not deleted."""
         there = self._mine().where(col(Document.id).in_(document_ids), col(Document.deleted_at).is_(None))
         return {document.id for document in self._session.exec(there)}
 
     def used_bytes(self) -> int:
-        """Return the size of all the user's files that are not purged, whether or not their originals are kept.
+        """Return the total size of the user's unpurged files, whether or not their originals are kept.
 
-        Of a file whose original is gone the pages, passages and vectors are there, and take room.
+        A file whose original is gone still counts, because its pages, passages and vectors take room.
         """
         mine = self._mine().subquery()
         return int(self._session.exec(select(func.coalesce(func.sum(mine.c.file_size), 0))).one())
 
     def keep(self, file: NewFile, slices: Iterable[bytes], rules: KeepingRules) -> tuple[Document, Kept]:
-        """Keep a file with its bytes, cut into slices of `SLICE_BYTES`; the same bytes are one document.
+        """Store a file and its bytes, in slices of `SLICE_BYTES`, unless the user already has the same bytes.
 
-        A failed document with the same bytes is tried again. With the commit every process hears of the work.
+        A failed document with the same bytes is retried. The commit notifies every process that there is work.
 
         Raises:
-            NoRoom: It does not fit what the user, all guests together, or everybody together may keep.
-            TooManyDocuments: The user has as many as one may have.
+            NoRoom: The file exceeds what the user, all guests together, or everybody together may store.
+            TooManyDocuments: The user already has the most documents allowed.
         """
         if (equal := self.find_equal(file.sha256)) is None:
             number = self._next("document")
-            # Whoever keeps a file holds the counter until it commits: an equal one that was kept meanwhile shows now.
+            # Getting the number locked the counter until the commit. An equal file stored while this waited is now
+            # visible.
             if (equal := self.find_equal(file.sha256)) is None:
                 self._require_room(file.file_size, rules)
                 return self._add(number, file, slices, rules), "new"
@@ -129,9 +130,9 @@ class DocumentRepository(UserRepository[Document]):
         return equal, "there"
 
     def delete(self, document_id: int, *, purge: bool = False) -> Document:
-        """Take a document out of everything at once; its rows stay until it is purged.
+        """Hide a document everywhere at once; its rows stay until it is purged.
 
-        One that is to be purged before its time may be deleted already.
+        With `purge`, which also accepts a deleted document, mark it to be purged early.
         """
         document = self.get(document_id, lock=True, even_deleted=purge)
         document.purge_wanted = document.purge_wanted or purge
@@ -156,17 +157,17 @@ class DocumentRepository(UserRepository[Document]):
         return count
 
     def find_slice(self, document_id: int, number: int) -> bytes | None:
-        """Return a slice of the original by its number from 0; None after the last."""
+        """Return a slice of the original by its number, from 0; None after the last."""
         mine = _of(DocumentBytes, self._scope.user_id, document_id)
         return self._session.exec(
             select(DocumentBytes.content).where(*mine, DocumentBytes.number == number)
         ).one_or_none()
 
     def page(self, document: Document, number: int) -> DocumentPage:
-        """Return a page by its number from 1.
+        """Return a page by its number, from 1.
 
         Raises:
-            PageNotFound: There is none, or it has not been read yet.
+            PageNotFound: There is no such page, or it has not been read yet.
         """
         if found := self.pages(document.id, first=number, last=number):
             return found[0]
@@ -176,13 +177,13 @@ class DocumentRepository(UserRepository[Document]):
         raise PageNotFound(f"Document {document.id} has {there}: there is no page {number}.")
 
     def pages(self, document_id: int, *, first: int, last: int) -> list[DocumentPage]:
-        """List the pages from one number to another, in order."""
+        """Return the pages from `first` to `last`, in order."""
         mine = _of(DocumentPage, self._scope.user_id, document_id)
         within = col(DocumentPage.number).between(first, last)
         return list(self._session.exec(select(DocumentPage).where(*mine, within).order_by(col(DocumentPage.number))))
 
     def passages(self, page: DocumentPage) -> list[Chunk]:
-        """List the passages that stand on a page, in order."""
+        """Return the passages of a page, in order."""
         return list(
             self._session.exec(
                 select(Chunk)
@@ -192,7 +193,7 @@ class DocumentRepository(UserRepository[Document]):
         )
 
     def passage(self, document_id: int, passage_id: int) -> Chunk:
-        """Return a passage of a document; raises PassageNotFound."""
+        """Return a passage of a document; raise PassageNotFound if it has none with this id."""
         found = self._session.exec(
             select(Chunk).where(*_of(Chunk, self._scope.user_id, document_id), Chunk.id == passage_id)
         ).one_or_none()
@@ -244,12 +245,12 @@ class DocumentRepository(UserRepository[Document]):
         return document
 
     def _retry(self, document: Document, slices: Iterable[bytes], rules: KeepingRules) -> Document:
-        """Let a failed document be read anew from the start; its attempts go on counting, for they fence."""
+        """Reset a failed document to be read again from the start, except for `attempt`, which is the fence."""
         for table in (DocumentBytes, DocumentPage, Chunk, Postings):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, document.id)))
         for name, value in _UNREAD.items():
             setattr(document, name, value)
-        # The rule of today: the first upload may have come under another one.
+        # Today's rule: another one may have applied to the first upload.
         document.is_original_kept = rules.store_originals
         document.updated_at = self._scope.now
         self._keep(document, "retried")

@@ -1,4 +1,4 @@
-"""Documents as models, clients and people see them: the types are the checks of every door."""
+"""Documents as models, clients and people see them; REST and the tools validate with the same types."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -32,7 +32,7 @@ Cursor = Annotated[
 
 
 class Progress(BaseModel):
-    """How far a document has come."""
+    """How far the ingestion of a document has come."""
 
     stage: Literal["waiting", "reading", "indexing", "done", "failed"]
     done: int = Field(description="Pages that this stage is done with.")
@@ -40,7 +40,7 @@ class Progress(BaseModel):
 
     @classmethod
     def of(cls, document: Document) -> Self:
-        """Tell how far a document has come."""
+        """Return the progress of a document's ingestion."""
         total = document.pages
         match document.status:
             case "pending":
@@ -55,7 +55,7 @@ class Progress(BaseModel):
 
 
 class DocumentSeen(BaseModel):
-    """A document as it is, without its text."""
+    """A document without its text."""
 
     id: int
     filename: str
@@ -75,7 +75,7 @@ class DocumentSeen(BaseModel):
 
     @classmethod
     def of(cls, document: Document, zone: ZoneInfo) -> Self:
-        """Show a document to somebody in a time zone."""
+        """Return a document with its times in a time zone."""
         return cls(
             progress=Progress.of(document),
             created_at=document.created_at.astimezone(zone),
@@ -88,14 +88,14 @@ _AS_THEY_ARE = DocumentSeen.model_fields.keys() - {"progress", "created_at", "up
 
 
 class DocumentsListed(BaseModel):
-    """One page of documents, the newest first."""
+    """One page of documents, newest first."""
 
     documents: list[DocumentSeen]
     next_cursor: str | None
 
 
 class DocumentsKept(BaseModel):
-    """The documents of an upload of several files, in their order."""
+    """The documents of an upload of several files, in the order of the files."""
 
     documents: list[DocumentSeen]
 
@@ -109,7 +109,7 @@ class DocumentDeleted(BaseModel):
 
 
 class HeadingSeen(BaseModel):
-    """A heading, by its place in the text of its page."""
+    """A heading, with its place in the text of its page."""
 
     start: int
     level: int
@@ -117,7 +117,7 @@ class HeadingSeen(BaseModel):
 
 
 class PassageSpan(BaseModel):
-    """Where a passage stands in the text of its page, in characters."""
+    """The span of a passage in the text of its page, in characters."""
 
     id: int
     start: int
@@ -125,7 +125,7 @@ class PassageSpan(BaseModel):
 
     @classmethod
     def of(cls, chunk: Chunk) -> Self:
-        """Show the place of a passage."""
+        """Return the span of a passage."""
         return cls(id=chunk.id, start=chunk.start, end=chunk.end)
 
 
@@ -143,7 +143,7 @@ class PageSeen(BaseModel):
 
     @classmethod
     def of(cls, document: Document, page: DocumentPage, passages: list[PassageSpan]) -> Self:
-        """Show a page of a document."""
+        """Return a page of a document."""
         return cls(
             document_id=document.id,
             filename=document.filename,
@@ -156,12 +156,12 @@ class PageSeen(BaseModel):
         )
 
     def document_ids_read(self) -> list[int]:
-        """Return the document whose text this is."""
+        """Return the id of the document that the text is from."""
         return [self.document_id]
 
 
 class PassageOnPage(PageSeen):
-    """The page that a passage stands on, and the passage's own span."""
+    """The page that a passage is on, and the passage's own span."""
 
     passage_id: int
     start: int
@@ -169,7 +169,7 @@ class PassageOnPage(PageSeen):
 
 
 class OriginalSeen(BaseModel):
-    """An original as it is handed out."""
+    """What a download needs to know about an original."""
 
     document_id: int
     filename: str

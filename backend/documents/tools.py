@@ -1,4 +1,4 @@
-"""The tools over documents."""
+"""The tools for documents."""
 
 import hashlib
 import unicodedata
@@ -30,15 +30,15 @@ from backend.postgres.database import Scope
 from backend.postgres.repository import LARGEST_ID
 
 MOST_QUESTION = 8_000
-"""Characters of a question that are searched for; the rest is cut off, which is no error."""
+"""Characters of a question that are searched for. The rest is cut off without an error."""
 MOST_TEXT_BYTES = 100 * 1024
-"""Of a text that `add_document` files."""
+"""Size limit of a text for `add_document`."""
 MOST_READ = 20_000
-"""Characters of text that `read_document` returns at once."""
+"""Characters of text that `read_document` returns in one call."""
 
 
 class StillIndexing(Conflict):
-    """The document is there, and its text is not yet."""
+    """The document's text is not there yet."""
 
     code = "still_indexing"
 
@@ -108,7 +108,7 @@ _IN_LIST: dict[str, Any] = {
 
 
 class PassageSeen(BaseModel):
-    """A passage that was found; start and end are its place in the text of its page."""
+    """A passage that was found; `start` and `end` are its place in the text of its page."""
 
     id: int = Field(description="Cite it as [p<id>].")
     document_id: int
@@ -121,7 +121,7 @@ class PassageSeen(BaseModel):
 
     @classmethod
     def of(cls, found: FoundPassage) -> Self:
-        """Show a passage that was found."""
+        """Return a found passage as models and clients see it."""
         return cls(**{name: getattr(found, name) for name in cls.model_fields})
 
 
@@ -132,28 +132,28 @@ class PassagesFound(BaseModel):
     reason: Reason | None = Field(description="Why there is none.")
 
     def document_ids_read(self) -> list[int]:
-        """Return the documents whose text this holds."""
+        """Return the ids of the documents that the text is from."""
         return [passage.document_id for passage in self.passages]
 
 
 class DocumentsSeen(DocumentsListed):
-    """One page of documents, as models see it: the schema that is published names what they need."""
+    """One page of documents as models see it; the published schema lists only the fields they need."""
 
     documents: list[Annotated[DocumentSeen, WithJsonSchema(_IN_LIST)]]
 
     def document_ids_read(self) -> list[int]:
-        """Return the documents whose names and titles this holds, which whoever made the files has chosen."""
+        """Return the ids of the documents listed: their names and titles were chosen by the files' authors."""
         return [document.id for document in self.documents]
 
 
 class DocumentAdded(DocumentSeen):
-    """The document that a text became; the schema that is published names what matters then."""
+    """The document made from a text; the published schema lists only the fields that matter then."""
 
     model_config = ConfigDict(json_schema_extra=only("id", "filename", "status", "title"))
 
 
 class PassageRead(BaseModel):
-    """A passage in the course of its page."""
+    """A passage within its page."""
 
     id: int = Field(description="Cite it as [p<id>].")
     text: str
@@ -162,12 +162,12 @@ class PassageRead(BaseModel):
 
     @classmethod
     def of(cls, chunk: Chunk) -> Self:
-        """Show a passage in the course of its page."""
+        """Return a passage within its page."""
         return cls(id=chunk.id, text=chunk.content, start=chunk.start, end=chunk.end)
 
 
 class PageRead(BaseModel):
-    """A page by its passages."""
+    """A page, as its passages."""
 
     page: int
     page_number: int | None = Field(description="As people count; null where the format has no pages.")
@@ -177,7 +177,7 @@ class PageRead(BaseModel):
 
 
 class DocumentRead(BaseModel):
-    """Pages that follow each other."""
+    """Consecutive pages of a document."""
 
     document_id: int
     filename: str
@@ -186,7 +186,7 @@ class DocumentRead(BaseModel):
     next_page: int | None
 
     def document_ids_read(self) -> list[int]:
-        """Return the document whose text this is."""
+        """Return the id of the document that the text is from."""
         return [self.document_id]
 
 
@@ -277,11 +277,11 @@ DOCUMENT_TOOLS = (search_documents, list_documents, read_document, add_document)
 
 
 def readable(document: Document) -> Document:
-    """Return the document if its text is there.
+    """Return the document if its text is available.
 
     Raises:
-        StillIndexing: It is not there yet.
-        NotReadable: It will not be there.
+        StillIndexing: Its text is not available yet.
+        NotReadable: It could not be read.
     """
     if document.status == "failed":
         raise NotReadable(document)
@@ -291,7 +291,10 @@ def readable(document: Document) -> Document:
 
 
 def _within_bounds(document: Document, repository: DocumentRepository, pages: list[DocumentPage]) -> Iterator[PageRead]:
-    """Yield the pages that fit into `MOST_READ` characters, and the first one, cut after a passage, in any case."""
+    """Yield the pages that fit into `MOST_READ` characters together.
+
+    The first page is always yielded, cut after a passage if it is too long.
+    """
     left = MOST_READ
     for page in pages:
         passages = repository.passages(page)
@@ -309,7 +312,7 @@ def _within_bounds(document: Document, repository: DocumentRepository, pages: li
 
 
 def _file_name(title: str) -> str:
-    """Return the title as the name of a file, without what cannot be seen or parts paths."""
+    """Return the title as a file name, without invisible characters or path separators."""
     seen = "".join(
         "-" if letter in '/\\:"<>|?*' else letter for letter in title if unicodedata.category(letter)[0] != "C"
     )

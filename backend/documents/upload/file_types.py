@@ -1,4 +1,4 @@
-"""What kind of file it is, by its name and its content together, and the name under which it is shown."""
+"""Determine a file's type from its name and content together, and the name to show for it."""
 
 import codecs
 import lzma
@@ -34,7 +34,7 @@ CONTENT_TYPES = {
     "markdown": "text/markdown",
     "txt": "text/plain",
 }
-"""The content type of a file by its extension."""
+"""Content types by file extension."""
 
 KNOWN = "PDF, DOCX, PPTX, XLSX, CSV, TSV, HTML, Markdown (.md) and text (.txt)"
 _ZIP = "a ZIP archive"
@@ -69,39 +69,39 @@ _BROKEN_ZIP = (
     ValueError,
     OverflowError,
     EOFError,
-    RuntimeError,  # Also of archives with a password, and of ways to compress that are not known.
+    RuntimeError,  # Raised also for password-protected archives and unknown compression methods.
 )
-"""What the library raises over an archive that was cut off or changed."""
+"""What the library raises for an archive that is cut off or altered."""
 _MOST_ZIP_DIRECTORY = 1024 * 1024
 _MOST_TYPES_PART = 1024 * 1024
 _HEAD = 64 * 1024
 _MOST_CONTROLS = 0.02
-"""Of what can still be text: somewhere a NUL or an escape stands in many a text file."""
+"""The share of control characters that a text may have; many text files have a NUL or an escape somewhere."""
 
 _HIDDEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 class UnknownType(DocuTalkError):
-    """The file is none of the types that can be read, or is not what its name says."""
+    """The file is of a type that cannot be read, or is not what its name says."""
 
     status = 415
     code = "unsupported_type"
 
 
 class FileKind(NamedTuple):
-    """What a file is and is called."""
+    """A file's type, and the name to show for it."""
 
     filename: str
-    """For people: one line, no path, nothing that hides or turns around what follows."""
+    """For people: one line, no path, and no characters that hide or reverse what follows."""
     content_type: str
 
 
 def kind_of(sent_name: str, file: BinaryIO) -> FileKind:
-    """Tell the kind of a file on disk from the name that was sent and from its content, of which little is read.
+    """Determine the type of a file on disk from its sent name and a small part of its content.
 
     Raises:
-        UnknownType: With the types that are known, and what the file seems to be.
+        UnknownType: The type cannot be read. The message lists the types that can, and what the file seems to be.
     """
     name = _plain_name(sent_name)
     stem, _, ending = name.rpartition(".")
@@ -122,7 +122,7 @@ def kind_of(sent_name: str, file: BinaryIO) -> FileKind:
 
 
 def _plain_name(sent: str) -> str:
-    """Return the last component of a path as one line, without what cannot be seen."""
+    """Return the last component of a path on one line, without invisible characters."""
     last = re.split(r"[/\\]", sent)[-1]
     seen = "".join(
         character
@@ -150,16 +150,16 @@ def _fits(content: str, content_type: str) -> bool:
     if content_type == PDF:
         return content == PDF
     if content_type in _SEEN_AS:
-        # What is damaged or locked cannot be told apart here; reading it says what is wrong.
+        # A damaged or locked file cannot be recognized here; reading it will report the problem.
         return content in (content_type, _DAMAGED_ZIP, _LOCKED_OFFICE)
     return content == _TEXT
 
 
 def _content(file: BinaryIO, *, is_called_pdf: bool) -> str:
-    """Return the content type that the bytes show, or what they seem to be in words."""
+    """Return the content type that the bytes indicate, or a description of what they seem to be."""
     file.seek(0)
     head = file.read(_HEAD)
-    # Readers of PDF forgive what stands before it; but a text may speak of it, and an archive hold one.
+    # PDF readers accept bytes before the header. A text may mention "%PDF-", though, and an archive may contain a PDF.
     if head.lstrip().startswith(b"%PDF-") or (is_called_pdf and b"%PDF-" in head[:1024]):
         return PDF
     if head.startswith((b"PK\x03\x04", _END_OF_ZIP)):
@@ -174,7 +174,7 @@ def _content(file: BinaryIO, *, is_called_pdf: bool) -> str:
 
 
 def _in_zip(file: BinaryIO) -> str:
-    """Return what a ZIP archive holds, of which only the directory and the list of types are read."""
+    """Return what a ZIP archive holds, reading only its directory and its list of types."""
     if not _has_small_directory(file):
         return _DAMAGED_ZIP
     try:
@@ -188,7 +188,7 @@ def _in_zip(file: BinaryIO) -> str:
 
 
 def _has_small_directory(file: BinaryIO) -> bool:
-    """Tell whether the directory of an archive is found, and small enough to be read whole, which the library does."""
+    """Return whether an archive's directory can be found and is small, because the library reads it whole."""
     size = file.seek(0, 2)
     file.seek(max(size - 66_000, 0))
     tail = file.read()
@@ -197,7 +197,7 @@ def _has_small_directory(file: BinaryIO) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Tell whether the beginning of a file is text in an encoding that can be told."""
+    """Return whether the beginning of a file is text in an encoding that can be detected."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if head.startswith(mark):
             told = codecs.getincrementaldecoder(encoding)("replace").decode(head)
@@ -207,7 +207,7 @@ def _is_text(head: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        # Imported at first use: nearly all text is UTF-8.
+        # Imported only where needed, because nearly all text is UTF-8.
         from charset_normalizer import from_bytes
 
         return from_bytes(head).best() is not None

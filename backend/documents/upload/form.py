@@ -1,4 +1,4 @@
-"""Uploads: files of a multipart request, streamed to disk, with limits that are checked on the way."""
+"""Uploads: the files of a multipart request are streamed to disk, and limits are checked on the way."""
 
 import errno
 import hashlib
@@ -19,21 +19,21 @@ from backend.documents.repository import SLICE_BYTES
 from backend.errors import DocuTalkError, InvalidInput, Unavailable
 
 MOST_FILES = 20
-"""Files of one request."""
+"""The most files in one request."""
 FIELD = "file"
 FRAMING_BYTES = 1024 * 1024
-"""What a request may have beside the bytes of its files."""
+"""Bytes that a request may have besides its files."""
 STALL_SECONDS = 30.0
 """How long a client may send nothing in the middle of an upload."""
 
 _MOST_PARTS = 100
 _BATCH_BYTES = 256 * 1024
 _ESCAPED = (("%22", '"'), ("%0D", "\r"), ("%0A", "\n"))
-"""How browsers write these in the name of a file."""
+"""How browsers escape these characters in a file name."""
 
 
 class UploadTooLarge(DocuTalkError):
-    """A file, or all of them together, is larger than what is taken."""
+    """A file, or all files of a request together, exceeds the limit."""
 
     status = 413
     code = "content_too_large"
@@ -47,7 +47,7 @@ class UploadTooLarge(DocuTalkError):
 
 
 class MalformedUpload(DocuTalkError):
-    """The request is no multipart form, or ended in its middle."""
+    """The request is not a multipart form, or ended in the middle."""
 
     status = 400
     code = "malformed_upload"
@@ -65,24 +65,24 @@ class UploadStalled(DocuTalkError):
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """How much one request may bring; 0 is no limit."""
+    """How much one request may upload; 0 means no limit."""
 
     most_bytes: int = 26_214_400
-    """Of one file."""
+    """Bytes of one file."""
     most_bytes_in_all: int = 0
-    """Of all files of one request."""
+    """Bytes of all files in one request."""
     room: Callable[[], int | None] = lambda: None
-    """Tells how many bytes the user may still keep; only asked, on a worker thread, when an upload is refused."""
+    """Returns how many more bytes the user may store. Called on a worker thread, and only when an upload is refused."""
 
     def within(self, most_bytes_of_a_user: int) -> "UploadLimits":
-        """Return the limits of whoever may keep no more than this: of a request, what cannot be kept is not taken."""
+        """Return the limits for a user with this quota: a request may not bring more than could be stored."""
         known = [most for most in (MOST_FILES * self.most_bytes, most_bytes_of_a_user) if most]
         return replace(self, most_bytes_in_all=min(known, default=0))
 
 
 @dataclass(slots=True)
 class ReceivedFile:
-    """A file that came in; its bytes are on disk, in a file that has no name and goes when it is closed."""
+    """A received file. Its bytes are on disk in an unnamed file, which disappears when it is closed."""
 
     sent_name: str
     file: BinaryIO
@@ -90,7 +90,7 @@ class ReceivedFile:
     sha256: str = ""
 
     def slices(self) -> Iterator[bytes]:
-        """Yield the bytes in slices of `SLICE_BYTES`, from the start each time."""
+        """Yield the bytes in slices of `SLICE_BYTES`; each call starts at the beginning."""
         self.file.seek(0)
         while content := self.file.read(SLICE_BYTES):
             yield content
@@ -98,14 +98,14 @@ class ReceivedFile:
 
 @asynccontextmanager
 async def received(scope: Scope, receive: Receive, limits: UploadLimits) -> AsyncIterator[list[ReceivedFile]]:
-    """Stream the files of a request to disk, and give them for as long as the block lasts.
+    """Stream the files of a request to disk, and keep them until the block ends.
 
     Raises:
-        UploadTooLarge: As soon as a limit is passed; what is still to come is not read.
-        MalformedUpload: It is no multipart form, or ended in its middle.
-        InvalidInput: There is no file, one is empty, or there are too many.
+        UploadTooLarge: A limit was exceeded. The rest of the request is not read.
+        MalformedUpload: The request is not a multipart form, or ended in the middle.
+        InvalidInput: There is no file, a file is empty, or there are too many files.
         UploadStalled: The client sent nothing for too long.
-        Unavailable: The disk is full.
+        Unavailable: The disk is full or too many files are open.
     """
     headers = dict(scope["headers"])
     with ExitStack() as open_files:
@@ -131,7 +131,7 @@ async def received(scope: Scope, receive: Receive, limits: UploadLimits) -> Asyn
 
 
 async def _batches(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield the body in pieces that are worth a change of thread, and small beside the memory."""
+    """Yield the body in pieces large enough to be worth a thread switch and small enough for memory."""
     batch = bytearray()
     is_more = True
     while is_more:
@@ -150,7 +150,7 @@ async def _batches(receive: Receive) -> AsyncIterator[bytes]:
 
 
 class _Form:
-    """Takes a multipart form apart as it comes in; only one piece of it is ever in memory."""
+    """Parses a multipart form as it arrives, with only one piece of it in memory."""
 
     def __init__(self, content_type: bytes, limits: UploadLimits, open_files: ExitStack) -> None:
         kind, options = parse_options_header(content_type)
@@ -189,20 +189,20 @@ class _Form:
             ) from error
 
     def require_size(self, size: int) -> None:
-        """Raise UploadTooLarge if a whole request of this size could not fit."""
+        """Raise UploadTooLarge if a request of this size cannot be within the limits."""
         most = self._limits.most_bytes_in_all
         if most and size > most + FRAMING_BYTES:
             raise UploadTooLarge("The request is", limit=most, left=self._limits.room())
 
     def write(self, piece: bytes) -> None:
-        """Take the next piece of the body."""
+        """Process the next piece of the body."""
         self._received += len(piece)
         self.require_size(self._received)
         if not self._is_whole:
             self._parser.write(piece)
 
     def finish(self) -> list[ReceivedFile]:
-        """Return the files, now that the body has ended."""
+        """Return the files, once the body has ended."""
         if not self._is_whole:
             raise MalformedUpload("The upload ended early. Try again.", hint="The form ended before its last boundary.")
         if not self._files:
@@ -229,7 +229,7 @@ class _Form:
             return
         if len(self._files) == MOST_FILES:
             raise InvalidInput(f"There are more than {MOST_FILES} files. Upload them in several requests.")
-        # It has no name on disk: whatever becomes of this process, nothing is left behind.
+        # The file has no name on disk, so nothing is left behind if this process dies.
         file = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (The stack closes it.)
         self._current = ReceivedFile(_decoded(name), file)
         self._hash = hashlib.sha256()
@@ -246,7 +246,7 @@ class _Form:
 
     def _end_part(self) -> None:
         current, self._current = self._current, None
-        # A browser sends a field in which nothing was chosen as a file without name and content.
+        # A browser sends an empty file field as a file without name or content.
         if current is None or not (current.size or current.sent_name):
             return
         if not current.size:
