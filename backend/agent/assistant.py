@@ -1,4 +1,4 @@
-"""The assistant as the rest of the service knows it. It loads what is heavy in the background."""
+"""The assistant's interface to the rest of the service. Heavy libraries are loaded in the background."""
 
 import asyncio
 import importlib
@@ -52,17 +52,17 @@ class AgentAssistant:
 
     @property
     def is_ready(self) -> bool:
-        """Whether what is heavy is loaded, so that a turn could be served."""
+        """Whether the libraries are loaded and a turn could be served."""
         return self._loop is not None
 
     @property
     def is_loaded(self) -> bool:
-        """Whether loading has come to an end, a bad one too."""
+        """Whether loading has finished, successfully or not."""
         return self._loaded.is_set()
 
     @property
     def not_ready(self) -> str | None:
-        """Why no turn could be answered now, for the owner, or None."""
+        """Why no turn can be answered now, in a sentence for the owner, or None."""
         if self.is_ready:
             return None
         if self.is_loaded:
@@ -70,29 +70,30 @@ class AgentAssistant:
         return "The model is being loaded."
 
     async def load(self, client: "Client") -> None:
-        """Import the Agents SDK, and LiteLLM where the model needs it, beside the event loop."""
+        """Import the Agents SDK, and LiteLLM if the model needs it, on a worker thread."""
         try:
             self._loop = await run_sync(self._make_loop, client)
         except Exception:
-            # Whatever a provider's library raises: the service lives on, and /ready and every run say what is wrong.
+            # A provider's library may raise anything. The service keeps running; /ready and every run report what is
+            # wrong.
             log.exception("model_not_loaded", model=self._choice.shown)
         finally:
             self._loaded.set()
 
     async def close(self) -> None:
-        """Close the connections to providers, once nobody is answered any more."""
+        """Close the connections to providers, after the last run has ended."""
         if self._loop is not None:
             await self._loop.close()
 
     def models_for(self, caller: Caller) -> tuple[str, ...]:
-        """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
+        """Return the models that may answer this caller; a guest gets the second one once the budget is spent."""
         shown = self._choice.shown
         if caller.kind == "person" or shown == OFFLINE_NAME:
             return (shown,)
         return (OFFLINE_NAME,) if self._choice.guests_get == "offline" else (shown, OFFLINE_NAME)
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
-        """Return instructions, items and tool names, which stay the same for every attempt at a run."""
+        """Return the instructions, items and tool names of a run, the same for all its attempts."""
         now = self._now().astimezone(caller.zone)
         return {
             "instructions": self._instructions.format(
@@ -103,10 +104,10 @@ class AgentAssistant:
         }
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
-        """Answer, and write every step into the journal up to its end.
+        """Answer a run, writing every step to the journal, including its end.
 
         Raises:
-            ModelFailed: The provider or its model failed; the journal has what was done until then.
+            ModelFailed: The provider or its model failed. The journal has the steps done before that.
         """
         await self._loaded.wait()
         if self._loop is None:

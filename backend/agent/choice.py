@@ -1,4 +1,4 @@
-"""Which model answers, and how it is reached."""
+"""The choice of model, and which models' endings LiteLLM reports."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from typing import Literal
 
 OFFLINE = "offline"
 OFFLINE_NAME = "offline-rules-1"
-"""What the offline model calls itself, to users and in rows."""
+"""What the offline model is called, in the page and in rows."""
 
 OWN_RESPONSES = ("openai", "azure")
-"""Providers whose Responses API is read with the reason for the end. For others LiteLLM makes responses of that form
-out of chat completions, and of a reason that it does not know a whole response."""
+"""Providers whose own Responses API is read with the reason for the end. For other providers LiteLLM builds responses
+of that form from chat completions, and reports an unknown reason as a complete response."""
 _UNREPORTED = frozenset(
     {
         "a2a",
@@ -57,19 +57,19 @@ _UNREPORTED = frozenset(
         "watsonx_text",
     }
 )
-"""What LiteLLM's names begin with where it loses how a response ended, or was not shown to keep it."""
+"""Prefixes of LiteLLM names for which LiteLLM loses how a response ended, or was not shown to keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """Which model answers, and how it is reached."""
+    """Which model answers, and how to reach it."""
 
     name: str = OFFLINE
     """`offline`, or a LiteLLM name."""
     keys: dict[str, str] = field(default_factory=dict)
-    """API keys by the provider's LiteLLM prefix; LiteLLM finds those of others in the environment."""
+    """API keys by LiteLLM's provider prefix. LiteLLM finds the keys of other providers in the environment."""
     base_url: str | None = None
-    """Where an OpenAI-compatible server is, for names that begin with `openai/`."""
+    """URL of an OpenAI-compatible server, for names that begin with `openai/`."""
     streaming: bool = True
     timeout_seconds: float = 120.0
     guests_get: Literal["on", "offline", "off"] = "on"
@@ -81,13 +81,13 @@ class ModelChoice:
 
 
 def reports_endings(name: str) -> bool:
-    """Tell whether LiteLLM reports how a model's responses end, as far as its name says; the provider comes first."""
+    """Return whether LiteLLM reports how this model's responses end; `name` begins with the provider."""
     provider, _, model = name.partition("/")
     if provider in ("vertex_ai", "vertex_ai_beta") and not model.startswith(("gemini", "claude")):
         return False
     if model.startswith("responses/") and provider not in OWN_RESPONSES:
         return False
-    # LiteLLM looks for these anywhere in a name, whosever model it is, and sends the request to another provider.
+    # LiteLLM looks for these anywhere in a name, whatever the provider, and sends the request elsewhere.
     if "replicate" in model or "ft:davinci-002" in model or "ft:babbage-002" in model:
         return False
     if provider == "azure_ai" and "agents/" in model:
@@ -96,7 +96,7 @@ def reports_endings(name: str) -> bool:
 
 
 def instead_of(name: str) -> str:
-    """Return what the owner can do where a model's endings are not reported."""
+    """Return what the owner can do about a model whose endings are not reported."""
     provider, _, model = name.partition("/")
     if model.startswith("responses/"):
         return "leave responses/ out of MODEL"

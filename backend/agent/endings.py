@@ -1,4 +1,4 @@
-"""How a response ended: what a provider's word for it means, and how a text that was cut off is marked."""
+"""How a response ended: what the provider's reason means, and how a cut-off text is marked."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ Cut = Literal["length", "content_filter"]
 Ending = Literal["whole", "broken"] | Cut
 
 BROKEN = "finish_reason_unspecified"
-"""Stands for every reason that ends no whole response; LiteLLM's types allow this word."""
+"""Stands for every reason other than a complete response. LiteLLM's types allow this word."""
 WHOLE = frozenset({"stop", "tool_calls", "function_call"})
-"""LiteLLM's words for the end of a whole response."""
+"""LiteLLM's reasons for the end of a complete response."""
 _STOPS = frozenset(
     {
         "stop",
@@ -45,10 +45,10 @@ _MARKS = {
 
 
 class _Reasons(dict[str, Any]):
-    """LiteLLM's table of reasons, in which what it does not know is no `stop`."""
+    """LiteLLM's table of reasons, changed so that an unknown reason does not count as `stop`."""
 
     def get(self, reason: str, default: Any = BROKEN) -> Any:
-        # Where no reason is given at all: whether a stream may end like that is decided where it is read.
+        # No reason at all stays `stop` here. Whether a stream may end without one is decided where it is read.
         return super().get(reason, default) if reason else "stop"
 
 
@@ -57,7 +57,7 @@ core_helpers._FINISH_REASON_MAP = _Reasons(_KEPT | dict.fromkeys(_STOPS, "stop")
 
 
 def ending(reason: str | None) -> Ending:
-    """Return how a response ended that gives this reason, in the words of any provider."""
+    """Return how a response ended, given the reason in the words of any provider."""
     match core_helpers.map_finish_reason(reason or BROKEN):
         case "stop" | "tool_calls" | "function_call":
             return "whole"
@@ -68,14 +68,14 @@ def ending(reason: str | None) -> Ending:
 
 
 def worst(reasons: Iterable[str | None]) -> Ending:
-    """Return how a response ended that gave these reasons, one after another; none at all is a broken one."""
+    """Return how a response ended that gave several reasons; without any reason it is broken."""
     endings = {ending(reason) for reason in reasons}
     order: tuple[Ending, ...] = ("broken", "length", "content_filter", "whole")
     return next((how for how in order if how in endings), "broken")
 
 
 def mark(text: str, how: Cut) -> str:
-    """Return what is to follow the text of an answer that ended like this, so that nobody takes it for whole."""
+    """Return what to append to a cut-off answer, so that nobody takes it for complete."""
     indent = fence = ""
     for before, ticks, after in _FENCE.findall(text):
         if fence:
@@ -83,5 +83,5 @@ def mark(text: str, how: Cut) -> str:
             fence = "" if closes else fence
         elif ticks[0] == "~" or "`" not in after:
             indent, fence = before, ticks
-    # Within a block of code the sentence would pass for code.
+    # A block of code is closed first, or the sentence would look like code.
     return f"\n{indent}{fence}\n\n{_MARKS[how]}" if fence else f"\n\n{_MARKS[how]}"

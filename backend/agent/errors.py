@@ -1,4 +1,4 @@
-"""How a model or its provider can fail; nothing of the provider's own text is shown, it may quote the key."""
+"""How a model or its provider can fail. The provider's own text is never shown, because it may quote the key."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -6,11 +6,11 @@ from typing import Any, Literal
 from backend.errors import DocuTalkError
 
 KEPT = " Your message is kept."
-"""The end of a sentence to a user whose message failed; `docutalk doctor` leaves it out."""
+"""The end of a sentence for a user whose message failed; `docutalk doctor` leaves it out."""
 
 
 class ModelFailed(DocuTalkError):
-    """The provider refused the request, or the model answered what nobody can use."""
+    """The provider refused the request, or the model's answer is unusable."""
 
     status = 502
     code = "model_failed"
@@ -29,7 +29,7 @@ class ModelAuthFailed(ModelFailed):
 
 
 class ModelUnavailable(ModelFailed):
-    """The provider does not answer, or limits us."""
+    """The provider does not answer, or limits our rate."""
 
     status = 503
     code = "model_unavailable"
@@ -52,7 +52,7 @@ class ModelTimeout(ModelFailed):
 
 
 class ModelMisconfigured(ModelFailed):
-    """The model cannot be asked as the service is set up."""
+    """The model cannot be called with the service's current settings."""
 
     code = "model_misconfigured"
 
@@ -76,7 +76,7 @@ class LibraryMissing(ModelFailed):
 
 
 class EndingsUnreported(ModelFailed):
-    """Nobody could tell half a response of this model from a whole one."""
+    """Complete and cut-off responses of this model could not be told apart."""
 
     code = ModelMisconfigured.code
 
@@ -88,17 +88,17 @@ class EndingsUnreported(ModelFailed):
 
 
 class ModelCut(ModelFailed):
-    """The model's response was cut off, and there is nothing of it that could be used."""
+    """The model's response was cut off, and no part of it is usable."""
 
     code = "model_cut"
 
 
 class BrokeOff(Exception):
-    """The provider's response ended before the answer did."""
+    """The provider's response ended before the answer was complete."""
 
 
 class CutOff(Exception):
-    """The provider cut a response off of which no text can be shown as an answer; nothing of it may be done."""
+    """The provider cut off a response that has tool calls or no text, so none of it may be used."""
 
     def __init__(self, reason: Literal["length", "content_filter"], *, has_calls: bool) -> None:
         super().__init__(reason)
@@ -107,7 +107,7 @@ class CutOff(Exception):
 
 
 class ErrorInStream(Exception):
-    """An error that stands in a stream where a piece of the answer is to be; `body` is what it says."""
+    """An error in the place of a chunk of a stream; `body` is its content."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__(str(body.get("message", "")))
@@ -115,18 +115,18 @@ class ErrorInStream(Exception):
 
 
 class ProviderFailed(Exception):
-    """A provider, or its library, failed while it was asked."""
+    """A provider, or its library, failed during a request."""
 
     def __init__(self, failure: ModelFailed, *, again: bool = False, wait: float | None = None, note: str = "") -> None:
         super().__init__(failure.code)
         self.failure = failure
-        """What to say when asking is given up."""
+        """The error to report if the request is not retried."""
         self.again = again
-        """Whether asking again may help."""
+        """Whether a retry may help."""
         self.wait = wait
-        """Seconds to wait before that, where the provider names them."""
+        """Seconds to wait before a retry, if the provider names them."""
         self.note = note
-        """What the model is then told beside its instructions."""
+        """What to add to the instructions for the retry."""
 
 
 class TooManySteps(ModelFailed):
@@ -142,10 +142,10 @@ class TooManySteps(ModelFailed):
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what lies behind it: a silent stream and one that broke off differ only in that."""
+    """Yield an error and its causes. Only the causes distinguish, say, a silent stream from one that broke off."""
     cause: BaseException | None = error
     seen: set[int] = set()
-    # Errors may be each other's causes.
+    # Errors can be each other's causes.
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause

@@ -1,4 +1,4 @@
-"""What a provider's or its library's error means: which of our errors it becomes, and whether to ask again."""
+"""Translate a provider's or library's error into ours, and decide whether to retry."""
 
 import math
 import re
@@ -26,7 +26,7 @@ from backend.agent.errors import (
 )
 from backend.retry_after import asked_to_wait
 
-# By name: which library of HTTP lies below is the concern of the provider's own.
+# Compared by name, because each provider's library may use a different HTTP library.
 _ADDRESSES = frozenset({"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _TOO_LONG = re.compile(
     r"context_length_exceeded|prompt is too long|context the overflows|maximum (context|prompt|model) length",
@@ -40,9 +40,9 @@ _CUT = (
 
 
 def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed:
-    """Return what an error means that came out of the provider's library while `model` was asked.
+    """Translate an error that the provider's library raised while `model` was called.
 
-    Nothing of the error's words is in it; they may quote a key or a message.
+    None of the error's text is kept, because it may quote a key or a message.
     """
     if isinstance(error, CutOff):
         return _cut(error, model)
@@ -85,20 +85,20 @@ def _cut(error: CutOff, model: str) -> ProviderFailed:
 
 
 def _status(causes: Sequence[BaseException]) -> int | None:
-    """Return the HTTP status that an error has or stands for, or None where it has none."""
+    """Return the HTTP status that an error has or stands for, or None."""
     if any(isinstance(cause, BrokeOff) for cause in causes):
         return None
     for cause in causes:
-        # An error that comes with status 200 has its code inside.
+        # An error sent with status 200 has its code in the body.
         if type(cause) in (openai.APIError, ErrorInStream) and isinstance(body := getattr(cause, "body", None), dict):
             return _status_in(body)
     if (answered := _answer_in(causes)) is not None:
         return answered
-    # What LiteLLM could not read is an error of the provider's, or of LiteLLM's; the number is made up.
+    # If LiteLLM could not parse the answer, the fault is the provider's or LiteLLM's, and the status is invented.
     if any(isinstance(cause, LookupError | ValueError | TypeError | AttributeError) for cause in causes):
         return None
     for cause in causes:
-        # LiteLLM makes this number up for an error with status 200 that has none.
+        # LiteLLM invents this status for an error with status 200 and no code.
         if type(cause) is Exception and getattr(cause, "status_code", None) == 422:
             return None
     for cause in causes:
@@ -108,7 +108,7 @@ def _status(causes: Sequence[BaseException]) -> int | None:
 
 
 def _answer_in(causes: Sequence[BaseException]) -> int | None:
-    """Return the status that the provider itself answered with; LiteLLM's own errors have one that may be made up."""
+    """Return the status that the provider itself sent. LiteLLM's own errors may carry an invented one."""
     for cause in causes:
         if type(cause).__module__.split(".")[0] in ("openai", "httpx"):
             status = getattr(getattr(cause, "response", None), "status_code", None)
@@ -118,7 +118,7 @@ def _answer_in(causes: Sequence[BaseException]) -> int | None:
 
 
 def _status_in(body: dict[str, Any]) -> int | None:
-    """Return the status that an error's own words stand for; some put a number there, some a name."""
+    """Return the status that an error's body stands for; some providers send a number, others a name."""
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, dict) else {})}
     for word in (str(said.get("code")), str(said.get("type"))):
@@ -139,11 +139,11 @@ def _says_too_long(cause: BaseException) -> bool:
 
 
 def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: bool) -> bool:
-    """Tell whether trying again cannot help: a name, a library, an address or a key is missing or wrong."""
-    # OpenAI's client says with the plainest of its errors that it cannot be made.
+    """Return whether no retry can help, because a name, library, address or key is missing or wrong."""
+    # OpenAI's client raises its base error, and no subclass, when it cannot be created.
     if any(isinstance(cause, ImportError) or type(cause) is openai.OpenAIError for cause in causes):
         return True
-    # A letter in the key that no header can hold.
+    # The key has a character that a header cannot contain.
     if any(isinstance(cause, UnicodeEncodeError) for cause in causes):
         return True
     if any(type(cause).__name__ in _ADDRESSES for cause in causes):
@@ -159,7 +159,7 @@ def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: b
     if _answer_in(causes) is not None or any(isinstance(cause, BrokeOff | ErrorInStream) for cause in causes):
         return False
     missing = litellm.validate_environment(model)["missing_keys"]
-    # Ollama has an address of its own where none is set.
+    # Ollama has a default address.
     return any(
         (name.endswith("_API_KEY") and not has_key) or (name.endswith("_API_BASE") and name != "OLLAMA_API_BASE")
         for name in missing

@@ -1,4 +1,4 @@
-"""What a run works on: the conversation so far, in the Responses API's items, bounded and whole."""
+"""The input of a run: the conversation so far as Responses API items, within a limit and valid for every provider."""
 
 import json
 import re
@@ -12,21 +12,21 @@ from backend.errors import for_models
 Item = dict[str, Any]
 
 UNANSWERED = "(This message got no answer.)"
-"""What stands in for the answer of a run that failed; many servers insist that user and assistant take turns."""
+"""The placeholder answer for a run that failed. Many servers require user and assistant messages to alternate."""
 
 LEFT_OUT = "The text of documents is left out of earlier turns. Search or read them again before you quote them."
 _OURS = re.compile(r"[a-z_]{1,40}")
 
 
 def items_of(messages: list[Message], *, most_characters: int, quoting: Collection[str] = ()) -> list[Item]:
-    """Return the items of a conversation, oldest first, ending with the user's new message.
+    """Return a conversation's items, oldest first, ending with the user's new message.
 
-    Of what the tools named in `quoting` returned, which is text of documents, only numbers are kept: so it neither
-    costs anything again nor speaks again.
+    Results of the tools in `quoting` contain text of documents, of which only the numbers are kept. So that text
+    neither costs tokens again nor influences the model again.
 
-    Whole messages are left out from the oldest on until the rest has at most `most_characters` characters; the last
-    stays in any case. Every call stands before its own output and every user's message but the last has an answer,
-    whatever became of its run: providers refuse a history in which one is missing.
+    Whole messages are dropped, oldest first, until the rest has at most `most_characters` characters; the last message
+    always stays. Providers reject incomplete histories, so every call precedes its output, and every user message
+    except the last has an answer, whatever became of its run.
     """
     kept: list[list[Item]] = []
     room = most_characters
@@ -51,7 +51,7 @@ def _items(message: Message, quoting: Collection[str]) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
     items: list[Item] = []
-    # The calls of one response stand together: a model that reads them all as parallel learns to guess task numbers.
+    # Calls of one response stay together: a model that reads all calls as parallel starts to guess task numbers.
     for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
         response = list(calls)
         items += [_call(call) for call in response]
@@ -80,7 +80,7 @@ def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
 
 
 def _numbers_in(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without its texts; of a word of ours, why there is nothing, say, none can be made."""
+    """Return a result without its texts, except for our own one-word reasons and statuses."""
 
     def kept(name: str, value: Any) -> Any:
         match value:

@@ -1,8 +1,8 @@
-"""Mends LiteLLM where it loses how a response ended.
+"""Patches for LiteLLM, which in some places loses how a response ended.
 
-LiteLLM takes an error, the line `[DONE]` and, for some providers, no word at all for `stop`; and for some a response
-with a call ends in `tool_calls` whatever they say. So half a response would pass for a whole one. What is not mended
-and not read like OpenAI's responses is refused: see `choice.reports_endings`.
+LiteLLM reports `stop` for an error, for the line `[DONE]` and, with some providers, for no reason at all. With others,
+a response that has a call always ends in `tool_calls`. A cut-off response would therefore pass for a complete one.
+Providers that are neither patched here nor read like OpenAI's are refused: see `choice.reports_endings`.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from backend.agent.errors import ErrorInStream
 
 
 def mend_litellm() -> None:
-    """Mend it, once in a process."""
+    """Apply all patches; call it once in a process."""
     _mend_openai()
     _mend_streams()
     _mend_responses()
@@ -52,7 +52,7 @@ def _mend_openai() -> None:
 
 
 def _mend_streams() -> None:
-    """Take neither the line `[DONE]` nor an error for a `stop`, in the forms that are read like OpenAI's."""
+    """Keep the line `[DONE]` and errors from counting as `stop`, for providers whose streams are read like OpenAI's."""
     theirs = BaseModelResponseIterator._handle_string_chunk
 
     def read(self: BaseModelResponseIterator, str_line: str) -> Any:
@@ -65,7 +65,7 @@ def _mend_streams() -> None:
         return self.chunk_parser(chunk=sent)
 
     BaseModelResponseIterator._handle_string_chunk = read  # type: ignore[method-assign]
-    # watsonx's is a class of its own.
+    # watsonx has its own class.
     parse = OpenAILikeIterator.chunk_parser
 
     def chunk_parser(self: OpenAILikeIterator, chunk: dict[str, Any]) -> Any:
@@ -81,7 +81,7 @@ def _refuse_errors(sent: dict[str, Any]) -> None:
 
 
 def _mend_responses() -> None:
-    """OpenAI's Responses API, which LiteLLM asks instead of the chat completions for newer models."""
+    """Patch how LiteLLM reads OpenAI's Responses API, which it uses for newer models instead of chat completions."""
     transform = LiteLLMResponsesTransformationHandler.transform_response
     parse = OpenAiResponsesToChatCompletionStreamIterator.chunk_parser
 
@@ -95,7 +95,7 @@ def _mend_responses() -> None:
         status = (chunk.get("response") or {}).get("status")
         if chunk.get("type") != "response.completed" or status in (None, "completed"):
             return parse(self, chunk)
-        # The event says that the response has come to its end; its status says how.
+        # The event reports that the response has ended; its status reports how.
         made: Any = parse(self, {**chunk, "type": "response.incomplete"})
         if status != "incomplete":
             made.choices[0].finish_reason = BROKEN
@@ -119,7 +119,7 @@ def _mend_bedrock() -> None:
     theirs = AmazonConverseConfig.apply_tool_call_transformation_if_needed
 
     def call_in(self: AmazonConverseConfig, message: Any, tools: Any = None, initial_finish_reason: Any = None) -> Any:
-        # A text that looks like a call is made one, which then hides the reason.
+        # LiteLLM would turn text that looks like a call into a call, which then hides the reason.
         return theirs(self, message, tools if initial_finish_reason in WHOLE else None, initial_finish_reason)
 
     AmazonConverseConfig.apply_tool_call_transformation_if_needed = call_in  # type: ignore[method-assign]
@@ -146,7 +146,7 @@ def _mend_gemini() -> None:
     def chunk_parser(self: GeminiIterator, chunk: dict[str, Any]) -> Any:
         made = parse(self, chunk)
         if made is not None:
-            # With this no chunk ends the stream, and what comes after the last reason hides it.
+            # Without this flag no chunk ends the stream early. Otherwise chunks after the reason would hide it.
             made.hidden_params.pop("is_finished", None)
         return made
 
@@ -172,7 +172,7 @@ def _mend_ollama_and_cohere() -> None:
         return transform_response
 
     for streamed in (CohereChatConfig, CohereV2ChatConfig):
-        # LiteLLM cannot read Cohere's streams, so it asks for the whole response and passes it on in one piece.
+        # LiteLLM cannot read Cohere's streams, so it must request the whole response and pass it on in one piece.
         streamed.should_fake_stream = lambda *_args, **_more: True  # type: ignore[method-assign]
     for iterator in (OllamaChatCompletionResponseIterator, OllamaTextCompletionResponseIterator):
         iterator.chunk_parser = keeping(iterator.chunk_parser)  # type: ignore[method-assign]

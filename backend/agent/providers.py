@@ -1,4 +1,4 @@
-"""Any model that LiteLLM knows. Importing this module imports LiteLLM."""
+"""All models that LiteLLM can call. Importing this module imports LiteLLM."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
-# Before the import: without it LiteLLM fetches a price map from the network.
+# Set before the import, or LiteLLM fetches a price map from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm  # after the setting above
@@ -36,22 +36,22 @@ from backend.agent.litellm_mends import mend_litellm
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
-# It would fetch a tokenizer from the network, on the event loop, to count the tokens of any name with "llama-3" in it.
+# Otherwise LiteLLM would download a tokenizer, on the event loop, to count tokens for any name containing "llama-3".
 litellm.disable_hf_tokenizer_download = True
 mend_litellm()
 
 _ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
-"""Providers whose servers are people's own, which LiteLLM asks at OpenAI's address when their own is not set."""
+"""Providers that people host themselves. If their address is not set, LiteLLM would send the request to OpenAI."""
 _READ_OF_BEDROCK = (
     litellm.AmazonConverseConfig,
     litellm.AmazonAnthropicClaudeConfig,
     litellm.AmazonBedrockRuntimeChatCompletionsConfig,
 )
-"""What LiteLLM reads of Bedrock with the reason for the end; of its older forms it loses the reason."""
+"""LiteLLM's classes for Bedrock that keep the reason for the end; its older ones lose it."""
 
 
 def litellm_model(choice: ModelChoice) -> "WholeAnswers":
-    """Return the model that a LiteLLM name stands for. Retries are ours: see `recording.py`."""
+    """Return the model for a LiteLLM name. Retries are made by `recording.py`."""
     provider, name, address = _resolved(choice)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider)
@@ -62,33 +62,33 @@ def litellm_model(choice: ModelChoice) -> "WholeAnswers":
     elif not provider or (provider in _ELSEWHERE and not address):
         model.refused = ModelMisconfigured(choice.name)
     if provider == "openai" and not key:
-        # OpenAI's client refuses to start without one, which a server of one's own may not need.
+        # OpenAI's client does not start without a key, which a self-hosted server may not need.
         model.api_key = "none"
     return model
 
 
 class WholeAnswers(LitellmModel):
-    """LiteLLM's model, which takes nothing but a whole response for one; whatever its library raises is its failure."""
+    """LiteLLM's model, restricted to complete responses; everything its library raises becomes ProviderFailed."""
 
     has_key = False
-    """Whether we gave it a key, or it needs none."""
+    """Whether the model has a key, or needs none."""
     refused: ModelFailed | None = None
-    """Why it is not asked at all."""
+    """The error with which every request is refused, if the model cannot be used."""
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
-        """Return the whole response.
+        """Return the complete response.
 
         Raises:
-            ProviderFailed: There is none.
+            ProviderFailed: There is no complete response.
         """
         with self._failing():
             return await super().get_response(*args, **more)
 
     async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Yield the response as it comes; the last event only if it is whole.
+        """Yield the response as it arrives; the last event comes only if the response is complete.
 
         Raises:
-            ProviderFailed: There is none, or it ended early.
+            ProviderFailed: There is no response, or it ended early.
         """
         with self._failing():
             async with aclosing(cast("AsyncGenerator[Any]", super().stream_response(*args, **more))) as events:
@@ -96,7 +96,7 @@ class WholeAnswers(LitellmModel):
                     yield event
 
     async def _fetch_response(self, *args: Any, **more: Any) -> Any:
-        # The SDK's own method, not meant to be overridden: the only place where LiteLLM's response can be reached.
+        # A private method of the SDK, and the only place where LiteLLM's response can be reached.
         if self.refused is not None:
             raise ProviderFailed(self.refused)
         fetched = await super()._fetch_response(*args, **more)
@@ -104,7 +104,7 @@ class WholeAnswers(LitellmModel):
             return _whole_response(fetched)
         response, stream = fetched
         if not isinstance(stream, CustomStreamWrapper):
-            # LiteLLM swallows an answer with HTTP 422, whose fault it looks for in its own parameters.
+            # LiteLLM swallows an answer with HTTP 422, because it looks for the cause in its own parameters.
             raise ErrorInStream({"code": 422})
         return response, _whole_stream(stream)
 
@@ -113,17 +113,17 @@ class WholeAnswers(LitellmModel):
         try:
             yield
         except (ProviderFailed, UserError):
-            # The second is a defect of ours: the SDK cannot use what we give it.
+            # UserError is a bug of ours: the SDK cannot use what we pass to it.
             raise
         except Exception as error:
             raise failure_of(error, str(self.model), has_key=self.has_key) from error
 
     async def close(self) -> None:
-        """Close the connections that LiteLLM keeps on this event loop: uvloop fails to end with open ones."""
+        """Close the connections that LiteLLM keeps on this event loop, because uvloop fails to stop with open ones."""
         loop = asyncio.get_running_loop()
         for kept in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
-            # Of OpenAI's client and of LiteLLM's own. It makes a new session where one was closed, so that this one's
-            # end is nobody's who uses the client still.
+            # Covers OpenAI's client and LiteLLM's own. A client whose session was closed opens a new one, so closing it
+            # does no harm to anyone still using the client.
             client = getattr(kept, "_client", None) or getattr(kept, "client", None)
             session: Any = getattr(getattr(client, "_transport", None), "client", None)
             if getattr(session, "_loop", None) is loop:
@@ -131,7 +131,7 @@ class WholeAnswers(LitellmModel):
 
 
 def _whole_response(response: Any) -> Any:
-    """Return LiteLLM's response, marked where its text was cut off; the errors are those of `_after`."""
+    """Return LiteLLM's response, marked if its text was cut off; raises like `_after`."""
     if not response.choices:
         raise BrokeOff
     choice = response.choices[0]
@@ -143,9 +143,9 @@ def _whole_response(response: Any) -> Any:
 
 
 async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
-    """Pass LiteLLM's stream on, and mark the end of a text that was cut off; the errors are those of `_after`.
+    """Pass LiteLLM's stream on, and append the mark if its text was cut off; raises like `_after`.
 
-    Where the provider gave no reason for the end, LiteLLM's chunks have one that it made up.
+    The reason is read from the stream itself, because LiteLLM's chunks invent one if the provider gave none.
     """
     if isinstance(stream.completion_stream, openai.AsyncStream):
         stream.completion_stream = _without_errors(stream.completion_stream)
@@ -163,7 +163,7 @@ async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
 
 
 async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
-    """Pass a stream on up to an error, which vLLM sends in the place of a chunk."""
+    """Pass a stream on until an error, which vLLM sends in the place of a chunk."""
     async with chunks:
         async for chunk in chunks:
             if getattr(chunk, "object", None) == "error":
@@ -172,11 +172,11 @@ async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
 
 
 def _after(how: Ending, text: str, *, has_calls: bool) -> str:
-    """Return what is to follow the text of a response that ended like this, nothing where it is whole.
+    """Return what to append to the text of a response that ended like this; nothing if it is complete.
 
     Raises:
-        BrokeOff: It is no whole response, and nobody cut it off.
-        CutOff: It was cut off, and has calls or no text.
+        BrokeOff: The response is incomplete, and no limit or filter cut it off.
+        CutOff: The response was cut off, and has calls or no text.
     """
     match how:
         case "whole":
@@ -184,7 +184,7 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
         case "broken":
             raise BrokeOff
         case "content_filter" if not (text.strip() or has_calls):
-            # The SDK makes a refusal of it, which is an answer.
+            # The SDK turns it into a refusal, which is an answer.
             return ""
         case _ if has_calls or not text.strip():
             raise CutOff(how, has_calls=has_calls)
@@ -193,18 +193,18 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
 
 
 def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
-    """Return LiteLLM's name of a model's provider, the model's own, and the provider's address.
+    """Return LiteLLM's provider, model name and address for a choice.
 
-    Names that LiteLLM knows need no prefix. Of one that it does not know there is no provider.
+    Names that LiteLLM knows need no prefix. The provider is "" for names it does not know.
     """
     provider, _, model = choice.name.partition("/")
-    # LiteLLM resolves the names of GitHub Copilot over the network.
+    # LiteLLM would resolve GitHub Copilot's names over the network.
     if not reports_endings(choice.name):
         return provider, model, None
     try:
         model, provider, _, address = litellm.get_llm_provider(choice.name)
         if provider == "openai" and choice.base_url:
-            # Of a name without a prefix, the address decides whose it is.
+            # For a name without a prefix, the address decides the provider.
             model, provider, _, address = litellm.get_llm_provider(choice.name, api_base=choice.base_url)
     except (openai.BadRequestError, ValueError):
         return "", choice.name, None
@@ -212,7 +212,7 @@ def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
 
 
 def _reports_endings(provider: str, model: str) -> bool:
-    """Tell whether LiteLLM reports how the model's responses end."""
+    """Return whether LiteLLM reports how the model's responses end."""
     if provider == "bedrock" and (
         BedrockModelInfo.get_bedrock_route(model) == "converse_like"
         or type(get_bedrock_chat_config(model)) not in _READ_OF_BEDROCK

@@ -1,4 +1,4 @@
-"""A model whose responses are committed before any of their tools runs, under call ids of ours, and played back."""
+"""A model whose responses get our own call ids, are committed before their tools run, and can be played back."""
 
 import asyncio
 import json
@@ -32,27 +32,27 @@ from backend.runs.journal import Journal
 log = structlog.get_logger()
 
 ATTEMPTS = 3
-"""How often a provider that is away, limits us or breaks off is asked for one response."""
+"""Attempts for one response, if the provider is down, limits our rate or breaks off."""
 MOST_CALLS = 32
-"""Calls of one response that are followed."""
+"""Calls of one response that are executed; the rest are dropped."""
 FIRST_WAIT = 0.5
-"""Seconds before a provider is asked again that named no time; each further wait is twice as long."""
+"""Seconds before the first retry, if the provider names no time. The wait doubles with every retry."""
 LONGEST_WAIT = 10.0
-"""Seconds that we wait for a provider before we ask again; one that wants more is not asked again."""
+"""The longest time in seconds to wait before a retry. If a provider asks for more, the request fails."""
 LONGEST_RESPONSE = 1_000_000
-"""Characters of one response; a model that goes on is stopped."""
+"""Characters of one response; a longer one is stopped."""
 DEEPEST_ARGUMENTS = 20
-"""Levels of lists and objects in a call's arguments."""
+"""Nesting levels in a call's arguments."""
 
 Dumped = dict[str, Any]
 _OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutputItem])
 
 
 class RecordedModel(Model):
-    """Asks another model, writes down what it says, and hands it to the SDK.
+    """Calls another model, records its responses, and passes them to the SDK.
 
-    The SDK's own streaming is not used: the text reaches followers through the journal, so the loop depends on no
-    reader.
+    The SDK's own streaming is not used. Text reaches followers through the journal, so the loop does not depend on
+    readers.
     """
 
     def __init__(self, inner: Model, name: str, journal: Journal, *, streaming: bool) -> None:
@@ -66,9 +66,9 @@ class RecordedModel(Model):
     async def get_response(
         self, system_instructions: str | None, input: str | list[TResponseInputItem], *rest: Any, **more: Any
     ) -> ModelResponse:
-        """Return the next response: the one that an earlier attempt committed, or what the model says now.
+        """Return the next response: the one that an earlier attempt committed, or a new one from the model.
 
-        What it says now is committed before it is returned; a final response is committed by `finish`.
+        A new response with calls is committed before it is returned; a final response is committed by `finish`.
         """
         self._journal.go_on()
         self._asked_for += 1
@@ -98,7 +98,7 @@ class RecordedModel(Model):
         raise TypeError("RecordedModel is run with Runner.run, not run_streamed.")
 
     async def finish(self) -> None:
-        """Commit the final response, and with it the run's end."""
+        """Commit the final response, which also ends the run."""
         if self._final is None:
             raise ModelFailed(f"The model {self._name} came to no answer. Your message is kept; try again.")
         dumped, outputs = self._final
@@ -110,7 +110,7 @@ class RecordedModel(Model):
             try:
                 return await (self._streamed(args, more) if self._streaming else self._whole(args, more))
             except ProviderFailed as failed:
-                # Kinds alone: the words may quote a key or a message.
+                # Log only the kinds of errors: their text may quote a key or a message.
                 kinds = [type(cause).__name__ for cause in causes_of(failed)][1:]
                 log.warning("model_failed", code=failed.failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
@@ -150,12 +150,12 @@ class RecordedModel(Model):
 
 
 def _played_back(committed: Dumped) -> ModelResponse:
-    """Return a committed response; the tokens were counted when it was made."""
+    """Return a committed response without usage, because its tokens were already counted."""
     return ModelResponse(output=_OUTPUT.validate_python(committed["output"]), usage=Usage(), response_id=None)
 
 
 def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
-    """Yield what the model says to the user; a refusal is said too."""
+    """Yield the texts for the user, including refusals."""
     for item in output:
         if isinstance(item, ResponseOutputMessage):
             for part in item.content:
@@ -163,9 +163,10 @@ def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
 
 
 def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[ResponseOutputItem], list[Dumped]]:
-    """Return the output with every call renamed, and the calls: providers reuse ids and leave them out.
+    """Return the output with new call ids, and its calls; providers reuse ids or leave them out.
 
-    Arguments that nobody can use become an object whose only name says why: the tool refuses it, the model reads it.
+    Unusable arguments become an object with a single key that gives the reason. The tool refuses it, and the model
+    reads why.
     """
     renamed: list[ResponseOutputItem] = []
     calls: list[Dumped] = []
@@ -175,13 +176,14 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
                 continue
             arguments = _arguments(item.arguments)
             call_id = f"{prefix}-{len(calls) + 1}"
-            # The name goes back to the provider, which refuses a whole conversation for one that is out of order.
+            # The name is sent back to the provider, which would reject the whole conversation because of an invalid
+            # one.
             name = re.sub(r"[^A-Za-z0-9_-]", "_", item.name)[:64] or "unknown"
             calls.append({"call_id": call_id, "name": name, "arguments": arguments})
             update = {"call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
             renamed.append(item.model_copy(update=update))
         elif isinstance(item, ResponseOutputMessage):
-            # The SDK crashes on a refusal; to the user it is an answer like any other.
+            # The SDK crashes on a refusal. To the user it is an answer like any other.
             said = [ResponseOutputText(text=text, annotations=[], type="output_text") for text in _texts([item])]
             renamed.append(item.model_copy(update={"content": said}))
         else:
@@ -191,7 +193,7 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
 
 def _arguments(text: str) -> Dumped:
     try:
-        # Numbers that JSON does not have would be refused by the database.
+        # The database would refuse numbers that JSON does not have.
         parsed = json.loads(text or "{}", parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         parsed = None
@@ -213,7 +215,7 @@ def _is_flat(value: Any, levels: int) -> bool:
 
 
 def _in_plain_text(items: str | list[TResponseInputItem]) -> list[TResponseInputItem]:
-    """Return the input with each tool's output as text: the SDK makes a list of parts, which many servers refuse."""
+    """Return the input with each tool output as text: the SDK makes it a list of parts, which many servers reject."""
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
     plain: list[TResponseInputItem] = []

@@ -1,1 +1,1 @@
-"""The model that answers without a provider, by a closed list of rules."""
+"""The offline model, which answers without a provider, by a fixed set of rules."""

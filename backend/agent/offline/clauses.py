@@ -1,4 +1,4 @@
-"""The clauses of a message, and the rule that each of them meets."""
+"""Split a message into clauses, and find the rule for each clause."""
 
 import re
 from itertools import dropwhile
@@ -10,15 +10,15 @@ from backend.agent.offline.plan import Rule
 
 
 def hidden(line: str) -> str:
-    """Return a line without its bullet, with straight quotes, and with what is quoted hidden from every pattern."""
+    """Return a line without its bullet, with straight quotes, and with quoted text hidden from every pattern."""
     words = said.on_one_line(said.BULLET.sub("", line, count=1).translate(said.STRAIGHT))
     return said.QUOTES.sub(lambda quoted: quoted[0].translate(said.HIDE), words)
 
 
 def clauses_of(text: str) -> list[str]:
-    """Cut a message where a new command starts, but neither inside a new task's title nor after "don't".
+    """Split a message where a new command starts, but neither inside a new task's title nor after "don't".
 
-    "Extract the action items from a file and add them as tasks" is one wish. A date stays with what it is the date of:
+    "Extract the action items from a file and add them as tasks" is one wish. A date stays with the words it belongs to:
     in "Tomorrow, remind me to call Ida" and in "Add a task to buy tea and remind me tomorrow".
     """
     first, *rest = said.CUT.split(text)
@@ -43,7 +43,7 @@ def clauses_of(text: str) -> list[str]:
 
 
 def rule_of(clause: str) -> Rule:
-    """Return the plan of the first row that fits, what it acts with, and the match."""
+    """Return the plan, detail and match of the first rule that fits a clause."""
     for words in (clause, said.POLITE.sub("", clause, count=1), _with_date_last(clause)):
         for plan, detail, pattern in said.RULES:
             if match := pattern.fullmatch(words):
@@ -52,7 +52,7 @@ def rule_of(clause: str) -> Rule:
 
 
 def asked(rule: Rule, clause: str, message: str) -> Rule:
-    """Return the rule that shows what "Task 3 is done?" asks about; without the question mark it is a change."""
+    """Return the rule that shows the task in "Task 3 is done?"; without the question mark it is a change."""
     _, detail, match = rule
     is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
     if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
@@ -62,12 +62,12 @@ def asked(rule: Rule, clause: str, message: str) -> Rule:
 
 
 def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """Leave out "oops" and the like before a wish to reopen, which says what to do about it."""
+    """Drop "oops" and the like before a wish to reopen, which already says what to do."""
     rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
     return rest if rest and rest[0][1][0] == "reopen" else rules
 
 
 def _with_date_last(clause: str) -> str:
-    """Return "tomorrow remind me to call Ida" as "remind me to call Ida tomorrow"."""
+    """Turn "tomorrow remind me to call Ida" into "remind me to call Ida tomorrow"."""
     cut = dates.cut_leading_due(clause)
     return " ".join(cut) if cut else clause

@@ -1,4 +1,4 @@
-"""The conversation as the rules read it: each message of the user with the calls that it led to."""
+"""The conversation as the rules read it: each user message with the tool calls that followed."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from backend.agent.offline.plan import Result
 from backend.mcp_server.server import QUOTED
 
 Made = tuple[int, Result]
-"""When in the conversation a call was made, and its result."""
+"""The place in the conversation where a call was made, and its result."""
 Turn = tuple[str, dict[str, list[Made]]]
-"""What the user said, and by each call and its arguments what came of it."""
+"""A user's message, and the results by call and arguments."""
 
 
 def turns_of(items: list[Any]) -> list[Turn]:
-    """Read the conversation: each user's message with the results of the calls that followed it."""
+    """Return each user message with the results of the calls that followed it."""
     turns: list[Turn] = [("", {})]
     calls: dict[str, tuple[list[Made], int]] = {}
     for place, item in enumerate(items):
@@ -32,7 +32,7 @@ def turns_of(items: list[Any]) -> list[Turn]:
 
 
 def key_of(name: object, arguments: object) -> str:
-    """Return what stands for a call: two with the same tool and arguments are one."""
+    """Return a key for a call; calls with the same tool and arguments share it."""
     return f"{name} {json.dumps(arguments, sort_keys=True)}"
 
 
@@ -42,12 +42,12 @@ def _text(content: object) -> str:
 
 
 def _data(text: str) -> Result:
-    """Return the JSON object; other text is a sentence, a tool's error."""
+    """Parse a JSON object; any other text is an error message of a tool."""
     try:
         data = json.loads(text.removeprefix(QUOTED))
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict):
         return data
-    # What follows the first line is a hint for models.
+    # The rest of the lines is a hint for models.
     return said.on_one_line(text.strip().partition("\n")[0])[:500] or "The tool gave no answer."

@@ -1,8 +1,8 @@
-r"""What in a person's sentence is a due date, and what only looks like one.
+r"""Find due dates in a person's sentence, and words that only look like dates.
 
-A due date is passed on in the person's words, as far as the tools' own parser understands them. Words that look like a
-date, a time or a repetition and are not understood never stay in a title in silence: `doubts` finds them, and the
-rules ask. Quoted texts are hidden (see `patterns`), so that nothing here reads a quoted word.
+A due date is passed on in the person's own words, as far as the tools' parser understands them. Words that look like a
+date, a time or a repetition but are not understood must not end up in a title unnoticed: `doubts` finds them, and the
+rules ask about them. Quoted text is hidden (see `patterns`), so nothing here reads a quoted word.
 """
 
 import re
@@ -16,23 +16,23 @@ from zoneinfo import ZoneInfo
 from backend.tasks.dates import LONGEST, DueNotUnderstood, understand
 
 MOST_WORDS = 14
-"""Words that a due date may have."""
+"""The most words in a due date."""
 MOST_DOUBTS = 10
-"""Places of a text that are looked at."""
+"""The most places of a text that are checked."""
 
 
 class Doubt(NamedTuple):
-    """Words in a text that look like a date and were not taken for one."""
+    """Words in a text that look like a date but were not taken as the due date."""
 
     start: int
     end: int
     words: str
     repeats: bool
-    """Whether they ask for a task that comes again."""
+    """Whether they ask for a repeating task."""
     due: str
-    """The due date that they may well mean, or nothing."""
+    """The due date they may mean, or ""."""
     is_name: bool
-    """Whether they name something else, as in "the Monday meeting"."""
+    """Whether they are part of a name, as in "the Monday meeting"."""
 
 
 def _re(pattern: str) -> re.Pattern[str]:
@@ -43,7 +43,7 @@ def _re(pattern: str) -> re.Pattern[str]:
 _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTH = (r"(?:january|february|april|june|july|august|september|october|november|december"
           r"|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec)")
-# Words of their own as well: "sit in the sun", "I may".
+# These are also ordinary words: "sit in the sun", "I may".
 _AMBIGUOUS = r"(?:mon|wed|sat|sun|mar|march|may)"
 _UNIT = r"(?:minute|min|hour|hr|day|week|weekend|month|quarter|year|fortnight|wk|mth|yr)s?"
 _NUMBER = (r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|ninety)")
@@ -76,7 +76,7 @@ _LOOKS = _re(r"|".join((
     r"(?<![\w.])\d{1,2}\.(?:\d{1,2}\.| ?\d{1,2}\. ?\d{2,4})(?!\w)",
     r"\b(?:on|by|until|till|before|due|after|from|for)(?: the)? \d{1,2}[.-]\d{1,2}\b",
     rf"(?<![\w-])\d{{1,2}}-\d{{1,2}}{_END}",
-    # A day or a time with a point, not a version: "24.12", "5.30".
+    # A day or a time with a dot, not a version: "24.12", "5.30".
     "".join(rf"(?<!\b{word} )" for word in ("python", "version", "release", "chapter", "section", "part", "page", "to",
                                             "figure", "step", "item", "of", "java", "ubuntu", "ios", "android"))
     + rf"(?<![\w./$\u20ac\u00a3-])\d{{1,2}}\.(?:0?[1-9]|[1-5]\d|00){_END}",
@@ -129,7 +129,7 @@ _REPEATS = _re(r"|".join((
     rf" {_UNIT}\b",
     rf"\bper {_UNIT}\b",
 )))
-# Of a run of these words, the tools' parser is asked.
+# Runs of these words are given to the tools' parser.
 _WORD = _re("|".join((
     rf"{_DAY}s?|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|{_MONTH}|march|mar|may",
     r"today|tomorrow|tonight|yesterday|tmr|tmrw|tmrow|tmw|tomoz|2moro|2morrow|2day|2nite",
@@ -159,7 +159,7 @@ _GOES_ON = _re(r"\s*$|\s*[,:;]|\s+[-\u2013\u2014]\s|\s+(?:to|called|named|that|a
 _LEADS = _re(r"[\s,(]*(?:(?:due(?: on| by| at)?|by|on|for|until|till|before|at) )?")
 _STARTS = re.compile(r"in|within|this|next|coming|the|an?|end|today|tomorrow|tonight|noon|midday|midnight|[^\W_]*\d.*"
                      rf"|eod|half|{_NUMBER}|(?:{_DAY}|{_MONTH}|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|march|mar|may)")
-# What an understood date may not follow: "after Friday" is not Friday.
+# A date after one of these words means something else: "after Friday" is not Friday.
 _CHANGES_IT = _re(
     r"(?:after|before|prior|until|till|within|about|from|of|or|and|between|through|thru|since|than|not|never|no|except|only"
     r"|almost|ago|past|now|early|earlier|late|later|mid|middle|end|start|starting|beginning|sometime|some ?day"
@@ -167,7 +167,7 @@ _CHANGES_IT = _re(
     r"|first|last|second|third|fourth|next|this|every|each|other|couple|few|half|quarter|eve|plus|minus"
     rf"|{_UNIT}|{_PART}|{_AMBIGUOUS}|[-\u2013+&/])")
 _A_NUMBER = re.compile(rf"(?:\d{{1,4}}|{_NUMBER})", re.IGNORECASE)
-# Words that the parser understands and that, alone, seldom mean a date; the leads with which they do.
+# Words that the parser understands but that seldom mean a date alone, and the leading words with which they do.
 _NEEDS_LEAD = tuple((_re(alone), _re(leads)) for alone, leads in (
     (r"(?:the )?(?:week|month|year|day|days|weeks)|now|.*\b(?:yesterday|ago)\b.*|.+ (?:until|till)\b.*"
      r"|.* (?:by|on|before|around|at)", r"(?!)"),
@@ -192,7 +192,7 @@ _WHOLE_NAME = _re(rf"\b(?:mr|mrs|ms|miss|dr|prof)\.? (?:{_DAY}|{_MONTH}|{_AMBIGU
                   r"|\b(?:invoice|bill|receipt|report|statement|letter|e?-?mail|minutes|notes?|photos?|pictures?|message"
                   r"|order|payslip|numbers|figures|results|expenses|taxes)s? (?:from|of) (?:last )?"
                   rf"(?:{_DAY}|{_MONTH}|{_AMBIGUOUS})(?: \d{{4}})?{_END}")
-# "The weekly report", "check daily deals"; but "a weekly report" and "stretch daily" may well repeat.
+# "The weekly report" and "check daily deals" are names, but "a weekly report" and "stretch daily" may repeat.
 _PERIODIC = (r"(?:dai|night|hour|week|month|quarter|year|fortnight|bi-?week|bi-?month)ly|annual")
 _PERIODIC_NAME = _re(r"(?:\b(?:the|my|our|his|her|their|your|this|next|last) "
                      rf"|^\s*(?:to )?[^\W\d]+ (?<!\ba )(?<!\ban ))(?:{_PERIODIC})")
@@ -205,9 +205,10 @@ _ANYWHERE = ZoneInfo("UTC")
 
 
 def cut_due(text: str) -> tuple[str, str] | None:
-    """Return a text without the due date at its end, and that date in the text's own words, or None.
+    """Split off the due date at the end of a text: return the rest and the date in the text's own words.
 
-    It is the longest one that the tools understand. None where the words before it change what it means.
+    The date is the longest one that the tools understand. Returns None if there is none, or if the words before it
+    change its meaning.
     """
     tokens = list(re.finditer(r"\S+", text))
     run = [token for token in tokens[_run_start(tokens) :] if token.start() >= len(text.rstrip()) - LONGEST]
@@ -229,7 +230,7 @@ def cut_due(text: str) -> tuple[str, str] | None:
 
 
 def cut_leading_due(text: str) -> tuple[str, str] | None:
-    """Return a text without the due date with which it begins, as in "tomorrow to call Ida", and that date, or None."""
+    """Split off the due date at the start of a text, as in "tomorrow to call Ida"; return rest and date, or None."""
     begins = _LEADS.match(text)
     lead = begins[0].strip(" ,(") if begins else ""
     rest = text[begins.end() :] if begins else text
@@ -244,7 +245,7 @@ def cut_leading_due(text: str) -> tuple[str, str] | None:
 
 
 def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
-    """Find what looks like a date, a time or a repetition in a text from which its due date was cut."""
+    """Find dates, times and repetitions in a text from which the due date has been removed."""
     found: list[Doubt] = []
     tokens = list(re.finditer(r"\S+", text))
     for start, end, repeats in islice(_merged(text, says_due=says_due), MOST_DOUBTS):
@@ -260,13 +261,13 @@ def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
 
 
 def whole_due(words: str) -> str:
-    """Return the date that words mean as a whole, without the word that leads to it, or nothing."""
+    """Return the date that words mean if they are nothing else, without its leading word; otherwise ""."""
     cut = cut_due(words)
     return cut[1] if cut and not cut[0] else ""
 
 
 def _single(words: str) -> str:
-    """Return the one date of a repetition: "Monday at 9" of "every Monday at 9"; nothing where it is not clear."""
+    """Return the one date of a repetition, such as "Monday at 9" of "every Monday at 9"; "" if it is unclear."""
     once = re.sub(r"(?i) of (?:every|each) month\b", "", words)
     once = " ".join(_ONCE.sub(" ", once).split())
     once = re.sub(rf"(?i)\b({_DAY})s\b", r"\1", once)
@@ -276,12 +277,12 @@ def _single(words: str) -> str:
 
 
 def is_made_of_dates(text: str) -> bool:
-    """Return whether a text has no other words than dates have."""
+    """Return whether a text consists only of words that dates are made of."""
     return _run_start(list(re.finditer(r"\S+", text))) == 0
 
 
 def _is_earlier(due: str, lead: str) -> bool:
-    """Return whether "before" asks for a day before the one that is named; before a time means by then."""
+    """Return whether "before" asks for a day earlier than the one named; before a time, it means by that time."""
     return re.search(r"(?i)\bbefore\b", f"{lead} {due}") is not None and not _TIME.search(due)
 
 
@@ -314,13 +315,13 @@ def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
     before_it = _plain(tokens[-2][0]) if len(tokens) > 1 else ""
     if _A_NUMBER.fullmatch(last) and not has_lead and before_it != "for":
         return True
-    # Only what stands right before it counts: "the Monday meeting by Friday" is one date.
+    # Only the words right before it count: "the Monday meeting by Friday" has one date.
     near = rest[tokens[run].start() :] if run < len(tokens) else ""
     return bool(_LOOKS.search(near) or _REPEATS.search(near))
 
 
 def _run_start(tokens: list[re.Match[str]]) -> int:
-    """Return the place from which on all tokens are words that dates are made of."""
+    """Return the index from which on all tokens are words that dates are made of."""
     place = len(tokens)
     while place and _WORD.fullmatch(_plain(tokens[place - 1][0])):
         place -= 1
@@ -343,7 +344,7 @@ def _merged(text: str, *, says_due: bool) -> Iterator[tuple[int, int, bool]]:
 
 
 def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, int]:
-    """Widen a span to the run of words that dates are made of around it, without what does not belong to it."""
+    """Widen a span to the run of date words around it, without words that do not belong to the date."""
     first = next(place for place, token in enumerate(tokens) if token.end() > start)
     last = max(place for place, token in enumerate(tokens) if token.start() < end)
     low, high = first, last
@@ -374,7 +375,7 @@ def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, in
 
 
 def _is_name(text: str, start: int, end: int, *, repeats: bool) -> bool:
-    """Return whether a span names something: "the Monday meeting", "tomorrow's talk", "buy Christmas presents"."""
+    """Return whether a span is part of a name: "the Monday meeting", "tomorrow's talk", "buy Christmas presents"."""
     if any(named.start() <= start and end <= named.end() for named in _WHOLE_NAME.finditer(text)):
         return True
     for named in (_PERIODIC_NAME if repeats else _NAMED).finditer(text):

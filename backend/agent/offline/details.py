@@ -1,4 +1,4 @@
-"""A task's details in the user's words: title, due date, priority, tags, and which task is meant to be changed."""
+"""Extract a task's details from the user's words: title, due date, priority, tags, and the task to change."""
 
 import re
 
@@ -8,7 +8,7 @@ from backend.agent.offline.plan import Fields
 
 
 def parts_of(text: str) -> list[str]:
-    """Return the tasks that a text lists; none where it is not clear where one ends."""
+    """Split a text into the tasks it lists; return nothing if it is unclear where one task ends."""
     if ";" in text:
         return text.split(";")
     parts = re.split(r",(?! *\d{4}\b) *", text)
@@ -25,7 +25,7 @@ def parts_of(text: str) -> list[str]:
 
 
 def details_of(text: str) -> tuple[str, Fields]:
-    """Take due date, priority and tags off the ends of a text."""
+    """Split due date, priority and tags off the ends of a text; return the rest and these fields."""
     fields: Fields = {}
     while True:
         if match := next((match for tail in said.TAILS if (match := tail.search(text))), None):
@@ -44,18 +44,18 @@ def details_of(text: str) -> tuple[str, Fields]:
 
 
 def tags_of(words: str) -> list[str]:
-    """Return the tags that words name, without their hash signs."""
+    """Return the tags in a text, without hash signs."""
     return [word.strip("#") for word in re.split(r"[\s,&]+|\band\b", words) if word.strip("#")]
 
 
 def has_date(text: str) -> bool:
-    """Return whether a text has a date, or what may be one."""
+    """Return whether a text has a date, or something that may be one."""
     rest, fields = details_of(text)
     return "due" in fields or bool(dates.doubts(rest))
 
 
 def new_task(text: str) -> tuple[Fields, list[dates.Doubt]]:
-    """Return the arguments of add_task as they are best understood, and what in them is doubtful."""
+    """Return the most likely arguments for add_task, and the doubtful dates in the text."""
     rest, fields = details_of(text)
     rest = said.LINK.sub("", said.ON_LIST.sub("", rest), count=1)
     found = dates.doubts(rest, says_due="due" not in fields)
@@ -68,13 +68,13 @@ def new_task(text: str) -> tuple[Fields, list[dates.Doubt]]:
 
 
 def why(doubt: dates.Doubt) -> str:
-    """Return the sentence that says what is doubtful."""
+    """Return the sentence that explains a doubt."""
     sentence = said.REPEATED if doubt.repeats else said.PERHAPS_DUE if doubt.due else said.DOUBTFUL
     return sentence.format(said.shown(doubt.words))
 
 
 def title_of(text: str, *, capital: bool = True) -> str:
-    """Return a quoted text as it stands, other words with a capital first."""
+    """Return a title: quoted text unchanged, other text with a capital letter first."""
     text = text.strip(" ,.;:!?-")
     if quoted := said.VERBATIM.fullmatch(text):
         return said.shown(quoted[2]).strip()
@@ -82,7 +82,7 @@ def title_of(text: str, *, capital: bool = True) -> str:
 
 
 def target_of(text: str, *, numbered: bool) -> tuple[str, str, str]:
-    """Return what a change is made to, the field that it names and the value: "task 1", "title" and "Buy tea"."""
+    """Return the task to change, the field to change and the new value: "task 1", "title" and "Buy tea"."""
     of = said.FIELD_OF.match(text)
     rest = text[of.end() :] if of else text
     split = said.VALUE.fullmatch(rest) or (said.NUMBER_VALUE.fullmatch(rest) if numbered else None)
@@ -92,6 +92,6 @@ def target_of(text: str, *, numbered: bool) -> tuple[str, str, str]:
 
 
 def _field_of(found: re.Match[str] | None) -> str:
-    """Return the field that the words name, or nothing."""
+    """Return the field that the words name, or ""."""
     name = found["field"].lower() if found else ""
     return "tags" if name.startswith("tag") else said.FIELDS.get(name, name)

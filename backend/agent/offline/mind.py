@@ -1,9 +1,9 @@
-"""Hearing a message: what its clauses wish, which plans they meet, and what of that was done already.
+"""Work out what a message asks for, which plans that takes, and which calls were already made.
 
-Nothing is kept between calls. Each call goes through the conversation again: every clause of a user's message meets
-the first row of a table of rules that fits, and the row names a plan, a method of `TaskKeeper` or `Librarian`. A plan
-is a generator that yields tool calls and is sent their results. Results that stand in the conversation are taken from
-it; the first calls without any are asked for. What tools return is only data.
+No state is kept between calls: each call goes through the whole conversation again. Every clause of a user message
+selects the first matching row of a table of rules, and the row names a plan, a method of `TaskKeeper` or `Librarian`. A
+plan is a generator that yields tool calls and receives their results. Results that are already in the conversation are
+reused; the first calls without a result are returned, to be made. Text that tools return is only treated as data.
 """
 
 from typing import Any
@@ -18,17 +18,17 @@ from backend.agent.offline.telling import tasks_in
 
 
 class Mind(Librarian, TaskKeeper):
-    """Goes through a conversation, and answers its last message."""
+    """Goes through a conversation and answers its last message."""
 
     def __init__(self, there: set[str]) -> None:
         """Take the names of the tools that may be called."""
         super().__init__()
         self.there = there
         self.changed: dict[object, int] = {}
-        """When in this turn the clauses so far last changed each task."""
+        """The place of the last change of each task by the earlier clauses of this turn."""
 
     def hear(self, turn: Turn, *, is_past: bool = False) -> str | list[Call]:
-        """Return the answer to a message, or the calls that it takes first; in a past turn any tool may be called."""
+        """Return the answer to a message, or the calls to make first. In a past turn any tool may be called."""
         if len(turn[0]) > said.LONGEST_MESSAGE:
             return said.TOO_LONG
         written = [line for line in turn[0].splitlines() if line.strip()]
@@ -70,7 +70,7 @@ class Mind(Librarian, TaskKeeper):
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
-            # What reads comes after what writes, and of two changes to one task the second waits.
+            # Reads come after writes, and the second of two changes to one task waits for the first.
             ids = [arguments.get("task_id", tool) for tool, arguments in pending]
             mixed = len({tool in said.READS for tool, _ in pending + outcome}) > 1
             if mixed or any(arguments.get("task_id") in ids for _, arguments in outcome):
@@ -79,7 +79,7 @@ class Mind(Librarian, TaskKeeper):
         return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
-        """Go through an earlier turn; one that went otherwise than by these rules counts by its results."""
+        """Replay an earlier turn, or use just its results if it did not follow these rules."""
         if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
@@ -89,7 +89,7 @@ class Mind(Librarian, TaskKeeper):
             self.named = writes or [task for _, task in found]
 
     def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
-        """Return what the yes leads to in "yes, and also delete task 3"; None where it is not clear."""
+        """Return the plan for the yes in "yes, and also delete task 3"; None if it is unclear."""
         if not clauses:
             return None
         first, *more = clauses
@@ -99,7 +99,7 @@ class Mind(Librarian, TaskKeeper):
         return question.answered(first) if is_clear else None
 
     def _run(self, plan: Plan, turn: Turn, *, is_past: bool, is_read: bool = False) -> str | list[Call]:
-        """Return the plan's answer, or the calls that it lacks the results of."""
+        """Return the plan's answer, or the calls whose results it still needs."""
         try:
             calls = next(plan)
             while True:
@@ -122,9 +122,9 @@ class Mind(Librarian, TaskKeeper):
             return str(end.value)
 
     def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
-        """Return when a call was made and its result; what was read before a change of the task does not count.
+        """Return where a call was made and its result, ignoring reads from before the task was changed.
 
-        A plan that changes tasks chooses them by the list from before: its own change may stand after that list.
+        A plan that changes tasks keeps using the list from before, because its own change may come after that list.
         """
         tool, arguments = call
         since = -1
@@ -136,7 +136,7 @@ class Mind(Librarian, TaskKeeper):
 
 
 def respond(conversation: str | list[Any], tools: set[str]) -> str | list[Call]:
-    """Return the answer to the conversation, or the calls of these tools that it takes first."""
+    """Return the answer to the conversation, or the calls of these tools to make first."""
     items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
     *earlier, now = turns_of(items)
     mind = Mind(tools)

@@ -1,4 +1,4 @@
-"""The SDK's model interface over `respond`, the rules in place of a language model: its answers as items and events."""
+"""The SDK's model interface to `respond`, whose rules take the place of a language model."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from backend.agent.offline.mind import respond
 
 
 class OfflineModel(Model):
-    """The SDK's model interface over the rules; it uses no tokens."""
+    """The SDK's model interface to the rules; it uses no tokens."""
 
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
     ) -> ModelResponse:
-        """Return the answer, or the tool calls that it takes first."""
+        """Return the answer, or the tool calls to make first."""
         answer, output = await run_sync(respond, input, {tool.name for tool in tools}), list[TResponseOutputItem]()
         if isinstance(answer, str):
             text = wire.ResponseOutputText(text=answer, type="output_text", annotations=[])
@@ -36,7 +36,7 @@ class OfflineModel(Model):
         return ModelResponse(output=output, usage=Usage(requests=1), response_id=None)
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Do the same in events, with the answer word by word."""
+        """Yield the same response as events, with the answer word by word."""
         output = (await self.get_response(*args, **kwargs)).output
         shape = {
             "id": uuid4().hex,

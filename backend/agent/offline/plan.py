@@ -1,4 +1,4 @@
-"""What the rules are made of: calls, their results, and plans that make them."""
+"""The types of the rules: calls, results, and plans that make calls."""
 
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ Fields = dict[str, Any]
 """Arguments of a tool."""
 Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
-"""What is done with the tasks of these numbers."""
+"""A plan for the tasks with these numbers."""
 Rule = tuple[str, str, Any]
-"""The plan, what it acts with, and what it is given."""
+"""The name of the plan, its detail, and the match it gets."""
 
 
 class Question(NamedTuple):
-    """A question that was left open."""
+    """A question to the user that is still open."""
 
     words: str
     answered: Callable[[str], Plan | None]
-    """Returns what the next message leads to, where it is an answer."""
+    """Returns the plan for the next message, or None if that is not an answer."""
 
 
 def says(sentence: str) -> Plan:
-    """Return the plan that only says a sentence."""
+    """Return a plan that only says a sentence."""
     yield from ()
     return sentence

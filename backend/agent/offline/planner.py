@@ -1,4 +1,4 @@
-"""What all plans do alike: make calls, tell what came of them, and leave a question open."""
+"""What all plans share: making calls, reporting their results, and asking questions."""
 
 from collections.abc import Callable, Generator
 
@@ -8,17 +8,17 @@ from backend.agent.offline.plan import Act, Call, Fields, Plan, Question, Result
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_PAGES = 5
-"""Pages of tasks that are looked through."""
+"""Pages of tasks that are read at most."""
 
 
 class Planner:
-    """What a conversation has come to, and the steps that many plans share."""
+    """The state of a conversation, and the steps that many plans share."""
 
     def __init__(self) -> None:
         self.named = list[Task]()
-        """The tasks named last."""
+        """The tasks mentioned last."""
         self.open_question: Question | None = None
-        """What the next message may answer."""
+        """The question that the next message may answer."""
         self.completed: int | None = None
         """The task that this conversation completed last, unless it was reopened or deleted since."""
 
@@ -28,11 +28,11 @@ class Planner:
         return words
 
     def _ask(self, question: str, answered: Callable[[str], Plan]) -> str:
-        """Leave a question open; a next message that no row fits is its answer."""
+        """Leave a question open; the next message is its answer if it matches no rule."""
         return self._leave(question, lambda words: answered(words) if rule_of(words)[1] == said.UNSURE else None)
 
     def _confirm(self, question: str, act: Act, tasks: list[Task], tool: str) -> str:
-        """Ask before something is done to tasks; a yes, or the tool's own verb, leads to `act`."""
+        """Ask before changing tasks; a yes, or the tool's own verb, runs `act`."""
         self.named, ids = tasks, [task["id"] for task in tasks]
         yes = said.YES[tool, len(ids) == 1]
         return self._leave(
@@ -40,14 +40,14 @@ class Planner:
         )
 
     def _offer(self, question: str, calls: list[Call]) -> str:
-        """Ask whether to add tasks; the question has a place for "this task"."""
+        """Ask whether to add tasks; `{}` in the question becomes "this task" or "these 3 tasks"."""
         yes = said.YES["add_task", len(calls) == 1]
         these = "this task" if len(calls) == 1 else f"these {len(calls)} tasks"
         shown = question.replace("{}", these) + "".join(f"\n- {described(arguments)}" for _, arguments in calls)
         return self._leave(shown, lambda words: self._each(calls) if yes.fullmatch(words) else None)
 
     def _each(self, calls: list[Call]) -> Plan:
-        """Make calls of one tool, and say for each what came of it."""
+        """Make calls of one tool, and report the result of each."""
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in tasks_in(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
@@ -59,18 +59,18 @@ class Planner:
         return "\n".join(lines)
 
     def note(self, tool: str, task_id: int) -> None:
-        """Remember which task was completed last, to be able to say how it is reopened."""
+        """Remember which task was completed last, to be able to say how to reopen it."""
         if tool == "complete_task":
             self.completed = task_id
         elif tool in {"reopen_task", "delete_task"} and task_id == self.completed:
             self.completed = None
 
     def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
-        """Make the same call for each of some tasks."""
+        """Make the same call for each of these tasks."""
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
 
     def _pages(self, filters: Fields) -> Generator[list[Call], list[Result], tuple[list[Task], bool]]:
-        """List the tasks of the first pages, and whether there are more."""
+        """Return the tasks of the first pages, and whether there are more."""
         (page,) = yield [("list_tasks", filters)]
         tasks = tasks_in(page)
         for _ in range(MOST_PAGES - 1):

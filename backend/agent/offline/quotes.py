@@ -1,4 +1,4 @@
-"""What the offline model quotes: the sentences that have most of a question's words."""
+"""Choose the sentences to quote: those with most of a question's words."""
 
 import math
 import re
@@ -11,11 +11,11 @@ from backend.runs.citations import MARK, Passage
 MOST_QUOTES = 3
 LONGEST_QUOTE = 300
 SHORTEST_SENTENCE = 30
-"""Characters of a sentence that stands for itself; a heading, say, goes together with what follows it."""
+"""Characters of a sentence that can stand alone; a shorter one, such as a heading, is joined to the next."""
 NEW_WORDS = 0.5
-"""The share of the best sentence's weight with which words that it lacks are worth another sentence."""
+"""Another sentence is quoted if its new words have at least this share of the best sentence's weight."""
 AS_GOOD = 0.9
-"""The share of the best sentence's weight from which on another one may be the answer as well."""
+"""A sentence with at least this share of the best one's weight may be the answer as well."""
 
 # fmt: off
 _SMALL = frozenset(re.findall(r"\w+", """
@@ -35,15 +35,15 @@ _HEADINGS = re.compile(r"\A\s*(?:#{1,6}\s[^\n]*\n\s*)+")
 
 
 def content_of(text: str) -> list[str]:
-    """Return the words of a text that say what it is about, in lower case."""
+    """Return the words that say what a text is about, in lower case."""
     return [word for word in re.findall(r"\w+", text.lower()) if word not in _SMALL]
 
 
 def quotes(question: str, passages: list[tuple[Passage, float]]) -> Iterator[tuple[Passage, str]]:
-    """Yield at most `MOST_QUOTES` sentences, quoted and marked, with their passages, which come with their scores.
+    """Yield at most `MOST_QUOTES` quoted and marked sentences with their passages, from passages with their scores.
 
-    A question's words weigh the more the rarer they are in what was found, and the better their passage is. Where none
-    of them stands, because the passages are near by their meaning alone, the best passage's first sentences are taken.
+    A question's word weighs more the rarer it is in the passages, and the higher its passage's score is. If no passage
+    has any of the words, because the passages were found by meaning alone, the first two sentences are quoted.
     """
     sentences = [(passage, sentence) for passage, _ in passages for sentence in _sentences(passage.text)]
     scores = {passage.id: score for passage, score in passages}
@@ -57,9 +57,9 @@ def quotes(question: str, passages: list[tuple[Passage, float]]) -> Iterator[tup
 
 
 def quoted(text: str, *, most: int) -> str:
-    """Return a text's own words in quotes, without headings before them, on one line, cut to a length.
+    """Quote a text on one line, without leading headings, cut to `most` characters.
 
-    What looks like a mark ends them.
+    The quote ends before anything that looks like a citation mark.
     """
     words = BLANK.sub(" ", max(MARK.split(_HEADINGS.sub("", text) or text), key=len)).strip()
     return f'"{words if len(words) <= most else words[:most].rpartition(" ")[0] or words[:most]}"'
@@ -74,7 +74,7 @@ def _chosen(question: str, sentences: list[tuple[str, float]]) -> list[int]:
         return sentences[place][1] * sum(math.log(1 + len(sentences) / counts[word]) for word in words[place] & of)
 
     weights = [weight(place, wanted) for place in range(len(sentences))]
-    # Of equal ones the first stays first: that is the order of the search.
+    # Of equal sentences the first comes first, in the order of the search.
     ranked = sorted(range(len(sentences)), key=lambda place: -weights[place])
     if not ranked or not weights[ranked[0]]:
         return list(range(len(sentences)))[:2]
@@ -95,7 +95,7 @@ def _stem(word: str) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Yield a text's sentences, short ones together with what follows them, long ones line by line."""
+    """Yield a text's sentences: short ones joined to the next, long ones split into lines."""
     held = 0
     for end in [*(match.start() for match in _SENTENCE.finditer(text)), len(text)]:
         piece = text[held:end]

@@ -1,6 +1,6 @@
-"""Which tasks a person's words mean: by number, by the words of a title, or all of a kind.
+"""Find the tasks that a person's words mean: by number, by words of a title, or all of a kind.
 
-Nothing is left over: words that are neither understood nor looked for in the tasks make a selection unclear.
+No word is ignored: words that are neither understood nor found in tasks make a selection unclear.
 """
 
 import re
@@ -14,24 +14,24 @@ from backend.agent.offline import patterns as said
 Task = dict[str, Any]
 
 MOST_NUMBERS = 50
-"""Tasks that a range such as "3-7" may name."""
+"""The most tasks in a range such as "3-7"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The tasks that words such as "all high priority work tasks due tomorrow" ask for."""
+    """The tasks described by words such as "all high priority work tasks due tomorrow"."""
 
     filters: dict[str, str]
     """Arguments of list_tasks."""
     level: str = ""
     words: list[str] = field(default_factory=list)
-    """Words that the title, the description or the tags must have."""
+    """Words that the title, the description or the tags must contain."""
     unclear: str = ""
-    """Words that look like a date or a condition and are not understood."""
+    """Words that look like a date or a condition but are not understood."""
 
     @property
     def is_all(self) -> bool:
-        """Whether all tasks are asked for."""
+        """Whether all tasks are meant."""
         return self.filters == {"status": "all"} and not self.level and not self.words
 
     def rendered(self) -> str:
@@ -46,7 +46,7 @@ class Wanted:
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
-        """Return whether a listed task has the priority and the words, by which it was not listed."""
+        """Return whether a listed task has the priority and words, which list_tasks did not filter by."""
         tags = task.get("tags")
         of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
         of_task += map(str, tags) if isinstance(tags, list) else []
@@ -54,7 +54,7 @@ class Wanted:
 
 
 def wanted(text: str, *, is_question: bool = False) -> Wanted:
-    """Read a selection or a question: what remains of it when all that is known is taken out must be in the tasks."""
+    """Parse a selection or a question; words that are not understood must occur in the tasks."""
     rest, filters, level, unclear = f" {text.strip()} ", {"status": "all"}, "", ""
     if found := said.QUERY.search(rest):
         filters["query"] = found["query"].translate(said.SHOW).strip(" \"'")
@@ -93,12 +93,12 @@ def level_of(words: str) -> str:
 
 
 def numbers_in(text: str) -> list[int]:
-    """Return the numbers of tasks when a text names nothing else: "tasks 3-5 and #7"; else none.
+    """Return the task numbers in a text that names nothing else, such as "tasks 3-5 and #7"; otherwise [].
 
     "Two tasks" names no number, and neither does "2 tasks".
     """
     if re.search(r"\d[,.' ]\d{3}(?!\d)", text):
-        return []  # "1,000" is one number, and no task's.
+        return []  # "1,000" is one number, and not a task's.
     plain = re.sub(r"#\s?(?=\d)", "task ", re.sub(r"[,&()+]", " ", text.lower()))
     plain = re.sub(r"(\d)\s*(?:[-\u2013\u2014]|\bthrough\b|\bthru\b)\s*(?:task )?(\d)", r"\1..\2", plain)
     if re.search(r"\btasks\b", plain):
@@ -117,7 +117,7 @@ def numbers_in(text: str) -> list[int]:
             numbers.append(said.NUMBERS[word])
         elif word in said.NUMBERED:
             if numbers and not is_named:
-                return []  # "2 tasks" counts them.
+                return []  # "2 tasks" counts tasks.
             is_named = True
         elif word not in {"the", "my", "and", "both", "also", "with"}:
             return []
@@ -125,14 +125,14 @@ def numbers_in(text: str) -> list[int]:
 
 
 def words_of(text: object) -> list[str]:
-    """Return the words of a text that say which task it is, in lower case."""
+    """Return the words of a text that identify a task, in lower case."""
     return [word for word in re.findall(r"\w+", str(text or "").translate(said.SHOW).lower()) if word not in said.STOP]
 
 
 def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
-    """Return the tasks of that title, else those whose titles have all its words, and whether these are the same words.
+    """Return the tasks with this title, or else with all its words, and whether the words match exactly.
 
-    Only the ending of a word may differ: "groceries" is "grocery", and "planet" is not "plan".
+    In an inexact match only endings differ: "groceries" matches "grocery", but "planet" does not match "plan".
     """
     words = words_of(text)
     titles = [(task, words_of(task.get("title"))) for task in tasks]
@@ -144,7 +144,7 @@ def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
 
 
 def without_dates(text: str) -> str:
-    """Return a text without words that tell when a task is, as in "my morning meetings"."""
+    """Remove words that say when a task is, as in "my morning meetings"."""
     return " ".join(word for word in text.split() if not said.SAYS_WHEN.fullmatch(word.strip(",.;:'\"")))
 
 
@@ -154,7 +154,7 @@ def _among(words: Iterable[str], word: str) -> bool:
 
 
 def _bases(word: str) -> set[str]:
-    """Return the words that this one may be a form of: itself, and what it is without an ending."""
+    """Return the words that this word may be a form of: itself, and itself without an ending."""
     found = {word, word.removesuffix("'s")}
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "news")):
         found |= {word[:-1]}
@@ -167,7 +167,7 @@ def _bases(word: str) -> set[str]:
         if stem == word or not re.search("[aeiouy]", stem) or len(stem) < 3:
             continue
         if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", stem):
-            # One short vowel and one consonant would have doubled it: "caring" is "care", not "car".
+            # After one short vowel a single consonant would have been doubled: "caring" comes from "care", not "car".
             found |= {f"{stem}e"}
         elif re.search(r"([^aeiouy])\1$", stem):
             found |= {stem, stem[:-1]}
@@ -181,14 +181,14 @@ def _without(text: str, found: re.Match[str]) -> str:
 
 
 def _is_date(doubt: dates.Doubt, text: str) -> bool:
-    """Return whether a selection means a date: not by "every task" or "the Friday report", but by "my Friday tasks"."""
+    """Return whether a selection means a date: "my Friday tasks" does, "every task" and "the Friday report" do not."""
     if doubt.words.lower() in {"every", "each"}:
         return False
     return not doubt.is_name or re.match(r"(?i) (?:tasks|to-?dos|items|list)\b", text[doubt.end :]) is not None
 
 
 def _without_date(text: str) -> tuple[str, str, str]:
-    """Return the text without its date, the date, and what looks like one and is not understood."""
+    """Return the text without its date, the date, and what looks like a date but is not understood."""
     text = re.sub(r"(?i)\b((?:to|mon|tues|wednes|thurs|fri|satur|sun)day|tomorrow|tonight)'s\b", r"\1", text)
     spans = [doubt for doubt in dates.doubts(text, says_due=False) if _is_date(doubt, text)]
     if not spans:

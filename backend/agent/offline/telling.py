@@ -1,11 +1,11 @@
-"""Tasks, and what became of them, in words."""
+"""Describe tasks, and errors about them, in words."""
 
 from backend.agent.offline import patterns as said
 from backend.agent.offline.plan import Result, Task
 
 
 def described(task: Task, state: str = "") -> str:
-    """Return a task on one line: its title in quotes and whatever else is set; `state` stands for an open one."""
+    """Return a task on one line: its title in quotes and all other fields; `state` describes a task that is open."""
     due, rank, tags = task.get("due_understood") or task.get("due"), task.get("priority"), task.get("tags")
     parts = [f'"{said.on_one_line(task.get("title"))}"', "completed" if task.get("completed") else state]
     parts += [f"due {due}" if due else "", f"{rank} priority" if rank in ("low", "medium", "high") else ""]
@@ -15,13 +15,13 @@ def described(task: Task, state: str = "") -> str:
 
 
 def lines_of(tasks: list[Task]) -> str:
-    """Return a list of tasks by their numbers, each on a line of its own, with a line break before it."""
-    # Not "3. …": a page that renders Markdown would count such lines from 1.
+    """Return a list of tasks with their numbers, one on each line, starting with a line break."""
+    # Not "3. …", because a page that renders Markdown would renumber such lines from 1.
     return "".join(f"\n- Task {task['id']}: {described(task)}" for task in tasks)
 
 
 def tasks_in(result: Result) -> list[Task]:
-    """Return the tasks that a result names."""
+    """Return the tasks in a result."""
     rows = result.get("tasks", [result]) if isinstance(result, dict) else None
     dicts = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     named = [row | {"id": row.get("task_id", row.get("id"))} for row in dicts]
@@ -29,5 +29,5 @@ def tasks_in(result: Result) -> list[Task]:
 
 
 def refusal(result: Result, number: object) -> str:
-    """Return a tool's error about a task, in words for people where there is no such task."""
+    """Return a tool's error about a task, reworded for people if the task does not exist."""
     return said.THERE_IS_NONE.format(number) if said.NO_TASK.fullmatch(str(result)) else str(result)
