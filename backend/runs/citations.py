@@ -1,4 +1,4 @@
-"""Citations: the marks in an answer, proven against the passages that the run's own tools returned."""
+"""Citations: the marks in an answer, checked against the passages that the run's own tools returned."""
 
 import re
 import unicodedata
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_MARKS = 200
-"""Marks of one answer that are read; the rest are removed."""
+"""Marks of one answer that are checked; the rest are removed."""
 MOST_PASSES = 5
-"""How often an answer is gone through, in which a removal makes another mark of what stood around it."""
+"""How often an answer is checked. Removing a mark can join the text around it into a new mark."""
 LONGEST_QUOTATION = 5_000
-"""How far before a mark its quotation may begin, in characters."""
+"""The most characters between the start of a quotation and its mark."""
 
 MARK = re.compile(r"\[ ?p ?\d{1,9}(?: ?[,;] ?(?:p ?)?\d{1,9})* ?\]", re.ASCII | re.IGNORECASE)
-"""A mark; the page's pattern, in `marks.js`, is the same."""
+"""A citation mark. The page uses the same pattern, in `marks.js`."""
 _BLANKS = " \t\u00a0"
 _BETWEEN = " \t\r\n\u00a0.,;:!?\u2026)*_"
-"""What may stand between a quotation and its mark."""
+"""Characters allowed between a quotation and its mark."""
 _OPENERS = {'"': '"', "\u201d": "\u201c\u201e\u201d", "\u201c": "\u201e", "\u00bb": "\u00ab\u00bb", "\u00ab": "\u00bb"}
-"""By the character that closes a quotation, those that open it: English, German, French and Swedish."""
+"""For each closing quotation mark, the opening ones that match it: English, German, French and Swedish."""
 _BEFORE_OPENER = " \t\r\n\u00a0([{<*_-\u2013\u2014/:"
 _EDGES = ' .,;:!?"'
 _LEFT_OUT = "\u00ad\u200b\u200c\u200d\u2060\ufeff\ufffe\x02"
-"""Soft hyphens as the readers of files write them, and what has no width."""
+"""Soft hyphens in the forms that file readers produce, and zero-width characters."""
 _QUOTES = "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 _STRAIGHT = str.maketrans(dict.fromkeys(_QUOTES, '"') | dict.fromkeys(_DASHES, "-"))
 _FIRST_WITHOUT_BLANKS = "\u0e00"
-"""From here on stand the scripts, Thai and Chinese say, that set no blanks between words."""
+"""From this character on come scripts without spaces between words, such as Thai and Chinese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An answer in which every mark is proven."""
+    """An answer in which every citation mark is proven."""
 
     text: str
     citations: list[dict[str, Any]]
-    """One for each mark of the text, in the order in which they stand."""
+    """One for each mark, in the order of the text."""
     removed: int
-    """How many marks failed."""
+    """How many marks were not proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class _Mark:
 
 
 def passages_in(results: Iterable[Any]) -> dict[int, Passage]:
-    """Return by their ids the passages that tools returned, wherever in the results they stand.
+    """Return the passages in tools' results by their ids, at any depth.
 
-    A passage is an object in a list named `passages`; what it does not say itself, the objects around it say.
+    A passage is an object in a list named `passages`. Fields it lacks are taken from the objects around it.
     """
     return {passage.id: passage for result in results for passage in _passages(result, {})}
 
@@ -76,11 +76,11 @@ def cited_in(answer: str) -> set[int]:
 
 
 def check(answer: str, passages: dict[int, Passage]) -> Checked:
-    """Prove the marks of an answer, and remove those that fail, each with the blank before it.
+    """Check the marks of an answer, and remove each mark that is not proven, with the blank before it.
 
-    A mark is proven when its passage is among these and the quotation that stands directly before it, if one does,
-    stands in the passage's text; of case, blanks and the form of quotes and dashes nothing is made. What is quoted is
-    a document's text: a mark in it is none of the assistant's.
+    A mark is proven if its passage is in `passages` and contains the quotation directly before the mark, if there is
+    one. Case, blanks and the style of quotes and dashes do not matter. A mark inside a quotation is removed: it comes
+    from the document, not from the assistant.
     """
     removed = 0
     for _ in range(MOST_PASSES):
@@ -88,7 +88,7 @@ def check(answer: str, passages: dict[int, Passage]) -> Checked:
         answer, removed = checked.text, removed + checked.removed
         if [mark[0] for mark in MARK.finditer(answer)] == [citation["mark"] for citation in checked.citations]:
             return Checked(answer, checked.citations, removed)
-    # Nobody writes marks within marks within marks; whoever does wants one of them to be left.
+    # Only an attack nests marks this deeply, so that one of them is left over.
     return Checked(answer.replace("[", "("), [], removed)
 
 
@@ -152,7 +152,7 @@ def _marks(answer: str) -> Iterator[_Mark]:
 
 
 def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int, int] | None:
-    """Return where the quotation stands, without its quotes, that ends directly before a mark; None without one."""
+    """Return the span, without its quotes, of the quotation that ends directly before a mark, or None."""
     end, before = marks[number].start, number - 1
     while end:
         if before >= 0 and end == marks[before].end:
@@ -170,10 +170,10 @@ def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int
 
 
 def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | None:
-    """Return where the quotation begins that is closed at a place.
+    """Return where the quotation begins that is closed at `closing_at`, or None.
 
-    Quotes within it are balanced. Where they are not, because of a sign for inches, say, it is the longest that may be
-    meant: a quotation too long fails, one too short would leave words unproven.
+    Quotes inside it are balanced. If they are not, for example because one means inches, the longest possible quotation
+    is returned: one that is too long fails the check, while one too short would leave words unchecked.
     """
     closing, depth, outermost = answer[closing_at], 1, None
     for place in range(closing_at - 1, max(-1, closing_at - 1 - LONGEST_QUOTATION), -1):
@@ -190,7 +190,7 @@ def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | No
 
 
 def _quoted(marks: list[_Mark], quotations: list[tuple[int, int] | None]) -> set[int]:
-    """Return the numbers of the marks that stand within a quotation."""
+    """Return the numbers of the marks that are inside a quotation."""
     inside: set[int] = set()
     for number, quotation in enumerate(quotations):
         before = number - 1
@@ -220,7 +220,7 @@ def _citation(passage: Passage | None, quote: str | None) -> dict[str, Any] | No
 
 
 def _find(quote: str, text: str) -> tuple[int, int] | None:
-    """Return where whole words of a text are the quoted ones; the punctuation at a quotation's ends is the writer's."""
+    """Return the span of the quoted words in a text, as whole words; punctuation at the quotation's ends is ignored."""
     wanted = _plain(quote)[0].strip(_EDGES)
     plain, places = _plain(text)
     at = plain.find(wanted)
@@ -238,7 +238,7 @@ def _is_within_a_word(text: str, place: int) -> bool:
 
 
 def _plain(text: str) -> tuple[str, list[int]]:
-    """Return a text in the form in which it is compared, and for each of its characters the place it comes from."""
+    """Return a text normalized for comparison, and the original position of each of its characters."""
     plain, places = list[str](), list[int]()
     for place, char in enumerate(text):
         if char.isspace():

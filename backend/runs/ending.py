@@ -1,4 +1,4 @@
-"""The end of a run: the assistant's message, its citations, the usage, the row, the last events: one transaction."""
+"""The end of a run: message, citations, usage, row and last events, all in one transaction."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 EndStatus = Literal["completed", "failed", "cancelled"]
 StillThere = Callable[[Scope, set[int]], set[int]]
-"""Tells which of some documents the user still has."""
+"""Returns which of these documents the user still has."""
 
 _SHOWN = ("name", "arguments", "result", "is_error", "operation_id")
 
@@ -35,7 +35,7 @@ class RunCancelled(DocuTalkError):
 
 
 class RunCrashed(DocuTalkError):
-    """The run met a defect of ours; the log has it under the run's id."""
+    """The run hit a bug of ours. The log has it under the run's id."""
 
     code = "run_crashed"
 
@@ -46,7 +46,7 @@ class RunCrashed(DocuTalkError):
 
 
 def told(error: DocuTalkError) -> dict[str, Any]:
-    """Return an error as events and rows tell it."""
+    """Return an error in the form that events and rows have."""
     return {"code": error.code, "detail": str(error), "status": error.status, "retry_after": error.retry_after}
 
 
@@ -60,9 +60,10 @@ def end(
     still_there: StillThere,
     error: dict[str, Any] | None = None,
 ) -> list[Event]:
-    """Write the end of a run, whose row and whose conversation's are locked, and return the events that tell it.
+    """Write the end of a run, and return its last events; the run's and the conversation's rows must be locked.
 
-    What was told of the answer until now may hold marks that prove nothing: it is taken back from the first of them on.
+    Text that followers already have may contain unproven citation marks. It is then replaced, starting at the first
+    such mark.
     """
     checked = _checked(scope, transcript, still_there)
     usage = transcript.usage
@@ -115,12 +116,12 @@ def done(run: Run, answer: Message | None) -> Event:
 
 
 def noticed(run: Run) -> dict[str, Any]:
-    """Return the member of a run's events that says why the offline model answers, where there is a reason."""
+    """Return a member for the run's events with the reason why the offline model answers, or {} without a reason."""
     return {} if run.model_notice is None else {"model_notice": run.model_notice}
 
 
 def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> Checked:
-    """Prove the answer's marks by what the run's own calls returned of documents that the user still has."""
+    """Check the answer's citations against what the run's calls returned from documents that the user still has."""
     if not (cited := cited_in(transcript.answer)):
         return Checked(transcript.answer, [], 0)
     results = [call["result"] for call in transcript.calls.values() if "result" in call and not call.get("is_error")]
@@ -134,7 +135,7 @@ def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> C
 
 
 def _correction(said: str, checked: str) -> list[Event]:
-    """Return the events that turn the text that was told into the checked one."""
+    """Return the events that turn the text followers have into the checked text."""
     if said == checked:
         return []
     same = next((place for place, pair in enumerate(zip(said, checked, strict=False)) if pair[0] != pair[1]), None)

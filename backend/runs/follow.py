@@ -1,4 +1,4 @@
-"""Follow a run: its stored events in order, the text in between as it comes, from any process."""
+"""Follow a run from any process: its stored events in order, and the text in between as it arrives."""
 
 import asyncio
 import time
@@ -20,20 +20,20 @@ from backend.runs.repository import Event, RunNotFound, RunRepository
 
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
-"""How often a follower looks for itself at a run of another process, when no notifications arrive."""
+"""How often a follower checks a run of another process while notifications do not arrive."""
 SELDOM_SECONDS = 5.0
-"""The same when they do."""
+"""The same, while notifications arrive."""
 MOST_FOLLOWED = 64
-"""Streams of runs that one user may have open at once in one process."""
+"""The most streams that one user may have open at once in one process."""
 MOST_READING = 8
-"""Followers that read at once, so that they leave threads and connections to the runs."""
+"""The most followers that read the database at once, so that threads and connections are left for the runs."""
 
 HEARTBEAT = Event("heartbeat", {})
 RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again with Last-Event-ID."})
 
 
 class Follower:
-    """Tells runs to whoever follows; never in the way of the worker that executes them."""
+    """Streams the events of runs to followers, without delaying the worker that executes them."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Follower:
         """Take the parts.
 
         Args:
-            database: Where the events are.
-            live: What this process knows without reading.
-            heartbeat_seconds: After how long a silent stream is kept open by a heartbeat.
-            is_listening: Tells whether news of other processes' runs arrive by themselves.
-            on_waiting: Called whenever somebody waits for a run that this process does not execute.
+            database: The database with the events.
+            live: What this process knows without reading the database.
+            heartbeat_seconds: The time without events after which a stream gets a heartbeat.
+            is_listening: Returns whether notifications from other processes arrive.
+            on_waiting: Called whenever a follower waits for a run that this process does not execute.
         """
         self._database = database
         self._live = live
@@ -63,12 +63,12 @@ class Follower:
         self._followed: Counter[str] = Counter()
 
     def stop(self) -> None:
-        """End every stream with `reconnect`, because the process is going down."""
+        """End every stream with `reconnect`, because the process is shutting down."""
         self._stopping = True
         self._live.tell_all()
 
     def admit(self, caller: Caller) -> None:
-        """Raise TooManyRequests when the caller has as many streams open as one may."""
+        """Raise TooManyRequests if the caller already has the most streams allowed."""
         if self._followed[caller.user_id] >= MOST_FOLLOWED:
             raise TooManyRequests(
                 f"You have {MOST_FOLLOWED} streams open, which is the limit. Close some of them.",
@@ -76,13 +76,13 @@ class Follower:
             )
 
     def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the events after number `after` until `done`; heartbeats while nothing happens.
+        """Yield the events after number `after` until `done`, and heartbeats while nothing happens.
 
-        A run that is deleted ends too, and a database that does not answer is told as `reconnect`.
+        A deleted run also ends its stream. If the database does not answer, the stream ends with `reconnect`.
         """
         events = self._told(caller, run_id, after)
         self._followed[caller.user_id] += 1
-        # Also of a stream that nobody ever begins to read.
+        # Counted down even for a stream that is never read.
         weakref.finalize(events, self._leave, caller.user_id)
         return events
 
@@ -103,15 +103,16 @@ class Follower:
             yield Event("done", {"run_id": run_id, "status": "cancelled", "error": why})
 
     async def _events(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
-        # Read from the start all the same: where in the answer the reader is follows from what it was told.
+        # Read from the first event even if the reader has some, because the position in the answer follows from all of
+        # them.
         seq, told = 0, 0
         spoke = time.monotonic()
         while True:
-            # Taken before reading, so as to miss nothing.
+            # Taken before reading, or news in between would be missed.
             channel = self._live.find(run_id)
             news = channel.news() if channel else self._live.elsewhere(run_id)
             if channel is None or channel.stored_seq > seq or seq == 0:
-                # What the database showed once, it need not be asked about again: whether the run is the caller's.
+                # The first read asks the database whether the run is the caller's. Later reads need not.
                 events = channel.after(seq) if channel is not None and seq > 0 else None
                 if events is None:
                     events = await run_sync(self._read, caller, run_id, seq, limiter=self._reading)
@@ -126,7 +127,7 @@ class Follower:
                         told = event.data["offset"]
                     elif event.kind == "done":
                         return
-            # An attempt that lost its lease knows nothing of what the next one has written: its text is void.
+            # An attempt that lost its lease does not know what the next one wrote, so its text is discarded.
             if channel is not None and seq <= channel.stored_seq and (fresh := _untold(channel, told)):
                 yield Event("text", {"delta": fresh, "offset": told})
                 told, spoke = told + len(fresh), time.monotonic()
@@ -155,7 +156,7 @@ class Follower:
 
 
 def _untold(channel: Channel, told: int) -> str:
-    """Return the live text from `told` on; nothing when stored text in between has not been read yet."""
+    """Return the live text from position `told`, or "" if stored text before it has not been read yet."""
     return channel.text[told - channel.text_start :] if told >= channel.text_start else ""
 
 

@@ -1,4 +1,4 @@
-"""Everything that the worker of a run writes, each step in one transaction, told to followers once it is committed."""
+"""The writes of a run's worker: each step is one transaction, and followers see it once it is committed."""
 
 import asyncio
 import time
@@ -21,14 +21,14 @@ from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunReposit
 from backend.runs.transcript import Transcript
 
 STORE_TEXT_SECONDS = 1.0
-"""The longest that streamed text stays unstored."""
+"""The longest time before streamed text is stored."""
 
 Write = Callable[[RunRepository], None]
 Result = TypeVar("Result")
 
 
 async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
-    """Finish a step even when whoever waits for it is cancelled meanwhile: it must be known whether it was done."""
+    """Finish a step even if the caller is cancelled meanwhile, so that it is known whether the step was done."""
     task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)
@@ -40,7 +40,7 @@ async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
 
 
 class Journal:
-    """One attempt at a run, as it is written down; every write is fenced by the attempt's number."""
+    """The writes of one attempt at a run. Every write is fenced by the attempt's number."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class Journal:
     ) -> None:
         self.run_id = lease.id
         self.interrupted: DocuTalkError | None = None
-        """Why this attempt is to stop before its end."""
+        """Why this attempt must stop early, or None."""
         self.ended: EndStatus | None = None
         """How the run ended, once that is committed."""
         self.is_work_left = False
-        """Whether another run of the user waited for that end."""
+        """Whether another run of the user was waiting for this run to end."""
         self._database = database
         self._live = live
         self._caller = caller
@@ -76,33 +76,34 @@ class Journal:
 
     @property
     def next_response(self) -> int:
-        """The number of the response that is being made, from 1."""
+        """The number of the response being made, from 1."""
         return len(self._transcript.responses) + 1
 
     def committed_response(self, number: int) -> dict[str, Any] | None:
-        """Return the response of a number that an earlier attempt committed, from 1, or None."""
+        """Return the response with this number, from 1, if an earlier attempt committed it, or None."""
         return self._transcript.responses[number - 1] if number <= self._replayed else None
 
     def committed_result(self, call_id: str) -> tuple[dict[str, Any], bool] | None:
-        """Return the result of a call that ended in an earlier attempt, and whether it is an error's; or None."""
+        """Return the result of a call that an earlier attempt finished, and whether it is an error; or None."""
         call = self._transcript.calls.get(call_id, {})
         return (call["result"], call["is_error"]) if "result" in call else None
 
     def interrupt(self, why: DocuTalkError) -> None:
-        """Let no further step begin; the one that is under way is finished. May be called on any thread.
+        """Begin no further step; the current one is finished. May be called on any thread.
 
-        That nobody knows what was done weighs more than a wish to stop: the rows tell it to the next attempt.
+        A database failure takes precedence over a wish to stop. After one it is unknown what was done, and only the
+        next attempt can find out from the rows.
         """
         if self.interrupted is None or (isinstance(why, Unavailable) and not isinstance(self.interrupted, Unavailable)):
             self.interrupted = why
 
     def go_on(self) -> None:
-        """Raise why this attempt is to stop, if it is."""
+        """Raise the reason why this attempt must stop, if there is one."""
         if self.interrupted is not None:
             raise self.interrupted
 
     async def alone(self, step: Coroutine[Any, Any, Result]) -> Result:
-        """Do a step that writes, whole and while no other is under way."""
+        """Run a step that writes, to its end, and while no other step runs."""
 
         async def locked() -> Result:
             async with self._step:
@@ -111,7 +112,7 @@ class Journal:
         return await unbroken(locked())
 
     async def add_text(self, delta: str) -> None:
-        """Take in a piece of the answer: followers here see it now, others within a second."""
+        """Add a piece to the answer. Followers in this process see it now, others within a second."""
         self.go_on()
         if not delta:
             return
@@ -121,7 +122,7 @@ class Journal:
             await self._write(tuple)
 
     async def reset(self) -> None:
-        """Take back the text of the response that is being made: the provider broke off and is asked again."""
+        """Discard the text of the current response, because the provider broke off and is asked again."""
         transcript = self._transcript
         if len(transcript.answer) > transcript.committed:
             transcript.answer = transcript.answer[: transcript.committed]
@@ -134,8 +135,8 @@ class Journal:
     ) -> None:
         """Commit a response that calls tools, before any of them runs.
 
-        `calls` are `{call_id, name, arguments}`; `outputs` holds what the earlier calls returned to the model, so that
-        calls which never reached a tool, of unknown names say, are told of too.
+        `calls` are `{call_id, name, arguments}`. `outputs` has what earlier calls returned to the model. It is needed
+        to report calls that never reached a tool, such as calls with unknown names.
         """
         self.go_on()
         missing = self._transcript.settle_missing(outputs)
@@ -144,16 +145,16 @@ class Journal:
         await self._write(lambda: [*missing, *called], self._keep(number, response))
 
     def record(self, scope: Scope, outcome: Outcome) -> None:
-        """Write a call's result beside its effect, inside the transaction of the call."""
+        """Write a call's result in the transaction of the call, together with its effect."""
         event = self._transcript.settle(
             outcome.call_id or "", outcome.result, is_error=outcome.is_error, operation_id=outcome.operation_id
         )
         appended = RunRepository(scope).append(self.run_id, [event], attempt=self._attempt)
-        # Followers see only what is committed.
+        # Followers see only committed events.
         listen(scope.session, "after_commit", lambda _session: self._recorded.extend(appended.events), once=True)
 
     def tell(self) -> None:
-        """Make the followers see what a call committed."""
+        """Show followers the events that a call committed."""
         committed, self._recorded = self._recorded, []
         self._channel.store(committed)
         self._channel.tell()
@@ -166,16 +167,16 @@ class Journal:
         await self._end("completed", outputs=outputs, also=self._keep(number, response))
 
     async def fail(self, error: DocuTalkError) -> None:
-        """Commit that the run ended without an answer, and why; what was done and said stays."""
+        """Commit that the run failed, and why; what was done and said is kept."""
         why = told(error)
         await self._end("failed", [Event("error", why)], error=why)
 
     async def cancel(self) -> None:
-        """Commit that the user stopped the run; what was done and said stays."""
+        """Commit that the user stopped the run; what was done and said is kept."""
         await self._end("cancelled", error=told(RunCancelled()))
 
     def close(self) -> None:
-        """Let followers go on from the database alone."""
+        """Make followers continue from the database alone."""
         self._live.close(self.run_id, self._channel)
 
     async def _end(
@@ -188,8 +189,8 @@ class Journal:
         also: Write | None = None,
     ) -> None:
         def last(scope: Scope, runs: RunRepository) -> list[Event]:
-            # Locked in the order of an accepted or a deleted conversation, so that there is no deadlock: the
-            # conversation, its runs, the usage, the numbers.
+            # Locked in the order used to accept a message or delete a conversation, which avoids deadlocks:
+            # conversation, its runs, usage, counters.
             conversation = ConversationRepository(scope).get(self._conversation_id, lock=True)
             run = runs.get(self.run_id, lock=True)
             if run.status in ENDED:
@@ -207,7 +208,7 @@ class Journal:
             )
             return [*corrections, *events, done]
 
-        # The call that is under way ends first: only then is it known which ones did not run.
+        # The call in progress ends first; only then is it known which calls did not run.
         await self._write(lambda: self._transcript.settle_missing(outputs), also, last=last, ending=status)
 
     async def _write(
@@ -218,11 +219,11 @@ class Journal:
         last: Callable[[Scope, RunRepository], list[Event]] | None = None,
         ending: EndStatus | None = None,
     ) -> None:
-        """Commit the unstored text and then the events, with what `also` and `last` write beside them."""
+        """Commit the unstored text and then the events, together with the writes of `also` and `last`."""
 
         async def step() -> None:
             if ending in ("failed", "cancelled") and isinstance(self.interrupted, Unavailable):
-                # The call that was under way may or may not have been done: the rows tell it to the next attempt.
+                # It is unknown whether the call in progress was done; the next attempt finds out from the rows.
                 raise self.interrupted
             new = events()
             text, start = self._channel.text, self._channel.text_start

@@ -1,6 +1,6 @@
-"""What followers in this process need not read from the database: that there is news, and text not stored yet.
+"""News for followers in this process, which saves reading the database, and text that is not stored yet.
 
-Nothing here is the truth: without it followers see the same, up to a second later.
+None of this is needed for correctness: without it followers see the same, up to a second later.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ from weakref import WeakValueDictionary
 from backend.runs.repository import Event
 
 MOST_KEPT = 8
-"""Committed events that a channel keeps; who is further behind reads the database."""
+"""Committed events that a channel keeps. Followers further behind read the database."""
 
 
 class Channel:
-    """The live end of one run that this process executes."""
+    """The live events and text of one run that this process executes."""
 
     def __init__(self, stored: Sequence[Event] = (), *, text_start: int = 0) -> None:
-        """Take the run's last committed events, and where in the answer the text begins that no event has yet."""
+        """Take the run's last committed events, and the position in the answer from which no event has the text yet."""
         self.stored_seq = 1
-        """The number of the last event that is known to be committed."""
+        """The number of the last event known to be committed."""
         self.text_start = text_start
-        """Where in the answer `text` begins."""
+        """The position in the answer where `text` begins."""
         self.text = ""
-        """The part of the answer that no stored event has yet."""
+        """The part of the answer that is in no stored event yet."""
         self._kept: list[Event] = []
         self._news = asyncio.Event()
         self.store(stored)
 
     def store(self, events: Sequence[Event]) -> None:
-        """Keep events that were committed, in order."""
+        """Keep committed events, given in order."""
         for event in events:
             if event.seq is None or (self._kept and event.seq <= self.stored_seq):
                 continue
@@ -39,40 +39,40 @@ class Channel:
             self.stored_seq = event.seq
 
     def after(self, seq: int) -> list[Event] | None:
-        """Return the committed events above a number, or None when the first of them are not kept."""
+        """Return the committed events after number `seq`, or None if the first of them are no longer kept."""
         missing = max(self.stored_seq - seq, 0)
         return self._kept[len(self._kept) - missing :] if missing <= len(self._kept) else None
 
     def tell(self) -> None:
-        """Wake everybody who waits; called on the event loop's thread."""
+        """Wake all waiting followers; call it on the event loop's thread."""
         self._news.set()
         self._news = asyncio.Event()
 
     def news(self) -> asyncio.Event:
-        """Return an event that is set at the next `tell`; take it before reading, so as to miss nothing."""
+        """Return an event that the next `tell` sets. Get it before reading, or news in between is missed."""
         return self._news
 
 
 class Live:
-    """The channels of the runs that this process executes, and who waits for news of runs of others."""
+    """The channels of the runs that this process executes, and the followers of runs elsewhere."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
-        # They are weak: each lives as long as somebody waits for it.
+        # Weak, so that each lives only as long as somebody waits for it.
         self._elsewhere: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def open(self, run_id: str, stored: Sequence[Event] = (), *, text_start: int = 0) -> Channel:
-        """Open the channel of a run that is about to be executed here."""
+        """Open the channel of a run that will be executed here."""
         channel = self._channels[run_id] = Channel(stored, text_start=text_start)
         self.heard(run_id)
         return channel
 
     def find(self, run_id: str) -> Channel | None:
-        """Return a run's channel when it is executed here."""
+        """Return the channel of a run that is executed here, or None."""
         return self._channels.get(run_id)
 
     def close(self, run_id: str, mine: Channel) -> None:
-        """Close the channel of a run that is executed here no longer, and wake its followers."""
+        """Close the channel of a run that is no longer executed here, and wake its followers."""
         if self._channels.get(run_id) is mine:
             del self._channels[run_id]
         mine.tell()
@@ -82,13 +82,13 @@ class Live:
         return self._elsewhere.get(run_id) or self._elsewhere.setdefault(run_id, asyncio.Event())
 
     def heard(self, run_id: str) -> None:
-        """Wake those who wait for news of a run of another process."""
+        """Wake the followers who wait for news of a run of another process."""
         waiting = self._elsewhere.pop(run_id, None)
         if waiting is not None:
             waiting.set()
 
     def tell_all(self) -> None:
-        """Wake every follower, to look whether the process is going down."""
+        """Wake every follower, to check whether the process is shutting down."""
         for channel in self._channels.values():
             channel.tell()
         for run_id in list(self._elsewhere):

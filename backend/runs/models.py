@@ -1,4 +1,4 @@
-"""Tables of the durable turn."""
+"""Tables of runs."""
 
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from backend.postgres.repository import Owned, timestamp
 RUNS = LeasedTable("runs", "run", waiting="queued", most_of_a_user=4, notified_as="work")
 
 NULLABLE_JSON: Any = JSON(none_as_null=True)
-"""None is SQL's null and not JSON's, so that statements see it."""
+"""Stores None as SQL's null and not as JSON's, so that statements can test for it."""
 
 
 def _of_run() -> ForeignKeyConstraint:
@@ -21,7 +21,7 @@ def _of_run() -> ForeignKeyConstraint:
 
 
 class Run(Owned, table=True):
-    """The answering of one message: what it works on, who works on it, and how far it is."""
+    """The work of answering one message: its input, its worker, and its progress."""
 
     __tablename__ = "runs"
 
@@ -92,7 +92,7 @@ class Run(Owned, table=True):
 
 
 class RunResponse(Owned, table=True):
-    """A model's response as it was committed before any of its tools ran."""
+    """A model's response, committed before any of its tools ran."""
 
     __tablename__ = "run_responses"
 
@@ -106,7 +106,7 @@ class RunResponse(Owned, table=True):
 
 
 class RunEvent(Owned, table=True):
-    """One thing that a follower of the run is told; `seq` is gapless from 1."""
+    """One event for followers of the run; `seq` counts from 1 without gaps."""
 
     __tablename__ = "run_events"
 

@@ -1,4 +1,4 @@
-"""Routes of runs: their state, their events, and how to stop them."""
+"""Routes of runs: show, follow and stop them."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ class RunSeen(BaseModel):
 
     @classmethod
     def of(cls, run: Run) -> "RunSeen":
-        """Show a run."""
+        """Return the state of a run."""
         return cls(
             id=run.id,
             conversation_id=run.conversation_id,
@@ -57,7 +57,7 @@ def run_routes(
 ) -> APIRouter:
     """Return the routes under `/api/runs`.
 
-    `stream_of` tells events in the protocol of the native clients; `share` bounds what each user has at work at once.
+    `stream_of` renders events in the protocol of the native clients; `share` limits each user's requests in progress.
     """
     router = api_router(signed_in, prefix="/api/runs", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
