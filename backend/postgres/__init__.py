@@ -1,1 +1,1 @@
-"""The only engine, session and commit; the roles, the schema, the embedded server and what it notifies of."""
+"""The only engine, session and commit; also roles, schema, the embedded server and notifications."""

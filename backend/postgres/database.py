@@ -21,7 +21,7 @@ APP_ROLE = "docutalk_app"
 OWNER_ROLE = "docutalk_owner"
 OLDEST_POSTGRES = 16
 LOCK_SECONDS = 5.0
-"""How long a statement waits for a row that another transaction changes, unless told otherwise."""
+"""How long a statement waits for a row that another transaction has locked, by default."""
 GIVE_WAY_SECONDS = 0.4
 """The same for work that nobody waits for, such as removing expired guests.
 
@@ -30,7 +30,7 @@ PostgreSQL looks for a deadlock after a second, so in a deadlock it is this work
 IDLE_SECONDS = 15.0
 """How long a transaction may go without a statement before the server ends it and frees its locks.
 
-No transaction of ours waits for a network, so only a process that was stopped or that hangs is idle this long.
+Our transactions never wait for a network, so only a stopped or hanging process is idle this long.
 """
 
 _ENTER = text(
@@ -48,11 +48,11 @@ _NO_URL = (
 UTC = ZoneInfo("UTC")
 
 Clock = Callable[[], datetime]
-"""Returns the present moment, aware."""
+"""Returns the current time, with time zone."""
 
 
 def now_utc() -> datetime:
-    """Return the present moment."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
@@ -63,21 +63,24 @@ class Scope:
     session: Session
     user_id: str
     now: datetime
-    """The moment at which the transaction began, aware, UTC."""
+    """The time at which the transaction began, in UTC."""
     zone: ZoneInfo
     """The user's time zone."""
 
 
 def driver_url(url: str) -> str:
-    """Return the psycopg2 form of a Postgres URL in any of the spellings that hosts hand out.
+    """Return the psycopg2 form of a Postgres URL in any of the forms that hosts provide.
 
-    Takes `postgres://`, `postgresql://`, `+psycopg2` and `+asyncpg`; `ssl=true` and `ssl=require`, asyncpg's way,
-    become `sslmode=require`. Raises NotReady for anything else.
+    Accepts `postgres://`, `postgresql://`, `+psycopg2`, `+psycopg` and `+asyncpg`. asyncpg's `ssl=true` and
+    `ssl=require` become `sslmode=require`.
+
+    Raises:
+        NotReady: The URL has another form.
     """
     try:
         parsed = make_url(url.strip())
     except (ArgumentError, ValueError):
-        # Not chained: what SQLAlchemy says may quote the password.
+        # Not chained, because SQLAlchemy's message may quote the password.
         raise NotReady(_NO_URL) from None
     name, _, driver = parsed.drivername.partition("+")
     if name not in ("postgres", "postgresql") or driver not in ("", "psycopg2", "psycopg", "asyncpg"):
@@ -89,8 +92,8 @@ def driver_url(url: str) -> str:
 
 
 def make_engine(url: str, **options: Any) -> Engine:
-    """Return an engine for a Postgres URL in any spelling."""
-    # A server that is gone without a word is noticed, also in the middle of a statement.
+    """Return an engine for a Postgres URL in any accepted form."""
+    # Detects a server that disappears without closing the connection, even during a statement.
     alive = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     told = {"connect_timeout": 10, "application_name": "docutalk"}
     options["connect_args"] = told | alive | options.get("connect_args", {})
@@ -98,9 +101,9 @@ def make_engine(url: str, **options: Any) -> Engine:
 
 
 def direct_connection(url: str) -> PoolProxiedConnection:
-    """Return a connection of its own, outside every pool and without transactions; close it when done.
+    """Return a separate connection, outside every pool and in autocommit mode; the caller closes it.
 
-    Raises as SQLAlchemy does when it cannot be made.
+    Raises SQLAlchemy's errors if the connection fails.
     """
     options = {"connect_timeout": 5, "application_name": "docutalk listening"}
     connection = make_engine(url, poolclass=NullPool, pool_reset_on_return=None, connect_args=options).raw_connection()
@@ -110,10 +113,10 @@ def direct_connection(url: str) -> PoolProxiedConnection:
 
 
 class Database:
-    """Transactions in which the effective role is `docutalk_app` and the tenant is one user.
+    """Transactions with the effective role `docutalk_app`, each for one user as tenant.
 
-    One statement at the start of each transaction drops the role and sets the tenant until it ends, so that any
-    login will do, a superuser's too, and nothing outlives the transaction in a pooler's session.
+    The first statement of each transaction switches the role and sets the tenant until the transaction ends. So any
+    login works, even a superuser's, and no setting stays behind in a pooler's session.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class Database:
     ) -> None:
         self.now = clock
         self.is_in_doubt = False
-        """Whether a use of the database failed since it was last known to answer."""
+        """Whether the database has failed since it last answered."""
         self._revive: Callable[[], None] | None = None
         self._engine: Engine | None = None
         self._options = {
@@ -140,16 +143,16 @@ class Database:
         }
 
     def open(self, url: str, *, revive: Callable[[], None] | None = None) -> None:
-        """Use the database at a URL from now on; until then every transaction is refused as unavailable.
+        """Use the database at this URL; before that every transaction raises DatabaseUnavailable.
 
-        `revive` is called when a connection cannot be made, and the connection is tried once more.
+        If a connection fails, `revive` is called and the connection is tried once more.
         """
         self._revive = revive
         self._engine = make_engine(url, **self._options)
 
     @contextmanager
     def scope(self, user_id: str, zone: ZoneInfo, *, lock_seconds: float = LOCK_SECONDS) -> Iterator[Scope]:
-        """Open a transaction as a user for repositories, and commit it at the end; raises as `transaction` does."""
+        """Open a transaction as a user, for repositories, and commit it at the end; raises like `transaction`."""
         with self.transaction(user_id, lock_seconds=lock_seconds) as session:
             yield Scope(session, user_id, self.now(), zone)
 
@@ -157,7 +160,7 @@ class Database:
     def transaction(
         self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = LOCK_SECONDS
     ) -> Iterator[Session]:
-        """Open a transaction as one user, or as nobody (no row of anybody is visible), and commit it at the end.
+        """Open a transaction as one user, or as nobody (then no user's rows are visible), and commit it at the end.
 
         Raises:
             DatabaseUnavailable: The database does not answer, has no free connection, or was too slow.
@@ -183,7 +186,7 @@ class Database:
                 yield session
                 session.commit()
         except DBAPIError as error:
-            # Of the rollback too, when the connection is gone by then.
+            # The rollback may raise as well, if the connection is gone by then.
             if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
                 raise
             self.is_in_doubt = True
@@ -202,7 +205,7 @@ class Database:
             return self._engine.connect()
 
     def is_reachable(self) -> bool:
-        """Tell whether the database answers now."""
+        """Return whether the database answers now."""
         try:
             with self._connect() as connection:
                 connection.execute(text("select 1"))
@@ -220,12 +223,13 @@ class Database:
         return {"size": pool.size(), "checked_out": pool.checkedout(), "overflow": max(pool.overflow(), 0)}
 
     def check(self, *, revisions: Sequence[str]) -> None:
-        """Raise NotReady with what to do, unless schema and effective role are as the service needs them.
+        """Raise NotReady, with advice, if the schema or the effective role is not what the service needs.
 
-        `revisions` are those that the code knows, the one that it needs first.
+        `revisions` are all that the code knows, the one it needs first.
 
         Raises:
-            NewerSchema: The schema is at a revision that the code does not know: no migration of ours helps.
+            NotReady: Something must be changed first; the message says what.
+            NewerSchema: The schema is at a revision that the code does not know, so no migration can help.
         """
         try:
             with self.transaction(None) as session:
@@ -256,14 +260,14 @@ class Database:
             )
 
     def close(self) -> None:
-        """Close the connections and refuse every transaction as unavailable, until `open` is called again."""
+        """Close the connections; every transaction raises DatabaseUnavailable until `open` is called again."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
 
 
 def become(session: Session, user_id: str) -> None:
-    """Make a transaction that began as nobody go on as a user, for a lookup that found out who that is."""
+    """Continue a transaction that began as nobody as this user, after a lookup has found out who it is."""
     session.execute(_BECOME, {"user_id": user_id})
 
 
@@ -288,7 +292,7 @@ _GUARD = text(
 
 
 def not_connected(error: Exception) -> DatabaseUnavailable:
-    """Return why no connection was made, in the owner's terms: the driver's own text names host and user."""
+    """Return why no connection was made, without the driver's own text, which names host and user."""
     told = str(getattr(error, "orig", None) or error).lower()
     for words, sentence in _CAUSES:
         if all(word in told for word in words):

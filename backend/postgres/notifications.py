@@ -1,6 +1,6 @@
-"""What the processes over one database tell each other: by LISTEN and NOTIFY, on one connection outside the pool.
+"""Messages between processes that share a database: LISTEN and NOTIFY on one connection outside the pool.
 
-Nothing here is the truth, which is in the rows: who hears nothing looks for itself, a little later.
+They are only hints; the rows hold the truth. A process that gets no message checks the rows itself, a little later.
 """
 
 import asyncio
@@ -23,38 +23,38 @@ log = structlog.get_logger()
 
 CHANNEL = "docutalk"
 PROBE_SECONDS = 3.0
-"""How long our own notification may take to reach us; a pooler's connection never gets it."""
+"""How long our own probe may take to arrive. Through a pooler it never arrives."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 4.0
 ASK_AGAIN_SECONDS = 60.0
-"""How long after the first probe that did not arrive the next one is sent; each further wait is twice as long."""
+"""The wait after the first probe that did not arrive. Each further wait is twice as long."""
 LONGEST_ASK_AGAIN_SECONDS = 3600.0
 LOOK_SECONDS = 10.0
-"""How often a process that learns of work in no other way looks for it while it hears nothing."""
+"""Seconds between checks for work, in a process that gets no messages and has no other way to learn of work."""
 SWALLOWED = (
     "A pooler in between swallows them: what other processes do is looked for every half second instead. Set "
     "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
 )
 
 Kind = Literal["news", "work", "cancel", "document", "probe"]
-"""News of a run for its followers, a run for whoever has room, a wish to stop one, a document to ingest, and our own
-test of the line."""
+"""`news` of a run for its followers, `work` for a process with a free slot, `cancel` to stop a run, `document` to
+ingest, and `probe`, our own test of the connection."""
 Heard = Callable[[str, str], None]
 
 
 def notify(session: Session, kind: Kind, subject: str) -> None:
-    """Tell every process, once the transaction commits, that there is news of a row, work, or a wish to stop."""
+    """Notify every process of a change, once the transaction commits."""
     session.execute(text("select pg_notify(:channel, :told)"), {"channel": CHANNEL, "told": f"{kind} {subject}"})
 
 
 class Notifications:
-    """Listens while the process runs. A lost connection is not made again while nothing happens in the process.
+    """Listens while the process runs. A lost connection stays closed while the process is idle.
 
-    A serverless database that falls asleep drops its connections, and connecting would wake it.
+    A serverless database drops its connections when it falls asleep, and reconnecting would wake it.
     """
 
     def __init__(self, database: Database, *, keeps_trying: bool = False) -> None:
-        """`keeps_trying` is for a process that would not learn of work in any other way."""
+        """Take the database; `keeps_trying` is for a process with no other way to learn of work."""
         self._database = database
         self._keeps_trying = keeps_trying
         self._heard: list[Heard] = []
@@ -65,18 +65,18 @@ class Notifications:
         """Whether notifications are known to arrive."""
 
     def on_heard(self, heard: Heard) -> None:
-        """Call `heard(kind, subject)` on the event loop's thread with every notification."""
+        """Call `heard(kind, subject)` for every notification, on the event loop's thread."""
         self._heard.append(heard)
 
     def want(self) -> None:
-        """Say that something goes on in this process, so that a lost connection is worth making again."""
+        """Report activity in this process, which makes it worth reopening a lost connection."""
         self._wanted.set()
 
     async def listen(self, url: str) -> None:
         """Listen at a URL until cancelled.
 
-        Our own notification does not arrive where a pooler in between swallows all of them, or where the database is
-        slow. The next probe follows after a minute, and each further one after twice as long, up to an hour.
+        Our own probe does not arrive if a pooler swallows notifications or if the database is slow. The next probe
+        follows after a minute, and each further one after twice as long, up to an hour.
         """
         reconnect, ask_again = FIRST_PAUSE, ASK_AGAIN_SECONDS
         while True:
@@ -99,12 +99,12 @@ class Notifications:
             except (SQLAlchemyError, psycopg2.Error, DatabaseUnavailable) as error:
                 log.warning("notifications_lost", reason=type(error).__name__)
             except Exception:
-                # Without notifications everything works, a little later: a defect here must not end the service.
+                # Without notifications everything still works, a little later, so a bug here must not end the service.
                 log.exception("notifications_failed")
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:
-        """Wait before the next try; while nothing happens in the process, wait for something to happen first."""
+        """Wait before the next attempt; an idle process first waits for activity."""
         self._wanted.clear()
         if not self._keeps_trying:
             await self._wanted.wait()
@@ -116,12 +116,12 @@ class Notifications:
             self._look()
 
     def _look(self) -> None:
-        """Have everybody look for what was told while nobody listened."""
+        """Make everyone check for work that was announced while nobody listened."""
         self._pass_on("work ")
         self._pass_on("document ")
 
     async def _follow(self, connection: Any, *, is_direct: bool) -> bool:
-        """Pass on what is heard until the connection is lost; return whether anything can be heard at all."""
+        """Pass notifications on until the connection is lost; return whether it is worth reconnecting soon."""
         loop = asyncio.get_running_loop()
         lost = asyncio.Event()
 
@@ -134,7 +134,8 @@ class Notifications:
             while connection.notifies:
                 self._pass_on(connection.notifies.pop(0).payload)
 
-        # One of our own: the driver closes its own when the connection is lost, and the next socket gets that number.
+        # A duplicate, because the driver closes its descriptor when the connection is lost, and the next socket reuses
+        # the number.
         descriptor = os.dup(connection.fileno())
         loop.add_reader(descriptor, read)
         try:
@@ -151,7 +152,7 @@ class Notifications:
             os.close(descriptor)
 
     async def _is_heard(self) -> bool:
-        """Tell whether what we say ourselves arrives."""
+        """Return whether our own probe arrives."""
 
         def speak() -> None:
             with self._database.transaction(None) as session:
@@ -177,12 +178,12 @@ class Notifications:
 
 
 def _listening(url: str) -> tuple[PoolProxiedConnection, bool]:
-    """Return a connection that listens, and whether it is the server itself that it leads to."""
+    """Return a listening connection, and whether it leads to the server itself rather than to a pooler."""
     connection = direct_connection(url)
     try:
         driver: Any = connection.driver_connection
         with driver.cursor() as cursor:
-            # A pooler tells an id of its own when a client connects, and may pass a notification on by luck.
+            # A pooler reports an id of its own when a client connects. It may still pass on a notification by luck.
             cursor.execute(f"listen {CHANNEL}; select pg_backend_pid()")
             is_direct = cursor.fetchone()[0] == driver.info.backend_pid
     except BaseException:

@@ -1,4 +1,4 @@
-"""What every repository is made of: a scope that names one user, and statements that start with "mine"."""
+"""The base of every repository: a scope with one user, and statements that start with "mine"."""
 
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from backend.postgres.database import Scope
 log = structlog.get_logger()
 
 LARGEST_ID = 2_147_483_647
-"""The largest value of PostgreSQL's type integer, which the numbers of tasks, documents and conversations have."""
+"""PostgreSQL's largest integer, and so the largest number of a task, document or conversation."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -27,7 +27,7 @@ SQLModel.metadata.naming_convention = NAMING
 
 
 def timestamp(*, default_now: bool = False, **options: Any) -> Any:
-    """Declare a column of time with zone; `default_now` lets the server fill it in."""
+    """Declare a column for a time with zone; `default_now` lets the server fill it in."""
     kwargs: dict[str, Any] = {"server_default": text("now()")} if default_now else {}
     kwargs["nullable"] = not default_now
     return Field(
@@ -39,30 +39,30 @@ def timestamp(*, default_now: bool = False, **options: Any) -> Any:
 
 
 def escaped(word: str) -> str:
-    """Return a word for the pattern of a LIKE, in which none of its characters has a meaning."""
+    """Escape a word for a LIKE pattern, so that it matches literally."""
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 class Owned(SQLModel):
-    """A row that belongs to one user; `user_id` leads its primary key."""
+    """A row that belongs to one user; its primary key begins with `user_id`."""
 
     user_id: str = Field(primary_key=True, max_length=128, sa_type=String(128))
 
 
 def belongs_to_user() -> ForeignKeyConstraint:
-    """Return the key by which a row goes when its user goes."""
+    """Return the foreign key that deletes a row together with its user."""
     return ForeignKeyConstraint(["user_id"], ["users.user_id"], ondelete="CASCADE")
 
 
 class AccountGone(Unauthorized):
-    """The user was deleted while they were doing something."""
+    """The user was deleted while a request of theirs was running."""
 
     def __init__(self) -> None:
         super().__init__("This account was deleted. Sign in again or start a new guest session.")
 
 
 class Counter(Owned, table=True):
-    """The last small integer given to one of the user's nouns; never reused."""
+    """The last integer given to one kind of the user's rows; never reused."""
 
     __tablename__ = "counters"
 
@@ -76,7 +76,7 @@ Row = TypeVar("Row", bound=Owned)
 
 
 class UserRepository(Generic[Row]):
-    """The rows of one table that belong to the user of a scope. It cannot be made without a user."""
+    """The rows of one table that belong to the scope's user. A repository cannot be created without a user."""
 
     model: ClassVar[type[Any]]
 
@@ -88,7 +88,7 @@ class UserRepository(Generic[Row]):
         return select(self.model).where(self.model.user_id == self._scope.user_id)
 
     def _next(self, noun: str) -> int:
-        """Return the next small integer for a noun of this user, from 1.
+        """Return this user's next integer for a kind of row, from 1.
 
         The counter's row stays locked until the transaction ends, so two writers never get the same number.
         """
@@ -99,7 +99,7 @@ class UserRepository(Generic[Row]):
         )
 
     def _counted(self, statement: str, **values: Any) -> int:
-        """Run a statement that counts in a row whose only foreign key is the user, and return the number.
+        """Run a counting statement on a row whose only foreign key is the user, and return the number.
 
         Raises:
             AccountGone: The user was deleted meanwhile.
@@ -123,6 +123,6 @@ class UserRepository(Generic[Row]):
         return int(deleted.rowcount)
 
     def _written(self, outcome: str, *, table: str | None = None, **fields: Any) -> None:
-        """Log a write by its table and outcome; ids and counts only, never content."""
+        """Log a write with its table and outcome; only ids and counts, never content."""
         table = table or self.model.__tablename__
         log.info("repository_write", table=table, user_id=self._scope.user_id, outcome=outcome, **fields)

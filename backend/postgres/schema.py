@@ -1,6 +1,6 @@
 """Bring a database's schema to the revision that this version of the code needs.
 
-Alembic is imported where it is used: it takes a good part of a start, and `/health` answers without it.
+Alembic is imported where it is used, because it would take a large part of the start, and `/health` answers without it.
 """
 
 import re
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 OLDEST_PGVECTOR = (0, 8)
-"""An approximate index of many users' vectors goes on until it has enough of one's only since then."""
+"""Since this version, a search in an approximate index continues until it has enough vectors of one user."""
 _LACKS_A_RIGHT = "42501"
 
 
 def alembic_config() -> "Config":
-    """Return Alembic's configuration, independent of the working directory."""
+    """Return Alembic's configuration, which does not depend on the working directory."""
     from alembic.config import Config
 
     config = Config(ROOT / "alembic.ini")
@@ -34,7 +34,7 @@ def alembic_config() -> "Config":
 
 
 def revisions() -> list[str]:
-    """Return the revisions that this version of the code knows, the newest first, which is the one it needs."""
+    """Return the revisions that this version of the code knows, newest first; it needs the first one."""
     from alembic.script import ScriptDirectory
 
     known = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
@@ -49,14 +49,14 @@ def head() -> str:
 
 
 def migrate(url: str, *, revision: str = "head", service_url: str | None = None) -> None:
-    """Upgrade the schema to a revision, once, however many processes ask for it at the same time.
+    """Upgrade the schema to a revision; simultaneous calls from several processes upgrade it once.
 
-    `service_url` is the login that the service will use where it is another one: it is granted the app's role.
+    If the service uses another login, `service_url` has it, and it is granted the app's role.
 
     Raises:
-        NotReady: The server or its pgvector is too old or missing, or the login lacks a right; the sentence says.
-        NewerSchema: A newer version of the code has migrated it.
-        DatabaseUnavailable: The server does not answer or does not let the login in.
+        NotReady: The server or pgvector is missing or too old, or the login lacks a right; the message says which.
+        NewerSchema: A newer version of the code has migrated the database.
+        DatabaseUnavailable: The server does not answer or rejects the login.
     """
     from alembic import command
 
@@ -76,13 +76,13 @@ def migrate(url: str, *, revision: str = "head", service_url: str | None = None)
 
 @contextmanager
 def failures_told() -> Iterator[None]:
-    """Turn what the database says against a migration into NotReady with a sentence."""
+    """Turn a database error in a migration into NotReady with a sentence."""
     try:
         yield
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None)
         if isinstance(error, OperationalError) and code is None:
-            # No connection was made; the driver's text names host and user.
+            # No connection was made. The driver's text is not used because it names host and user.
             raise not_connected(error) from error
         advice = " Give the database owner's URL in MIGRATION_DATABASE_URL." if code == _LACKS_A_RIGHT else ""
         raise NotReady(
@@ -92,10 +92,10 @@ def failures_told() -> Iterator[None]:
 
 
 def prepare_roles(connection: Connection) -> None:
-    """Make what belongs to the whole cluster, or needs the login's own rights, before the schema is touched.
+    """Create what the whole cluster shares, or what needs the login's own rights, before the schema is changed.
 
-    Two roles that nobody can log in as: the owner of every table, and the app's, which owns nothing and may only
-    read and write rows. The login may become either; it inherits neither. Then go on as the owner.
+    That includes two roles without login: the owner of every table, and the app's role, which owns nothing and may only
+    read and write rows. The login may switch to either role but inherits neither. Then switch to the owner.
     """
     if connection.dialect.server_version_info < (OLDEST_POSTGRES,):  # type: ignore[operator]
         raise NotReady(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is older. Upgrade it.")
@@ -130,7 +130,7 @@ def prepare_roles(connection: Connection) -> None:
 
 
 def refuse_newer(connection: Connection) -> None:
-    """Raise NewerSchema where the database is at a revision that this version of the code does not know."""
+    """Raise NewerSchema if the database is at a revision that this version of the code does not know."""
     from alembic.migration import MigrationContext
 
     if not set(MigrationContext.configure(connection).get_current_heads()) <= set(revisions()):
@@ -138,7 +138,7 @@ def refuse_newer(connection: Connection) -> None:
 
 
 def grant_to_service(connection: Connection, url: str, service_url: str | None) -> None:
-    """Let the service's login become the app's role, where it is another login than the one that migrates."""
+    """Let the service's login switch to the app's role, if another login runs the migration."""
     service = make_url(driver_url(service_url)).username if service_url else None
     if service and service != make_url(driver_url(url)).username:
         connection.execute(text("reset role"))
