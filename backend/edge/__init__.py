@@ -1,1 +1,1 @@
-"""What every HTTP request passes, how errors look when they leave, and the routes that report how the service is."""
+"""What every HTTP request passes through, how errors are rendered, and the routes that report the service's health."""

@@ -1,4 +1,4 @@
-"""The caller of an HTTP request, from its bearer token and from nothing else."""
+"""Find the caller of an HTTP request, by its bearer token only."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ _CALLER = "docutalk.caller"
 
 
 class NoSuchUser(NotFound):
-    """The path names another user than the caller, or nobody."""
+    """The path names somebody other than the caller."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -36,12 +36,12 @@ _bearer = HTTPBearer(
 
 
 def sign_in(authenticator: Authenticator) -> SignIn:
-    """Return the dependency that gives routes their caller, who is also the user that the path names, if it does."""
+    """Return the dependency that gives a route its caller; a user named in the path must be that caller."""
 
     async def signed_in(
         request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> Caller:
-        # The route asks first of all, and its function once more.
+        # Called several times for one request: first by the route itself, then for its function.
         if _CALLER not in request.scope:
             request.scope[_CALLER] = await caller_of(request.scope, authenticator, door="rest")
         caller: Caller = request.scope[_CALLER]
@@ -53,7 +53,7 @@ def sign_in(authenticator: Authenticator) -> SignIn:
 
 
 async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -> Caller:
-    """Return the caller whom a request's Authorization header stands for.
+    """Return the caller identified by a request's Authorization header.
 
     Raises:
         Unauthorized: There is no bearer token, or it is not valid.
@@ -66,7 +66,7 @@ async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -
 
 
 def bearer_token(headers: Headers) -> str:
-    """Return the token of an Authorization header; raise Unauthorized when there is none."""
+    """Return the token of the Authorization header; raise Unauthorized if there is none."""
     given = [value for name, value in headers if name == b"authorization"]
     kind, _, token = (given[0] if len(given) == 1 else b"").decode("latin-1").strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():

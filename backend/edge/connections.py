@@ -1,4 +1,4 @@
-"""The connections of a process: how many there may be, and how long one may take to bring a request."""
+"""Limit the number of connections, and the time in which a connection must send a request."""
 
 import asyncio
 import time
@@ -17,18 +17,20 @@ from backend.identity.authenticator import network_of
 log = structlog.get_logger()
 
 HEADER_SECONDS = 30.0
-"""How long the header of a request may take, from the connection's start or from its first byte after an answer."""
+"""The most seconds that a request's header may take, from the connection's start or from the header's first byte after
+an earlier answer."""
 MOST_HEADER_BYTES = 64 * 1024
-"""How long a header, a trailer or the line of a chunk may be: the parser has no limit, and joins it piece by piece."""
+"""The most bytes of a header, a trailer or a chunk's size line. The parser has no limit, and joins what it gets piece
+by piece."""
 SECONDS_BETWEEN_LINES = 60.0
-"""Refusals in between are counted and not logged: there may be thousands a second."""
+"""At most one log line in this time: there may be thousands of refusals a second, which are counted."""
 
 PROXIES = "proxies"
 _OF_A_BODY = (b"content-length", b"transfer-encoding")
 
 
 class HeaderOverdue(DocuTalkError):
-    """A client began a request and did not go on."""
+    """A client began a request and did not finish its header."""
 
     status = 408
     code = "request_timeout"
@@ -38,7 +40,7 @@ class HeaderOverdue(DocuTalkError):
 
 
 class HeaderTooLarge(DocuTalkError):
-    """A header has no end."""
+    """A header is longer than the limit."""
 
     status = 431
     code = "header_too_large"
@@ -48,7 +50,7 @@ class HeaderTooLarge(DocuTalkError):
 
 
 class UpgradeWithBody(DocuTalkError):
-    """A request has a body and asks for another protocol: the parser would read the body as the next request."""
+    """A request has a body and asks to upgrade: the parser would read the body as the next request."""
 
     status = 400
     code = "upgrade_not_possible"
@@ -60,7 +62,7 @@ class UpgradeWithBody(DocuTalkError):
 
 
 class NotHttp(DocuTalkError):
-    """What came cannot be read as HTTP."""
+    """The bytes received are not valid HTTP."""
 
     status = 400
     code = "bad_request"
@@ -72,7 +74,7 @@ class NotHttp(DocuTalkError):
 
 
 class TooManyConnections(TooManyRequests):
-    """An address has as many connections as one may."""
+    """One address already has the most connections allowed."""
 
     code = "too_many_connections"
 
@@ -83,7 +85,7 @@ class TooManyConnections(TooManyRequests):
 
 
 class ServerFull(Unavailable):
-    """The process has as many connections as it can."""
+    """The process already has the most connections allowed."""
 
     code = "too_many_connections"
 
@@ -92,7 +94,7 @@ class ServerFull(Unavailable):
 
 
 class Connections:
-    """Admits connections while there is room; all listeners of a process share one."""
+    """Admits connections up to the limits; all listeners of a process share one instance."""
 
     def __init__(
         self, *, in_all: int, of_an_address: int, proxies: Proxies, header_seconds: float = HEADER_SECONDS
@@ -100,10 +102,11 @@ class Connections:
         """Set the limits.
 
         Args:
-            in_all: How many connections there may be; stays below the limit of open files.
-            of_an_address: How many of them one address may have; 0 is no limit.
-            proxies: Whose connections are everybody's: the limit of an address is not theirs.
-            header_seconds: How long the header of a request may take.
+            in_all: The most connections of the process; must be below the limit of open files.
+            of_an_address: The most connections of one address; 0 means no limit.
+            proxies: Proxies whose connections are exempt from the limit of an address, because they carry everybody's
+                requests.
+            header_seconds: The most seconds that a request's header may take.
         """
         self.header_seconds = header_seconds
         self._in_all = in_all
@@ -115,11 +118,11 @@ class Connections:
         self._logged_at = -SECONDS_BETWEEN_LINES
 
     def admit(self, address: str) -> str:
-        """Count a new connection, and return what to give `leave` at its end.
+        """Count a new connection, and return the key to pass to `leave` when it ends.
 
         Raises:
-            TooManyConnections: The address has as many as one may.
-            ServerFull: The process has as many as it can.
+            TooManyConnections: The address already has the most connections allowed.
+            ServerFull: The process already has the most connections allowed.
         """
         network = PROXIES if self._proxies.trust(address) else network_of(address)
         try:
@@ -135,7 +138,7 @@ class Connections:
         return network
 
     def leave(self, network: str) -> None:
-        """Forget a connection that has ended."""
+        """Count a connection as ended."""
         self._open -= 1
         self._open_of[network] -= 1
         if not self._open_of[network]:
@@ -152,17 +155,18 @@ class Connections:
 def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
     """Return uvicorn's HTTP protocol with these limits, for uvicorn's setting `http`.
 
-    While a request is answered no time counts here: `EveryRequest` waits for its body, and an answer takes as long as
-    it takes. After an answer uvicorn's own, shorter time for idle connections counts until the next byte comes.
+    The time limit does not apply while a request is answered: `EveryRequest` limits the wait for its body, and an
+    answer may take any time. After an answer, uvicorn's own, shorter limit for idle connections applies until the next
+    byte.
     """
 
     class Bounded(HttpToolsProtocol):
         _admitted_as: str | None = None
         _overdue: asyncio.TimerHandle | None = None
         _has_begun = False
-        """Whether a header has begun and not ended."""
+        """Whether a header has begun but not ended."""
         _unread = 0
-        """Bytes that came since the parser last told of something whole."""
+        """Bytes received since the parser last completed something."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
             super().connection_made(transport)
@@ -204,7 +208,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
 
         def on_message_complete(self) -> None:
             self._unread = 0
-            # Of a request that was refused with its header there is nothing to complete.
+            # A request that was refused because of its header has no cycle to complete.
             if self.cycle is not None:
                 super().on_message_complete()
 
@@ -215,19 +219,19 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
                 connections.leave(self._admitted_as)
 
         def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's own words
-            # In the middle of an answer it would be read as a part of that.
+            # In the middle of an answer, the client would read it as part of that answer.
             self._end(None if self._is_answering else NotHttp())
 
         def _unsupported_upgrade_warning(self) -> None:
-            """Serve what has no body as if it asked for no other protocol; a line in the log for each helps nobody."""
+            """Serve a request without a body as if it did not ask to upgrade; do not log a warning for each one."""
 
         @property
         def _is_answering(self) -> bool:
-            # Before the first request there is no cycle.
+            # There is no cycle before the first request.
             return not getattr(self.cycle, "response_complete", True)
 
         def _await_header(self) -> None:
-            # Further bytes give no further time.
+            # Later bytes do not extend the time.
             if self._overdue is None and not self.transport.is_closing():
                 self._overdue = self.loop.call_later(connections.header_seconds, self._give_up)
 
@@ -238,7 +242,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
 
         def _give_up(self) -> None:
             self._overdue = None
-            # A connection on which nothing was begun, as browsers keep some ready, expects no answer.
+            # A connection without a request, such as browsers keep ready, expects no answer.
             self._end(HeaderOverdue(connections.header_seconds) if self._has_begun else None)
 
         def _end(self, error: DocuTalkError | None) -> None:

@@ -1,4 +1,4 @@
-"""What every HTTP request passes: its id, one log line, the metrics, limits, one spelling of paths."""
+"""What every HTTP request passes through: its id, one log line, metrics, limits, and normalized paths."""
 
 import asyncio
 import re
@@ -17,11 +17,11 @@ from backend.errors import DocuTalkError
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 1024 * 1024
-"""The largest body: `TOO_LARGE` names it. What takes files has a limit of its own."""
+"""The largest body, as `TOO_LARGE` says. Uploads have a limit of their own."""
 STALL_SECONDS = 30.0
-"""How long each further piece of a body may take."""
+"""The most seconds that each further piece of a body may take."""
 ALWAYS_ANSWERED = ("/health", "/ready")
-"""What takes no slot and does no work: a balancer that got no answer would take the process away from everybody."""
+"""Paths that need no slot, because a load balancer without an answer would take the process out of service."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
@@ -29,7 +29,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Metrics:
-    """What Prometheus is told of requests, by route and never by user."""
+    """Prometheus metrics of requests, by route and never by user."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,7 +41,7 @@ class Metrics:
 
 
 class ContentTooLarge(DocuTalkError):
-    """A body is larger than any that we take."""
+    """A body is larger than the limit."""
 
     status = 413
     code = "content_too_large"
@@ -51,7 +51,7 @@ class ContentTooLarge(DocuTalkError):
 
 
 class BodyStalled(DocuTalkError):
-    """A client declared a body and did not go on sending it."""
+    """A client announced a body but stopped sending it."""
 
     status = 408
     code = "request_timeout"
@@ -61,7 +61,7 @@ class BodyStalled(DocuTalkError):
 
 
 class BodyCut(DocuTalkError):
-    """A client left in the middle of its body. Nobody reads the answer; the log and the metrics have its status."""
+    """A client left in the middle of its body. Nobody reads the answer; its status goes to the log and the metrics."""
 
     status = 400
     code = "bad_request"
@@ -82,7 +82,7 @@ class EveryRequest:
         *,
         upload_paths: Collection[str] = (),
     ) -> None:
-        """Wrap the app; what is posted to `upload_paths` limits itself as it reads."""
+        """Wrap the app; uploads to `upload_paths` check their own limits as they are read."""
         self._app = app
         self._metrics = metrics
         self._strangers = strangers
@@ -90,15 +90,15 @@ class EveryRequest:
         self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other kinds of connection pass untouched."""
+        """Handle one request; other kinds of connections pass through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # The same path with and without its last slash, without a redirect that loses a POST's body.
+        # A trailing slash is ignored without a redirect, which would lose a POST's body.
         scope["path"] = scope["path"].rstrip("/") or "/"
         request_id = _request_id(scope)
         started = time.monotonic()
-        # A client may send any word as its method; the metrics count only the known ones apart.
+        # A client may send any word as the method, so the metrics count unknown ones together.
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = 0
 
@@ -139,7 +139,7 @@ class EveryRequest:
             )
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request in its turn, which comes when its body is there: who sends slowly holds up nobody."""
+        """Read a request's body, then answer the request in its turn, so that slow senders delay nobody."""
         if not (scope["method"] == "POST" and scope["path"] in self._upload_paths):
             receive = await _read(scope, receive)
         async with self._strangers.slot(scope) as slot:
@@ -156,17 +156,17 @@ def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -
     headers = [header for header in given if header[0] != b"x-content-type-options"]
     headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
     if not any(name == b"cache-control" for name, _ in given):
-        # It may hold a token, or what somebody said.
+        # The answer may contain a token, or a person's words.
         headers.append((b"cache-control", b"no-store"))
     if status == 408:
-        # What is still to come of the request is not waited for.
+        # The rest of the request is not read.
         headers.append((b"connection", b"close"))
     return headers
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the route that answered; what people put into a path is told to nobody."""
-    # FastAPI notes its own routes only; a plain one without parameters is its path.
+    """Return the template of the route that answered, because paths may contain people's words."""
+    # FastAPI records only its own routes; for a plain route without parameters the path is the template.
     plain = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
     return str(getattr(scope.get("route"), "path_format", plain))
 
@@ -177,10 +177,10 @@ def _request_id(scope: Scope) -> str:
 
 
 async def _read(scope: Scope, receive: Receive) -> Receive:
-    """Read a request's body, and return what gives it to the app.
+    """Read a request's body, and return a `receive` function that gives it to the app.
 
     Raises:
-        ContentTooLarge: It is too large, by what was declared or by what came.
+        ContentTooLarge: The declared or the received size exceeds the limit.
         BodyStalled: The client sent nothing for too long.
         BodyCut: The client left.
     """
@@ -188,7 +188,7 @@ async def _read(scope: Scope, receive: Receive) -> Receive:
     if not declared:
         return receive
     length = declared.get(b"content-length", b"")
-    # The server takes digits alone; so many are no number that Python reads.
+    # The server accepts digits only, and Python refuses to parse very many of them.
     if len(length) > 15 or (length.isdigit() and int(length) > MOST_BODY_BYTES):
         raise ContentTooLarge
     body = bytearray()

@@ -1,4 +1,4 @@
-"""How the service is: alive, able to serve, and what it counts."""
+"""The service's health: whether it is alive, whether it can serve, and its metrics."""
 
 import asyncio
 import secrets
@@ -19,7 +19,7 @@ from backend.errors import NotFound
 from backend.postgres.database import Database
 
 ANSWER_SECONDS = 3.0
-"""How long `/ready` and `/health/db` wait for the database; balancers wait about as long for them."""
+"""How long `/ready` and `/health/db` wait for the database; load balancers wait about as long for these routes."""
 LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")
 
 
@@ -31,14 +31,15 @@ def health_routes(
     not_ready: Callable[[], str | None],
     metrics_token: str | None,
 ) -> APIRouter:
-    """Return `/health`, `/health/db`, `/ready` and `/metrics`.
+    """Return the routes `/health`, `/health/db`, `/ready` and `/metrics`.
 
     Args:
-        database: Whose reachability and pool are told.
-        metrics: What was counted.
+        database: The database whose reachability and pool are reported.
+        metrics: The metrics to report.
         model: The model's name as users see it.
         not_ready: Returns why no turn could be served now, or None.
-        metrics_token: Who may read the metrics; without it only this machine itself may, and not through a proxy.
+        metrics_token: The token for reading the metrics. Without one, only this machine may read them, and not through
+            a proxy.
     """
     router = APIRouter(tags=["health"])
     answers = Question(database.is_reachable).is_answered
@@ -57,7 +58,8 @@ def health_routes(
     @router.get("/ready", summary="Whether a turn could be served now")
     async def ready() -> Response:
         reason = not_ready()
-        # Only then: a serverless database that sleeps is woken by every question, and balancers ask all the time.
+        # Asked only if in doubt, because load balancers ask all the time and each query would wake a sleeping
+        # serverless database.
         if reason is None and database.is_in_doubt and not await answers():
             reason = "The database does not answer."
         if reason is not None:
@@ -79,14 +81,14 @@ def health_routes(
 
 
 class Question:
-    """Whether the database answers: any number of requests share one question, one thread and one connection."""
+    """Asks whether the database answers, with one query, thread and connection for any number of requests."""
 
     def __init__(self, is_reachable: Callable[[], bool]) -> None:
         self._is_reachable = is_reachable
         self._asked: asyncio.Task[bool] | None = None
 
     async def is_answered(self) -> bool:
-        """Return whether the database answers within `ANSWER_SECONDS`; one that hangs does not."""
+        """Return whether the database answers within `ANSWER_SECONDS`."""
         if self._asked is None or self._asked.done():
             self._asked = asyncio.create_task(run_sync(self._is_reachable, abandon_on_cancel=True))
         try:

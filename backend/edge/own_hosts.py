@@ -1,6 +1,6 @@
-"""Keep pages of foreign sites from acting here: by a name of theirs that leads to us, or by a blind request.
+"""Keep foreign web pages from acting here, whether by a host name that leads to us or by a blind request.
 
-A bearer token is needed nearly everywhere, and a guest's is given to anybody: that is why it is not enough.
+Nearly every route needs a bearer token, but anybody can get a guest's token, so a token is not enough.
 """
 
 from urllib.parse import urlsplit
@@ -11,18 +11,19 @@ from backend.edge.problems import problem
 
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-"""This machine as it stands in a URL."""
+"""This machine's names in a URL."""
 _GUARDED = ("/api", "/metrics")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class OwnHosts:
-    """ASGI middleware that refuses foreign hosts, and writing requests of foreign origins."""
+    """ASGI middleware that refuses foreign hosts, and writing requests from foreign origins."""
 
     def __init__(self, app: ASGIApp, *, host: str | None, public_url: str | None, origins: list[str]) -> None:
-        """Take the one address that the service binds to, or None for every one; `/mcp` and `/health` are not ours.
+        """Take the one address that the service binds to, or None for all addresses.
 
-        Without a public URL a service that binds to every address takes any host: it cannot know its name.
+        Only `/api` and `/metrics` are guarded. A service that binds to all addresses and has no public URL does not
+        know its own name, so it accepts any host.
         """
         self._app = app
         self._origins = frozenset([*origins, *([public_url.lower()] if public_url else [])])
@@ -49,7 +50,7 @@ class OwnHosts:
 
 
 def _host_of(origin: str) -> str:
-    """Return an origin's host and port as text; nothing is parsed that could be malformed."""
+    """Return an origin's host and port as text, without parsing, because it may be malformed."""
     return origin.partition("://")[2]
 
 

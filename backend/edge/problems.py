@@ -1,4 +1,4 @@
-"""Every error of ours as `application/problem+json` (RFC 9457)."""
+"""Render every error of ours as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -23,7 +23,7 @@ _SENTENCES = {
 
 
 class ProblemResponse(JSONResponse):
-    """An answer that says what went wrong."""
+    """An answer that describes an error."""
 
     media_type = "application/problem+json"
 
@@ -38,7 +38,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> ProblemResponse:
-    """Return a problem: a stable code, a sentence for people, a hint for programs; `more` are further members."""
+    """Return a problem: a stable code, a sentence for people and a hint for programs; `more` are further members."""
     body: dict[str, Any] = {
         "type": f"urn:docutalk:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -55,7 +55,7 @@ def problem(
 
 
 def problem_of(error: DocuTalkError) -> ProblemResponse:
-    """Return the problem of an error of ours."""
+    """Return the problem that describes one of our errors."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -68,7 +68,7 @@ def problem_of(error: DocuTalkError) -> ProblemResponse:
 
 
 def install_problems(app: FastAPI) -> None:
-    """Make every foreseen error that leaves the app a problem; of crashes `EveryRequest` makes one."""
+    """Render every expected error as a problem; `EveryRequest` renders crashes."""
 
     @app.exception_handler(DocuTalkError)
     async def ours(_request: Request, error: DocuTalkError) -> ProblemResponse:
@@ -92,7 +92,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _field_problem(item: Any) -> FieldProblem:
-    place = [str(part) for part in item["loc"][1:]]  # The first says where: in the body, say.
+    place = [str(part) for part in item["loc"][1:]]  # The first part names the place, such as the body.
     match item["type"]:
         case "json_invalid":
             return FieldProblem("body", "The body is not valid JSON.")

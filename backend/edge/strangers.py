@@ -1,4 +1,4 @@
-"""A bound on what one address has at work at once before its requests are known to be a user's."""
+"""Limit how many requests of one address run at once before they are known to come from a user."""
 
 import hashlib
 from collections import Counter, OrderedDict
@@ -14,19 +14,19 @@ from backend.limits.limiter import Limiter
 
 AT_ONCE = 4
 MOST_WAITING = 1_000
-"""A page load asks for some thirty files, and a room full of people may load it in one moment."""
+"""Loading the page requests about thirty files, and a room full of people may load it at the same moment."""
 WAIT_SECONDS = 5.0
 MOST_KNOWN = 10_000
-"""Credentials that are remembered; the one that was used longest ago is forgotten first."""
+"""Credentials that are remembered; the least recently used one is dropped first."""
 
 _SLOT = "docutalk.slot"
 
 
 class Visitors:
-    """Counts the requests of each client that comes through a trusted proxy, where all connections are the proxy's."""
+    """Counts the requests of each client behind a trusted proxy, because there all connections are the proxy's."""
 
     def __init__(self, proxies: Proxies, most: int) -> None:
-        """Take the proxies, and how many requests of one client may be under way; 0 is no limit."""
+        """Take the proxies, and the most requests of one client in progress; 0 means no limit."""
         self._proxies = proxies
         self._most = most
         self._under_way: Counter[str] = Counter()
@@ -36,7 +36,7 @@ class Visitors:
         """Count a request until it is answered.
 
         Raises:
-            TooManyConnections: The client has as many under way as an address may have connections.
+            TooManyConnections: The client already has as many requests in progress as an address may have connections.
         """
         peer = scope["client"][0] if scope.get("client") else "unknown"
         if not self._most or not self._proxies.trust(peer):
@@ -55,7 +55,7 @@ class Visitors:
 
 
 class Slot:
-    """What a request of a stranger holds until its sender is recognized or its answer begins."""
+    """The slot of a stranger's request, held until its sender is recognized or its answer begins."""
 
     def __init__(self, strangers: "Strangers", credential: bytes | None) -> None:
         self._strangers = strangers
@@ -63,26 +63,26 @@ class Slot:
         self.held = AsyncExitStack()
 
     async def recognize(self) -> None:
-        """Give the slot back: the credential is valid."""
+        """Release the slot, because the credential is valid."""
         self._strangers.remember(self._credential)
         await self.held.aclose()
 
     async def answer(self, status: int) -> None:
-        """Give the slot back: the answer begins, and the client may take as long as it likes to read it."""
+        """Release the slot when the answer begins: the client may take any time to read it."""
         if status == 401:
             self._strangers.forget(self._credential)
         await self.held.aclose()
 
 
 class Strangers:
-    """Gives each address a few slots for requests that are not known to be a user's.
+    """Gives each address a few slots for requests that are not yet known to come from a user.
 
-    A credential that was valid the last time has slots of its own. So neither a flood of refused tokens from an
-    address nor its neighbors' page loads hold up those who are signed in there.
+    A credential that was valid last time has its own slots. So signed-in users are not delayed when their address sends
+    a flood of invalid tokens or loads many pages.
     """
 
     def __init__(self, proxies: Proxies) -> None:
-        """Take the proxies, behind which the addresses are."""
+        """Take the trusted proxies, to find the addresses behind them."""
         self._proxies = proxies
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._limiter = Limiter(
@@ -93,10 +93,10 @@ class Strangers:
 
     @asynccontextmanager
     async def slot(self, scope: Scope) -> AsyncIterator[Slot]:
-        """Hold a slot for a request whose body has come.
+        """Hold a slot for a request whose body has arrived.
 
         Raises:
-            TooBusy: No slot came free in time, or too many wait.
+            TooBusy: No slot became free in time, or too many requests are waiting.
         """
         credential = _credential_of(scope)
         key = credential if credential in self._known else network_of(self._proxies.client_of(scope))
@@ -107,7 +107,7 @@ class Strangers:
             yield slot
 
     def remember(self, credential: bytes | None) -> None:
-        """Give a credential slots of its own from now on."""
+        """Give a credential its own slots from now on."""
         if credential is not None:
             self._known[credential] = None
             self._known.move_to_end(credential)
@@ -121,12 +121,12 @@ class Strangers:
 
 
 async def recognize(scope: Scope) -> None:
-    """Note that a request's credential is valid, so that it is no stranger's from here on."""
+    """Record that a request's credential is valid, so that the request is no longer a stranger's."""
     if (slot := scope.get(_SLOT)) is not None:
         await slot.recognize()
 
 
 def _credential_of(scope: Scope) -> bytes | None:
-    """Return the hash of a request's one Authorization header; the secret itself is not kept."""
+    """Return the hash of a request's only Authorization header; the secret itself is not kept."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     return hashlib.sha256(given[0]).digest() if len(given) == 1 else None
