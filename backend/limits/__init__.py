@@ -1,1 +1,1 @@
-"""How much of a process one user, or one address, may take at once."""
+"""Limits on how much of a process one user, or one address, may use at once."""

@@ -1,4 +1,4 @@
-"""A user's share of a process: so many calls at work at once, so that one user's load is not everybody's wait."""
+"""Limit each user's concurrent calls in a process, so that one user's load does not delay everybody."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 from backend.limits.limiter import Limiter
 
 MOST_AT_WORK = 4
-"""Calls of one user that work at once in one process; each holds a thread and, for most of its time, a connection."""
+"""Concurrent calls of one user in one process. Each holds a thread and, for most of its time, a connection."""
 WAIT_SECONDS = 5.0
 """How long a further call waits before it is refused."""
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class FairShare:
-    """Gives each user the same number of slots to work in; all who use it run on one event loop."""
+    """Gives each user the same number of slots to work in. All callers must be on one event loop."""
 
     def __init__(self) -> None:
         self._limiter = Limiter(
@@ -28,19 +28,19 @@ class FairShare:
 
     @asynccontextmanager
     async def slot(self, user_id: str, *, is_patient: bool = False) -> AsyncIterator[None]:
-        """Hold one of the user's slots inside the block. Waiting holds no thread and no connection.
+        """Hold one of the user's slots inside the block. Waiting uses no thread and no connection.
 
         Args:
-            user_id: Whose slot.
-            is_patient: Whether it waits for as long as it takes, and is never refused.
+            user_id: The user whose slot it is.
+            is_patient: Wait as long as necessary, and never refuse.
 
         Raises:
-            TooBusy: There is no slot, and none came free in time.
+            TooBusy: No slot became free in time.
         """
         async with self._limiter.slot(user_id, wait=None if is_patient else WAIT_SECONDS):
             yield
 
     async def run(self, user_id: str, work: Callable[[], Result], *, is_patient: bool = False) -> Result:
-        """Do blocking work on a worker thread, in one of the user's slots; raises as `slot` does."""
+        """Run blocking work on a worker thread, in one of the user's slots; raises like `slot`."""
         async with self.slot(user_id, is_patient=is_patient):
             return await run_sync(work)

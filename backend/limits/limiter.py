@@ -1,4 +1,4 @@
-"""Bound how many work at once for one key, such as a user or an address; the others wait their turn."""
+"""Limit how many callers work at once for one key, such as a user or an address; the others wait their turn."""
 
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -8,12 +8,12 @@ from anyio import Semaphore, fail_after
 from backend.errors import TooManyRequests
 
 MOST_WAITING = 32
-"""How many wait for one key's slots; what waits holds memory and a connection too."""
+"""How many callers may wait for one key's slots. Each holds memory and a connection."""
 RETRY_AFTER_SECONDS = 2
 
 
 class TooBusy(TooManyRequests):
-    """As many work for this key as may, and no slot came free in time."""
+    """All slots of this key are in use, and none became free in time."""
 
     code = "too_busy"
 
@@ -22,16 +22,16 @@ class TooBusy(TooManyRequests):
 
 
 class Limiter:
-    """Gives each key the same number of slots, first come, first served. All who use it run on one event loop."""
+    """Gives each key the same number of slots, first come, first served. All callers must be on one event loop."""
 
     def __init__(self, at_once: int, *, sentence: str, most_waiting: int = MOST_WAITING) -> None:
-        """Set the number of slots per key.
+        """Set the number of slots for each key.
 
         Args:
-            at_once: How many work for one key at once.
-            sentence: What a person reads who gets no slot.
-            most_waiting: How many wait for one key's slots; further ones are refused at once, unless they wait
-                without end.
+            at_once: How many callers may work for one key at once.
+            sentence: The error for a person whose request gets no slot.
+            most_waiting: How many callers may wait for one key's slots. Further ones are refused at once, unless they
+                wait without a limit.
         """
         self._at_once = at_once
         self._sentence = sentence
@@ -40,7 +40,7 @@ class Limiter:
 
     @property
     def keys_in_use(self) -> int:
-        """How many keys somebody works or waits for."""
+        """How many keys have callers that work or wait."""
         return len(self._lines)
 
     @asynccontextmanager
@@ -48,14 +48,14 @@ class Limiter:
         """Hold one of the key's slots inside the block.
 
         Args:
-            key: Whose slot.
-            wait: Seconds to wait for a slot at most; 0 does not wait, None waits without end and is never refused.
+            key: The key whose slot it is.
+            wait: The most seconds to wait for a slot. 0 does not wait; None waits without a limit and is never refused.
 
         Raises:
-            TooBusy: No slot came free in time, or too many wait already.
+            TooBusy: No slot became free in time, or too many callers are already waiting.
         """
         line = self._lines.setdefault(key, _Line(self._at_once))
-        # Nobody waits while fewer are present than there are slots.
+        # While fewer callers are present than there are slots, none is waiting.
         is_free = line.present < self._at_once
         is_full = line.present >= self._at_once + self._most_waiting
         if wait is not None and not is_free and (wait == 0 or is_full):
@@ -78,7 +78,7 @@ class Limiter:
 
 
 class _Line:
-    """One key's slots, and how many hold one or wait for one."""
+    """One key's slots, and how many callers hold one or wait for one."""
 
     def __init__(self, at_once: int) -> None:
         self.slots = Semaphore(at_once, fast_acquire=True)
