@@ -10,7 +10,7 @@ from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Conversation(Owned, table=True):
-    """A row of messages under one title."""
+    """A conversation: messages under one title."""
 
     __tablename__ = "conversations"
 
@@ -27,7 +27,7 @@ class Conversation(Owned, table=True):
 
 
 class Message(Owned, table=True):
-    """What the user said, or what the assistant answered with the calls it made for it."""
+    """A user's message, or the assistant's answer with the calls it made."""
 
     __tablename__ = "messages"
 

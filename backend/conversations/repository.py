@@ -30,7 +30,7 @@ class ConversationRepository(UserRepository[Conversation]):
     model = Conversation
 
     def get(self, conversation_id: int, *, lock: bool = False) -> Conversation:
-        """Return a conversation; locked, until the transaction ends, for one who means to change it."""
+        """Return a conversation; with `lock`, lock its row until the transaction ends, so that it can be changed."""
         statement = self._mine().where(Conversation.id == conversation_id)
         if lock:
             statement = statement.with_for_update().execution_options(populate_existing=True)
@@ -40,7 +40,7 @@ class ConversationRepository(UserRepository[Conversation]):
         return found
 
     def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
-        """List at most `limit` conversations, the last changed first, from the one after (updated_at, id) `before`."""
+        """Return at most `limit` conversations, last changed first, that come after (updated_at, id) `before`."""
         statement = self._mine()
         if query:
             statement = statement.where(col(Conversation.title).icontains(query, autoescape=True))
@@ -51,7 +51,7 @@ class ConversationRepository(UserRepository[Conversation]):
         return list(self._session.exec(ordered.limit(limit)))
 
     def add(self, *, first_message: str) -> Conversation:
-        """Begin a conversation, titled by the beginning of its first message."""
+        """Create a conversation, titled with the beginning of its first message."""
         words = " ".join(first_message.split())
         title = words if len(words) <= TITLE_LENGTH else words[: TITLE_LENGTH - 1].rstrip() + "…"
         now = self._scope.now
@@ -61,7 +61,7 @@ class ConversationRepository(UserRepository[Conversation]):
         return self._keep(conversation, "added")
 
     def touch(self, conversation: Conversation) -> None:
-        """Note that something was said."""
+        """Mark a conversation as changed now."""
         conversation.updated_at = self._scope.now
         self._session.add(conversation)
         self._written("touched", conversation_id=conversation.id)
@@ -100,7 +100,7 @@ class MessageRepository(UserRepository[Message]):
         tool_calls: list[dict[str, Any]] | None = None,
         citations: list[dict[str, Any]] | None = None,
     ) -> Message:
-        """Keep a message under the user's next number."""
+        """Store a message under the user's next number."""
         message = Message(
             user_id=self._scope.user_id,
             id=self._next("message"),
@@ -122,7 +122,7 @@ class MessageRepository(UserRepository[Message]):
         return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
 
     def forget_document(self, document_id: int, *, run_ids: Collection[str], operation_ids: Collection[int]) -> None:
-        """Keep of what these runs did with a document none of its text beside the answers' own words."""
+        """Delete what these runs took from a document, except for the text of the answers."""
 
         def blanked(call: dict[str, Any]) -> dict[str, Any]:
             if call.get("operation_id") not in operation_ids:
@@ -138,10 +138,10 @@ class MessageRepository(UserRepository[Message]):
         self._written("forgotten", document_id=document_id)
 
     def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
-        """List the last messages of a conversation, oldest first, each answer right after what it answers.
+        """Return the last messages of a conversation, oldest first, each answer right after its question.
 
-        An answer has a later number than a message that waited behind it, hence the order by run. `up_to` leaves out
-        what the user said after the message of that number.
+        An answer has a higher number than messages that waited for it, so messages are ordered by run. `up_to` leaves
+        out the user's messages after that number.
         """
         statement = self._mine().where(Message.conversation_id == conversation_id)
         if up_to is not None:

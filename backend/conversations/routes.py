@@ -24,13 +24,13 @@ from backend.postgres.database import Database, Scope
 
 MOST_MESSAGES = 500
 ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
-"""Returns by their ids the models that answered in some runs."""
+"""Returns which model answered in each of these runs, by run id."""
 
 
 def conversation_routes(
     database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf, share: FairShare
 ) -> APIRouter:
-    """Return the routes under `/api/conversations`; `share` bounds what each user has at work at once."""
+    """Return the routes under `/api/conversations`; `share` limits each user's requests in progress."""
     router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     ConversationInPath = Annotated[ConversationId, Path()]

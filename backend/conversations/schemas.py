@@ -1,4 +1,4 @@
-"""Conversations as they cross HTTP."""
+"""The JSON forms of conversations."""
 
 import base64
 import binascii
@@ -40,7 +40,7 @@ class MessageSeen(BaseModel):
 
     @classmethod
     def of(cls, message: Message, *, model: str | None) -> "MessageSeen":
-        """Show a message of a run in which this model answered."""
+        """Return a message of a run that this model answered."""
         calls = [{name: call.get(name) for name in ToolCallSeen.model_fields} for call in message.tool_calls]
         wrote = model if message.role == "assistant" else None
         return cls.model_validate({**message.model_dump(), "model": wrote, "tool_calls": calls}, extra="ignore")
@@ -56,7 +56,7 @@ class ConversationSeen(BaseModel):
 
     @classmethod
     def of(cls, conversation: Conversation) -> "ConversationSeen":
-        """Show a conversation."""
+        """Return a conversation as clients see it."""
         return cls.model_validate(conversation.model_dump(), extra="ignore")
 
 
@@ -67,14 +67,14 @@ class ConversationWithMessages(ConversationSeen):
 
 
 class ConversationsListed(BaseModel):
-    """One page of conversations, the last changed first."""
+    """One page of conversations, last changed first."""
 
     conversations: list[ConversationSeen]
     next_cursor: str | None
 
 
 class ConversationChange(BaseModel):
-    """What changes in a conversation."""
+    """The changes to a conversation."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -82,15 +82,15 @@ class ConversationChange(BaseModel):
 
 
 def cursor_after(conversation: Conversation) -> str:
-    """Return where the page after this conversation begins."""
+    """Return the cursor of the page after this conversation."""
     return base64.urlsafe_b64encode(f"{conversation.updated_at.isoformat()} {conversation.id}".encode()).decode()
 
 
 def place_of(cursor: str | None) -> tuple[datetime, int] | None:
-    """Return the place that a cursor stands for.
+    """Return the place that a cursor stands for, or None without a cursor.
 
     Raises:
-        InvalidInput: It is none of ours.
+        InvalidInput: The cursor is malformed.
     """
     if cursor is None:
         return None
