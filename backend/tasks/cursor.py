@@ -1,4 +1,4 @@
-"""Where a page of tasks ends, as clients carry it to the next one."""
+"""Cursors: where a page of tasks ends, so that a client can ask for the next one."""
 
 import base64
 import json
@@ -17,18 +17,19 @@ Sort = Literal["created", "-created", "due", "-due", "priority", "-priority", "t
 PRIORITIES = ("none", "low", "medium", "high")
 
 OFFSETS_END = timedelta(hours=16)
-"""PostgreSQL takes no offset from UTC of so much or more; Python takes any below a day."""
+"""PostgreSQL rejects UTC offsets of this size or more, while Python accepts any below a day."""
 
 Cursor = Annotated[
     str,
     StringConstraints(max_length=2000),
     Field(description="next_cursor of the page before, to go on from there."),
 ]
-"""A number, or the Base64 of a place in a sorted list, whose JSON begins with a bracket and thus a letter."""
+"""A task's number, or for a sorted list the Base64 of a JSON array. Such Base64 begins with a letter, so the two cannot
+be confused."""
 
 
 class NoSuchPage(InvalidInput):
-    """A cursor that no list of ours gave."""
+    """No list of ours returned this cursor."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -37,7 +38,7 @@ class NoSuchPage(InvalidInput):
 
 
 class PageOfAnotherOrder(InvalidInput):
-    """A cursor that a list in another order gave."""
+    """The cursor comes from a list in another order."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -56,7 +57,7 @@ class Place:
 
     @classmethod
     def of(cls, task: Task, sort: Sort | None) -> Self:
-        """Return the place of a task in a list."""
+        """Return the place of a task in a list with this order."""
         if sort is None:
             return cls(task.id)
         value: datetime | str | None = {
@@ -69,11 +70,11 @@ class Place:
 
     @classmethod
     def read(cls, cursor: str, sort: Sort | None) -> Self:
-        """Return the place that a cursor names.
+        """Return the place that a cursor stands for.
 
         Raises:
-            NoSuchPage: No list gave this cursor.
-            PageOfAnotherOrder: A list in another order gave it.
+            NoSuchPage: No list returned this cursor.
+            PageOfAnotherOrder: The cursor comes from a list in another order.
         """
         if cursor.isascii() and cursor.isdigit():
             sort_then, value, task_id = None, None, min(int(cursor), LARGEST_ID)
@@ -85,7 +86,7 @@ class Place:
 
     @property
     def cursor(self) -> str:
-        """The place as clients carry it."""
+        """The cursor for this place."""
         if self.sort is None:
             return str(self.task_id)
         value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
@@ -104,7 +105,7 @@ def _parts(cursor: str) -> tuple[Sort, datetime | str | None, int]:
 
 
 def _value(key: str, value: Any) -> datetime | str | None:
-    """Return the value of a key, or raise ValueError or TypeError where it can be none."""
+    """Return the value of a sort key; raise ValueError or TypeError if it is invalid."""
     if key == "due" and value is None:
         return None
     if key in ("created", "due"):

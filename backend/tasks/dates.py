@@ -1,21 +1,20 @@
 """Due dates: what a person's words for a day or a time mean in the person's own time zone.
 
-The rules of the house, where English leaves a choice:
+Where English leaves a choice, these rules apply:
 
-- A day without a time lasts until 23:59; a week, a weekend, a month or a year until its last day. Weeks begin
-  on Monday.
+- A day without a time ends at 23:59. A week, weekend, month or year means its last day. Weeks begin on Monday.
 - "Friday" is the first Friday after today: said on a Friday, it is a week ahead. "This Friday" may be today.
 - "Next Friday" is the Friday of the next calendar week, whenever it is said, as is "Friday next week".
-- "At 5" is 5 PM: 1 to 7 without AM, PM or a leading zero are in the afternoon, 8 to 12 as they stand.
-- A time without a day is the next such time to come; of a task that has a day, that time on its day. A named day keeps
-  its time, even one that has passed.
-- "Morning" is 9 AM, "afternoon" 3 PM, "evening" 6 PM and "night" 8 PM; where that has passed today, it is the
-  end of today.
-- "December 1" is the next one, and today counts. "12/1/2026" has the month first, "1.12.2026" the day.
-- A time that the clocks skip in spring is as much later as they skip. Of one that comes twice in autumn the
-  first is meant, except that a day ends at its last 23:59.
+- "At 5" is 5 PM: without AM, PM or a leading zero, 1 to 7 are in the afternoon, and 8 to 12 are used unchanged.
+- A time without a day is the next such time, or, for a task that has a day, that time on its day. A time on a named day
+  stays on that day, even if it has passed.
+- "Morning" is 9 AM, "afternoon" 3 PM, "evening" 6 PM and "night" 8 PM. If that has passed today, the end of today is
+  meant.
+- "December 1" is the next December 1, possibly today. In "12/1/2026" the month comes first, in "1.12.2026" the day.
+- A time skipped when the clocks go forward moves later by as much as they skip. Of a time that occurs twice when they
+  go back, the first is meant, except that a day ends at its last 23:59.
 
-Whoever shows the result says it back with `in_words`, so that a person can correct a choice.
+Callers show the result with `in_words`, so that a person can correct a wrong choice.
 """
 
 import re
@@ -27,7 +26,7 @@ from zoneinfo import ZoneInfo
 from backend.errors import InvalidInput
 
 LONGEST = 100
-"""Characters that the words for a due date may have."""
+"""The most characters of the words for a due date."""
 
 YEARS = range(1970, 2201)
 
@@ -35,7 +34,7 @@ _END_OF_DAY = time(23, 59)
 
 
 class DueNotUnderstood(InvalidInput):
-    """The words name no day or time that we know of."""
+    """The words name no day or time that is understood."""
 
     code = "due_not_understood"
 
@@ -49,21 +48,24 @@ class DueNotUnderstood(InvalidInput):
 
 @dataclass(frozen=True)
 class Due:
-    """A moment in the user's time zone."""
+    """A point in time, in the user's time zone."""
 
     at: datetime
-    """At 23:59 where a day is meant and not a time."""
+    """23:59 if only a day was named."""
 
 
 def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = None) -> Due:
-    """Resolve English words or an ISO 8601 date, as said at `now` (aware) by somebody in `zone`.
+    """Resolve English words or an ISO 8601 date, as said at `now` (with time zone) by somebody in `zone`.
 
-    A time alone is a time of `day`; without one it is the next such time. A time with an offset is taken exactly; a
-    date in the past is fine. Raises DueNotUnderstood for everything else and for years outside 1970 to 2200.
+    A time without a day falls on `day`; if that is None, the next such time is meant. A time with an offset is used
+    exactly. A date in the past is accepted.
+
+    Raises:
+        DueNotUnderstood: The words are not understood, or the year is outside 1970 to 2200.
     """
     try:
         at = _resolve(_plain(words), now.astimezone(zone), zone, day)
-    except (ValueError, OverflowError):  # A date that no calendar has: February 30, or the year 12000.
+    except (ValueError, OverflowError):  # A date that no calendar has, such as February 30 or the year 12000.
         at = None
     if at is None or at.year not in YEARS:
         raise DueNotUnderstood(words)
@@ -71,8 +73,8 @@ def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = 
 
 
 def in_words(at: datetime, zone: ZoneInfo) -> str:
-    """Say a moment in `zone` as "Friday, November 27, 2026 at 5:00 PM"; the end of a day without the time."""
-    # Not strftime: its names follow the locale of the process.
+    """Format a time in `zone` as "Friday, November 27, 2026 at 5:00 PM"; leave out the time at the end of a day."""
+    # Not strftime, whose names follow the locale of the process.
     local = at.astimezone(zone)
     day = f"{_DAYS[local.weekday()]}, {_MONTHS[local.month - 1]} {local.day}, {local.year}"
     if _is_end_of_day(local):
@@ -80,7 +82,7 @@ def in_words(at: datetime, zone: ZoneInfo) -> str:
     return f"{day} at {local.hour % 12 or 12}:{local.minute:02} {'AM' if local.hour < 12 else 'PM'}"
 
 
-# The grammar. Patterns see a hundred lower-case characters at most, with single spaces and without commas.
+# The grammar. Patterns see at most a hundred lower-case characters, with single spaces and without commas.
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -145,18 +147,18 @@ _PARTS = {
     "evening": (time(18), range(16, 24)),
     "night": (time(20), range(17, 24)),
 }
-"""When a part of the day is, and the hours that can be said of it."""
+"""The usual time of each part of a day, and the hours it covers."""
 
 _NEAR_DAYS = {
     "day before yesterday": -2, "yesterday": -1, "today": 0, "tomorrow": 1, "day after tomorrow": 2,
 }  # fmt: skip
 
 _LIKELY_HOURS = range(8, 20)
-"""What "at 5" can mean when no part of the day is named."""
+"""The hours that "at 5" can mean if no part of the day is named."""
 
 
 def _plain(words: str) -> str:
-    """Return the words in the form that the grammar reads."""
+    """Normalize words for the grammar; return "" if they are too long or not printable."""
     text = unicodedata.normalize("NFKC", words).lower()
     if len(words) > LONGEST or not text.isprintable():
         return ""
@@ -167,7 +169,7 @@ def _plain(words: str) -> str:
 
 
 def _resolve(text: str, now: datetime, zone: ZoneInfo, day_of_time: date | None) -> datetime | None:
-    """Return the moment that the plain text means, or None; `now` is local."""
+    """Return the point in time that normalized text means, or None; `now` is local."""
     if _EXACT.fullmatch(text):
         exact = datetime.fromisoformat(text.upper())
         return exact.astimezone(zone) if exact.tzinfo else _settle(exact, zone)
@@ -180,7 +182,7 @@ def _resolve(text: str, now: datetime, zone: ZoneInfo, day_of_time: date | None)
     if text == "now":
         return now
     if _COUNT.fullmatch(text) and _HOURS_OR_MINUTES.search(text):
-        # Counted in UTC, where an hour has sixty minutes whatever the clocks of the zone do.
+        # Counted in UTC, where an hour always has sixty minutes, even when the clocks change.
         moment = _ask_library(text, now.astimezone(UTC).replace(tzinfo=None, second=0, microsecond=0))
         return moment.replace(tzinfo=UTC).astimezone(zone) if moment else None
     day = _last_day(text, now.date()) or _day(text, now.date())
@@ -188,7 +190,7 @@ def _resolve(text: str, now: datetime, zone: ZoneInfo, day_of_time: date | None)
 
 
 def _cut_time(text: str) -> tuple[str, re.Match[str] | None, str]:
-    """Return the text without its time of day, the match of the clock time and the part of the day."""
+    """Split off the time of day: return the rest, the match of a clock time, and the part of the day."""
     if clock := _CLOCK.search(text):
         text = f"{text[: clock.start()]} {text[clock.end() :]}"
     if part := _PART_OF_DAY.search(text):
@@ -197,7 +199,7 @@ def _cut_time(text: str) -> tuple[str, re.Match[str] | None, str]:
 
 
 def _time_of_day(clock: re.Match[str] | None, part: str) -> time:
-    """Return the time; raise ValueError where there is none such."""
+    """Return the time of day; raise ValueError if there is no such time."""
     usual, hours = _PARTS.get(part, (_END_OF_DAY, range(24)))
     if clock is None:
         return usual
@@ -215,7 +217,7 @@ def _time_of_day(clock: re.Match[str] | None, part: str) -> time:
 
 
 def _at_time(text: str, at: time, now: datetime, zone: ZoneInfo, *, vague: bool) -> datetime | None:
-    """Return that time on the day that the text names; without a day, the next such time."""
+    """Return this time on the day that the text names; without a day, the next such time."""
     today = now.date()
     day = _day(text, today) if text else today
     if day is None:
@@ -273,22 +275,22 @@ def _day(text: str, today: date) -> date | None:
 
 
 def _calendar_day(text: str, today: date) -> date | None:
-    """Return the day that a date as on a calendar means; without a year the next one, today counts."""
+    """Return the day that a calendar date means; without a year the next such day, possibly today."""
     if _ISO_DAY.fullmatch(text):
         return date.fromisoformat(text)
-    # The library looks for a date after its base: yesterday, for today to count.
+    # The library finds dates after its base, so the base is yesterday to include today.
     base = datetime.combine(today - timedelta(days=1), time())
     found = _ask_library(text, base, order="DMY" if "." in text else "MDY")
     if found is None:
         return None
-    # It also guesses: "13/13" is a day in 2113 to it. What it found must have been said.
+    # The library also guesses: it reads "13/13" as a day in 2113. So day and month must appear in the text.
     said = {int(number) for number in re.findall(r"\d+", text)}
     named = re.search(_MONTH, text) is not None
     return found.date() if found.day in said and (named or found.month in said) else None
 
 
 def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime | None:
-    """Return what dateparser makes of English text, relative to a base without zone."""
+    """Return dateparser's reading of English text, relative to a base without time zone."""
     # Imported at first use: it takes half a second, and most words do not need it.
     import dateparser
 
@@ -301,7 +303,7 @@ def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime |
             "PREFER_DATES_FROM": "future",
             "REQUIRE_PARTS": ["day", "month"],
             "PARSERS": ["relative-time", "absolute-time"],
-            "TIMEZONE": "UTC",  # Else it looks for the zone of the machine.
+            "TIMEZONE": "UTC",  # Otherwise it uses the machine's zone.
             "RETURN_AS_TIMEZONE_AWARE": False,
         },
     )
@@ -309,7 +311,7 @@ def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime |
 
 
 def _settle(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Return the moment when the clocks of the zone show this, by way of UTC, which has every moment once."""
+    """Return the point in time when the zone's clocks show `wall`; UTC, used in between, has no gaps or repeats."""
     at = wall.replace(tzinfo=zone, fold=1 if _is_end_of_day(wall) else 0)
     return at.astimezone(UTC).astimezone(zone)
 
@@ -324,5 +326,5 @@ def _end_of_month(year: int, month: int) -> date:
 
 
 def _position(word: str, names: tuple[str, ...]) -> int:
-    """Return where the name stands that begins with the same three letters."""
+    """Return the index of the name that begins with the same three letters."""
     return [name[:3].lower() for name in names].index(word[:3])

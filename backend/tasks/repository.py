@@ -17,11 +17,11 @@ Status = Literal["all", "pending", "completed"]
 
 
 MOST_TASKS = 10_000
-"""Tasks that a user may have."""
+"""The most tasks of one user."""
 
 
 class TooManyTasks(Conflict):
-    """The user has as many tasks as one may have."""
+    """The user already has the most tasks allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"There are {MOST_TASKS:,} tasks, which is the limit. Delete some that are done.")
@@ -36,7 +36,7 @@ class TaskNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks to list, and in which order: by number without a `sort`."""
+    """Which tasks to list and in which order; without a `sort` they are listed by number."""
 
     status: Status = "all"
     query: str | None = None
@@ -52,7 +52,7 @@ class TaskRepository(UserRepository[Task]):
     model = Task
 
     def get(self, task_id: int, *, lock: bool = False) -> Task:
-        """Return a task; locked, until the transaction ends, for one who means to change it."""
+        """Return a task; with `lock`, lock its row until the transaction ends, so that it can be changed."""
         statement = self._mine().where(Task.id == task_id)
         task = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
         if task is None:
@@ -60,10 +60,10 @@ class TaskRepository(UserRepository[Task]):
         return task
 
     def all(self, wanted: TaskFilter, *, after: Place | None = None, limit: int) -> list[Task]:
-        """List at most `limit` tasks that fit, in the order that is wanted, from the first one after a place.
+        """Return at most `limit` matching tasks in the wanted order, starting after the place `after`.
 
-        The place is one of the same order. Tasks that sort alike follow each other by number, and those without a due
-        date come last, whichever way due dates are sorted.
+        The place must come from the same order. Tasks with equal keys are ordered by number. Tasks without a due date
+        come last in either direction.
         """
         statement = self._mine()
         if wanted.status != "all":
@@ -87,10 +87,10 @@ class TaskRepository(UserRepository[Task]):
         return list(self._session.exec(statement.order_by(*order).limit(limit)))
 
     def add(self, **fields: Any) -> Task:
-        """Keep a new task under the user's next number.
+        """Store a new task under the user's next number.
 
         Raises:
-            TooManyTasks: The user has as many as one may have.
+            TooManyTasks: The user already has the most tasks allowed.
         """
         now, task_id = self._scope.now, self._next("task")
         if task_id > MOST_TASKS and self._count() >= MOST_TASKS:
@@ -99,27 +99,27 @@ class TaskRepository(UserRepository[Task]):
         return self._keep(task, "added")
 
     def change(self, task_id: int, **fields: Any) -> Task:
-        """Change the given fields of a task; one that has these values already stays as it is."""
+        """Change the given fields of a task; a task that already has these values is not written."""
         task = self.get(task_id, lock=True)
         changed = {name: value for name, value in fields.items() if getattr(task, name) != value}
         return self._keep(self._changed(task, changed), "updated") if changed else task
 
     def complete(self, task_id: int) -> Task:
-        """Mark a task as done; one that is done stays as it is."""
+        """Mark a task as done; a task that is already done stays unchanged."""
         task = self.get(task_id, lock=True)
         if task.completed:
             return task
         return self._keep(self._changed(task, {"completed": True, "completed_at": self._scope.now}), "completed")
 
     def reopen(self, task_id: int) -> Task:
-        """Mark a task as not done; one that is open stays as it is."""
+        """Mark a task as not done; a task that is already open stays unchanged."""
         task = self.get(task_id, lock=True)
         if not task.completed:
             return task
         return self._keep(self._changed(task, {"completed": False, "completed_at": None}), "reopened")
 
     def delete(self, task_id: int) -> Task:
-        """Delete a task and return what it was."""
+        """Delete a task, and return it."""
         task = self.get(task_id, lock=True)
         self._session.delete(task)
         self._session.flush()
@@ -127,11 +127,11 @@ class TaskRepository(UserRepository[Task]):
         return task
 
     def taken_from(self, document_id: int) -> list[Task]:
-        """List the tasks that were taken from a document."""
+        """Return the tasks that were created from a document."""
         return list(self._session.exec(self._mine().where(Task.document_id == document_id).order_by(col(Task.id))))
 
     def forget_document(self, document_id: int) -> None:
-        """Keep the tasks that were taken from a document, without its own words."""
+        """Delete the document's words from the tasks that were created from it."""
         for task in self._session.exec(self._mine().where(Task.document_id == document_id)):
             task.quote = None
             self._session.add(task)
@@ -168,7 +168,7 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "priority": (col(Task.priority), _rank),
     "title": (col(Task.title), func.lower),
 }
-"""What tasks are sorted by: the column, and what of its value counts."""
+"""For each sort key: its column, and a function for the part of the value that is compared."""
 
 
 def _key(sort: Sort) -> ColumnElement[Any]:
@@ -177,14 +177,14 @@ def _key(sort: Sort) -> ColumnElement[Any]:
 
 
 def _follows(place: Place) -> ColumnElement[bool]:
-    """Return the condition for what comes after a place."""
+    """Return the condition for the tasks after a place."""
     later = col(Task.id) > place.task_id
     if place.sort is None:
         return later
     key = _key(place.sort)
     if place.value is None:
         return and_(key.is_(None), later)
-    # The database ranks the boundary as it sorted it: Python lower-cases some letters in another way.
+    # The database computes the boundary's key, because Python lower-cases some letters differently.
     then = _KEYS[place.sort.removeprefix("-")][1](literal(place.value))
     beyond = key < then if place.sort.startswith("-") else key > then
     return or_(beyond, and_(key == then, later), key.is_(None))

@@ -1,4 +1,4 @@
-"""Tasks as models, clients and people see them: the types are the checks of every door."""
+"""Tasks as models, clients and people see them; REST and the tools validate with the same types."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -55,7 +55,7 @@ LISTED_DESCRIPTION = 300
 
 
 class TaskSeen(BaseModel):
-    """A task as it is."""
+    """A task with all its fields."""
 
     id: int
     title: str
@@ -75,7 +75,7 @@ class TaskSeen(BaseModel):
 
     @classmethod
     def of(cls, task: Task, zone: ZoneInfo) -> Self:
-        """Show a task to somebody in a time zone."""
+        """Return a task with its times in a time zone."""
         return cls(
             id=task.id,
             title=task.title,
@@ -95,7 +95,7 @@ class TaskSeen(BaseModel):
 
     @classmethod
     def in_list(cls, task: Task, zone: ZoneInfo) -> Self:
-        """Show a task among others: of a long description only the beginning, since a list may have a hundred."""
+        """Return a task for a list, with its description shortened, because a list may have a hundred tasks."""
         seen = cls.of(task, zone)
         if len(seen.description) > LISTED_DESCRIPTION:
             seen.description = seen.description[: LISTED_DESCRIPTION - 1] + "…"
@@ -103,9 +103,9 @@ class TaskSeen(BaseModel):
 
     @classmethod
     def with_quote(cls, task: Task, zone: ZoneInfo) -> Self:
-        """Show a task to a person, with the words of the document that it was taken from.
+        """Return a task for a person, with the quote from the document that it was created from.
 
-        No tool that models call shows them: anybody may have written them.
+        No tool for models returns the quote, because anybody may have written it.
         """
         seen = cls.of(task, zone)
         seen.quote = task.quote
@@ -113,14 +113,14 @@ class TaskSeen(BaseModel):
 
 
 class TasksListed(BaseModel):
-    """One page of tasks; of a long description each has the beginning, and get_task the whole."""
+    """One page of tasks; long descriptions are cut, and get_task shows them in full."""
 
     tasks: list[TaskSeen]
     next_cursor: str | None
 
 
 class TaskChanged(TaskSeen):
-    """What a task is after a change; the schema that is published names what matters then."""
+    """A task after a change; the published schema lists only the fields that matter then."""
 
     model_config = ConfigDict(json_schema_extra=only("task_id", "status", "title", "due", "due_understood"))
 
@@ -129,12 +129,12 @@ class TaskChanged(TaskSeen):
 
     @classmethod
     def by(cls, change: Literal["created", "updated"], task: Task, zone: ZoneInfo) -> Self:
-        """Say what was created or updated."""
+        """Return a task that was created or updated."""
         return cls(task_id=task.id, status=change, **TaskSeen.of(task, zone).model_dump())
 
 
 class TaskStatus(BaseModel):
-    """What became of a task that was completed, reopened or deleted."""
+    """A task that was completed, reopened or deleted."""
 
     task_id: int
     status: Literal["completed", "pending", "deleted"]

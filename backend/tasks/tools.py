@@ -1,4 +1,4 @@
-"""The tools over tasks."""
+"""The tools for tasks."""
 
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ from backend.tasks.schemas import (
 )
 
 CLEARED = ("", "none", "never", "no date")
-"""Words for a due date that take it away."""
+"""Values of `due` that clear the due date."""
 
 Query = Annotated[str, Field(max_length=200, description="Words that the title or description must contain."), ONE_LINE]
 DueBefore = Annotated[
@@ -187,7 +187,7 @@ def _moment(words: str | None, scope: Scope, day: date | None = None) -> datetim
 
 
 def _changes(task: Task, given: dict[str, Any], scope: Scope) -> dict[str, Any]:
-    """Return the fields of a task that change; a time alone is one of the task's own day."""
+    """Return the changed fields of a task; a time without a day falls on the task's own due day."""
     changes = {name: value for name, value in given.items() if value is not None}
     if "due" in changes:
         changes["due"] = _moment(changes["due"], scope, task.due and task.due.astimezone(scope.zone).date())
