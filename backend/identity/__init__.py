@@ -1,1 +1,1 @@
-"""Who is calling: guests, tokens, outside identities."""
+"""Who is calling: guests, tokens, and identities from other servers."""

@@ -1,4 +1,7 @@
-"""Who acts, through which door, with which rights; it comes from a credential and travels in a context variable."""
+"""Who is acting, through which door and with which rights.
+
+The caller comes from a credential and is kept in a context variable.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ ALL_SCOPES: tuple[AccessScope, ...] = ("read", "write")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user who acts now, and how far their credential reaches."""
+    """The user who is acting, and what their credential allows."""
 
     user_id: str
     kind: Literal["guest", "person"]
@@ -24,14 +27,15 @@ class Caller:
     zone: ZoneInfo
     door: Door = "rest"
     client: str | None = None
-    """The client's own name for itself, for the ledger; never trusted."""
+    """The client's own name for itself, recorded in the ledger; never trusted."""
     subject: str | None = None
-    """The name of an outside identity at its issuer."""
+    """The name that an outside issuer gave this identity."""
     by_token: bool = False
-    """Whether a personal access token was used: it may not make or revoke tokens, nor delete the account."""
+    """Whether a personal access token was used. Such a caller may not create or revoke tokens, or delete the
+    account."""
 
     def require(self, scope: AccessScope) -> None:
-        """Raise Forbidden unless the credential reaches this far."""
+        """Raise Forbidden if the credential does not have this scope."""
         if scope not in self.scopes:
             raise Forbidden(f"This token may not {scope}.", hint=f"Use a token with the scope `{scope}`.")
 
@@ -41,7 +45,7 @@ _acting: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 @contextmanager
 def acting_as(caller: Caller) -> Iterator[None]:
-    """Act as a caller inside the block; the only way to set who acts."""
+    """Act as a caller inside the block; the only way to set the caller."""
     token = _acting.set(caller)
     try:
         yield
@@ -50,7 +54,7 @@ def acting_as(caller: Caller) -> Iterator[None]:
 
 
 def current_caller() -> Caller:
-    """Return who acts now; raise Unauthorized when nobody does."""
+    """Return who is acting; raise Unauthorized if nobody is."""
     caller = _acting.get()
     if caller is None:
         raise Unauthorized("Sign in first.", hint="Send a token as `Authorization: Bearer …`.")

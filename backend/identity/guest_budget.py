@@ -1,4 +1,4 @@
-"""The turns with the model that all guests of an installation share, day by day in UTC."""
+"""The turns with the model that all guests of an installation share, for each day in UTC."""
 
 from datetime import UTC, datetime, time, timedelta
 
@@ -19,16 +19,16 @@ class ModelNotice(BaseModel):
 
 
 class GuestBudget:
-    """A number of turns for each day. Nothing gives a turn back, not even the end of the guest who took it."""
+    """The budget of turns for a day. No turn is ever given back, even if the guest who took it is deleted."""
 
     def __init__(self, *, turns_per_day: int) -> None:
-        """Set how many turns there are each day; 0 means no limit."""
+        """Set the number of turns for each day; 0 means no limit."""
         self._turns_per_day = turns_per_day
 
     def take(self, scope: Scope) -> bool:
-        """Take one of today's turns, and return whether there was one.
+        """Take one of today's turns, and return whether one was left.
 
-        Its row stays locked until the transaction ends, and every guest's message meets there: take it last.
+        The budget's row stays locked until the transaction ends, and all guests' messages need it, so take a turn last.
         """
         if not self._turns_per_day:
             return True

@@ -38,7 +38,7 @@ class User(Owned, table=True):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The user's time zone, or UTC if this machine does not know it: another one may have taken it."""
+        """The user's time zone, or UTC if this machine does not know it, because another machine may have stored it."""
         try:
             return ZoneInfo(self.time_zone)
         except (KeyError, ValueError):
@@ -46,7 +46,7 @@ class User(Owned, table=True):
 
 
 class LoginSession(Owned, table=True):
-    """A guest's (later: a browser's) way back in; only the hash of its token is kept."""
+    """A session of a guest (later: of a browser); only the hash of its token is stored."""
 
     __tablename__ = "sessions"
 
@@ -59,7 +59,7 @@ class LoginSession(Owned, table=True):
 
 
 class ApiToken(Owned, table=True):
-    """A personal access token; only its hash is kept."""
+    """A personal access token; only its hash is stored."""
 
     __tablename__ = "api_tokens"
 
@@ -76,7 +76,7 @@ class ApiToken(Owned, table=True):
 
 
 class Usage(Owned, table=True):
-    """What a user used on one day, UTC; outlives the conversations, so that deleting them resets no limit."""
+    """A user's usage on one day in UTC. It outlives conversations, so that deleting them resets no limit."""
 
     __tablename__ = "usage"
 
@@ -89,7 +89,7 @@ class Usage(Owned, table=True):
 
 
 class Arrival(SQLModel, table=True):
-    """How many guests an address brought in one hour. It has no user; the app's role cannot read it."""
+    """How many guests an address created in one hour. It has no user, and the app's role cannot read it."""
 
     __tablename__ = "arrivals"
 
@@ -99,7 +99,7 @@ class Arrival(SQLModel, table=True):
 
 
 class GuestModelTurns(SQLModel, table=True):
-    """How many turns with the model all guests together took on one day, UTC. It has no user."""
+    """How many turns with the model all guests together took on one day in UTC. It has no user."""
 
     __tablename__ = "guest_model_turns"
 

@@ -1,4 +1,4 @@
-"""Routes of identity: guests, the account, personal access tokens."""
+"""Routes of identity: guests, the account, and personal access tokens."""
 
 from collections.abc import Callable
 from datetime import timedelta

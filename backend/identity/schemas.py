@@ -1,4 +1,4 @@
-"""Identity as it crosses HTTP."""
+"""The JSON forms of users, sessions and tokens."""
 
 from datetime import datetime
 from functools import cache
@@ -15,7 +15,7 @@ from backend.plain_text import NUMBER, ONE_LINE
 
 @cache
 def _zones() -> frozenset[str]:
-    # Not those two that mean something else on another machine.
+    # Without the two names that mean something different on each machine.
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
@@ -34,19 +34,19 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 
 
 class Strict(BaseModel):
-    """A body that may have no unknown field."""
+    """A request body that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class GuestWanted(Strict):
-    """How a guest begins."""
+    """The settings of a new guest."""
 
     time_zone: TimeZone = "UTC"
 
 
 class UserSeen(BaseModel):
-    """A user, to that user."""
+    """A user, as shown to that user."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class UserSeen(BaseModel):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        """Show a user."""
+        """Return a user as shown to that user."""
         return cls(
             id=user.user_id,
             name=user.name,
@@ -71,10 +71,10 @@ class UserSeen(BaseModel):
 
 
 class Me(UserSeen):
-    """A user, to that user, with what is true of them now."""
+    """A user, as shown to that user, with what applies to them now."""
 
     model_notice: ModelNotice | None = None
-    """Why the offline model would answer in place of the configured one now; left out when it would not."""
+    """Why the offline model would answer now in place of the configured one; left out if it would not."""
 
 
 class SignedIn(BaseModel):
@@ -86,7 +86,7 @@ class SignedIn(BaseModel):
 
 
 class UserChange(Strict):
-    """What a user changes of themselves."""
+    """The changes to a user's own account."""
 
     name: Name | None = None
     time_zone: TimeZone | None = None
@@ -94,12 +94,12 @@ class UserChange(Strict):
 
     @property
     def zone(self) -> ZoneInfo | None:
-        """The time zone, if it changes."""
+        """The new time zone, or None if it does not change."""
         return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
 
 class TokenWanted(Strict):
-    """A personal access token to be made."""
+    """The settings of a new personal access token."""
 
     name: Name
     scopes: Annotated[list[AccessScope], Field(min_length=1, max_length=2)] = ["read", "write"]
@@ -118,12 +118,12 @@ class TokenSeen(BaseModel):
 
     @classmethod
     def of(cls, token: ApiToken) -> "TokenSeen":
-        """Show a token."""
+        """Return a token without its secret."""
         return cls.model_validate(token.model_dump(), extra="ignore")
 
 
 class TokenMade(TokenSeen):
-    """A new token with its secret, which is shown this once."""
+    """A new token with its secret, which is shown only once."""
 
     token: str
 
@@ -133,4 +133,4 @@ class TokensListed(BaseModel):
 
     tokens: list[TokenSeen]
     next_cursor: None = None
-    """Always null: a user has at most a hundred, and all are on this page."""
+    """Always null: a user has at most a hundred tokens, and all are on this page."""
