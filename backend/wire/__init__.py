@@ -1,1 +1,1 @@
-"""The protocols that a message can come in by and a run be told in."""
+"""The protocols in which messages arrive and runs are reported."""

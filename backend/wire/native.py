@@ -1,4 +1,4 @@
-"""Our own protocol: `POST /api/chat`, answered as JSON when the run has ended or as its events."""
+"""Our own protocol: `POST /api/chat`, answered as JSON when the run has ended, or as a stream of its events."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatReply(BaseModel):
-    """The answer, or how far it is."""
+    """The answer, or the state of a run that has not ended."""
 
     conversation_id: int
     run_id: str
@@ -50,10 +50,10 @@ class ChatReply(BaseModel):
     approvals: list[dict[str, Any]]
     model: str
     model_notice: ModelNotice | None = None
-    """Why the offline model answered in place of the configured one, and until when; null when it did not."""
+    """Why the offline model answered in place of the configured one, and until when; null if it did not."""
     usage: dict[str, Any]
     error: dict[str, Any] | None = None
-    """Why there is no whole answer: of a run that was stopped, that it was."""
+    """Why there is no complete answer, such as that the user stopped the run."""
 
 
 def chat_routes(
@@ -90,7 +90,7 @@ def chat_routes(
 
 
 def event_stream(events: AsyncIterator[Event]) -> StreamingResponse:
-    """Tell events as server-sent events; what was stored carries its number as `id`."""
+    """Return events as server-sent events; a stored event has its number as `id`."""
 
     async def lines() -> AsyncIterator[str]:
         async for event in events:
