@@ -1,1 +1,1 @@
-"""Tools that reach over several features."""
+"""Tools that use several features."""

@@ -1,4 +1,4 @@
-"""Making tasks of what a document says is to be done."""
+"""Create tasks from the action items in a document."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ Numbers = Annotated[
 
 
 class TaskFound(BaseModel):
-    """A task that stands in a document."""
+    """A task found in a document."""
 
     number: int
     title: str
@@ -44,7 +44,7 @@ class TaskFound(BaseModel):
 
 
 class TasksFromDocument(BaseModel):
-    """The tasks that stand in a document."""
+    """The tasks found in a document."""
 
     document_id: int
     filename: str
@@ -54,17 +54,17 @@ class TasksFromDocument(BaseModel):
     left_out: int = Field(description="Further ones, for another call.")
 
     def document_ids_read(self) -> list[int]:
-        """Return the document whose words this holds."""
+        """Return the id of the document that the text is from."""
         return [self.document_id]
 
 
 Place = tuple[int | None, str]
-"""Where a task stands in its document: the page, if the document has any, and the quote."""
+"""Where a task was found in its document: the page, if the format has pages, and the quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A task as a document has it."""
+    """A task as found in the document, ready to be created."""
 
     title: str
     due: datetime | None
@@ -72,20 +72,20 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class ToDo:
-    """Everything that a document says is to be done."""
+    """All tasks found in a document."""
 
     places: list[Place]
-    """In the order of the document; a task's number is its position, from 1."""
+    """In the order of the document. A task's number is its position, from 1."""
     proposals: dict[int, Proposal]
     """The tasks that this call may show, by number."""
 
 
 def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
-    """Find what is to be done, and work out the due dates of what the call shows, with no transaction open meanwhile.
+    """Find the tasks in a document, with due dates for those the call may show; text is read between transactions.
 
-    Returns None for a document that cannot be read now: the tool itself says why.
+    Returns None for a document that cannot be read now; the tool itself raises the reason.
     """
-    # Its patterns take a tenth of a second to compile, which a start has not.
+    # Imported here because its patterns take a tenth of a second to compile, too long for the start.
     from backend.workspace.action_rules import find_actions
 
     with open_scope() as scope:
@@ -121,15 +121,16 @@ def create_tasks_from_document(
     Use it when the user wants the action items of a document as tasks: show the dry run, and make them with dry_run
     false only after the user agreed in a new message. None is made twice.
     """
-    # Locked where tasks are made: of two calls at once the second sees what the first made.
+    # Locked if tasks are created, so that the second of two simultaneous calls sees the tasks of the first.
     document = readable(DocumentRepository(scope).get(document_id, lock=not dry_run))
     if to_do is None:
-        # It became readable after the preparation had looked.
+        # The document became readable only after the preparation.
         raise StillIndexing(document)
     made = _made_before(document_id, scope)
     every = dict(enumerate(to_do.places, 1))
     wanted = _chosen(every, only, document_id) if only else [number for number in every if every[number] not in made]
-    # Another call may have made or deleted some since the preparation; what that left without a proposal waits.
+    # Another call may have created or deleted tasks since the preparation. Tasks without a proposal wait for the next
+    # call.
     shown = [number for number in wanted if number in to_do.proposals]
     tasks = []
     for number in shown:
@@ -160,16 +161,16 @@ def create_tasks_from_document(
 
 
 def _made_before(document_id: int, scope: Scope) -> dict[tuple[int | None, str | None], int]:
-    """Return the ids of the tasks that were made of a document, by their places in it."""
+    """Return the ids of the tasks that were created from a document, by their places in it."""
     return {(task.page_number, task.quote): task.id for task in TaskRepository(scope).taken_from(document_id)}
 
 
 def _pages(document_id: int, last: int, open_scope: OpenScope) -> Iterator[DocumentPage]:
-    """Yield the pages, with no transaction open while each is looked at; the text of a document does not change."""
+    """Yield the pages, with no transaction open while they are examined; a document's text never changes."""
     for first in range(1, last + 1, PAGES_AT_ONCE):
         with open_scope() as scope:
             pages = DocumentRepository(scope).pages(document_id, first=first, last=first + PAGES_AT_ONCE - 1)
-            # They are read after the transaction.
+            # The rows are used after the transaction ends.
             scope.session.expunge_all()
         yield from pages
 
@@ -182,7 +183,7 @@ def _chosen(every: dict[int, Place], only: list[int], document_id: int) -> list[
     """Return the wanted numbers in order.
 
     Raises:
-        InvalidInput: There is no task of such a number.
+        InvalidInput: A number is not in the list.
     """
     if unknown := sorted(set(only) - set(every)):
         raise InvalidInput(

@@ -1,13 +1,14 @@
-"""Finding what a document says is to be done, by rules alone: a document cannot talk the server into a task.
+"""Find action items in a document by rules alone, so that a document cannot talk the server into a task.
 
-A task is
+An action item is
 
-- a box that is not ticked: `- [ ] Call Anna`, `☐ Call Anna`;
-- what follows a label: `TODO: call Anna`, `Action item (Bob): call Anna`, `Aufgabe: Anna anrufen`;
-- a bullet or a numbered line under a heading such as "Action items", "Next steps", "To do" or "Nächste Schritte",
-  until the section ends; where the format knows its headings and has lost its bullets, a short line of several words.
+- an unticked box: `- [ ] Call Anna`, `☐ Call Anna`;
+- the text after a label: `TODO: call Anna`, `Action item (Bob): call Anna`, `Aufgabe: Anna anrufen`;
+- a bullet or numbered line under a heading such as "Action items", "Next steps", "To do" or "Nächste Schritte", up to
+  the end of the section. If the format keeps headings but has lost its bullets, a short line of several words counts
+  too.
 
-What is ticked, struck through or code is none. The rules know English and German.
+Text that is ticked, struck through or code does not count. The rules know English and German.
 """
 
 import re
@@ -22,18 +23,18 @@ LONGEST_QUOTE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something that is to be done, as a document has it."""
+    """An action item found in a document."""
 
     page: int
-    """The number of the page, from 1."""
+    """The page's number, from 1."""
     text: str
     """On one line, without bullet, box, label and markup."""
     quote: str
-    """The document's own words, as they stand in the text of the page."""
+    """The document's own words, exactly as in the page's text."""
 
 
 def find_actions(pages: Iterable[DocumentPage]) -> Iterator[Action]:
-    """Yield what is to be done, in the order of the document; the pages come in order. What stands twice comes once."""
+    """Yield the action items in document order, each text only once; `pages` must be in order."""
     finder = _Finder()
     seen: set[str] = set()
     for page in pages:
@@ -79,13 +80,13 @@ _OTHER_SECTION = re.compile(
 
 _TICKED = set("xX✓✔☑☒✅🗹")
 _LEAST_WRAPPED = 50
-"""Characters from which on a line may have been cut by the width of its page."""
+"""A line of at least this many characters may have been wrapped at the page's width."""
 _MOST_LINES = 8
-"""Lines that an item may have."""
+"""The most lines of an item."""
 _LONGEST_INTRODUCTION = 3
-"""Lines that may stand between the heading and the first item."""
+"""The most lines between the heading and the first item."""
 _LEVEL_OF_A_LINE = 6
-"""The level of a heading that nothing but its words shows."""
+"""The level of a heading that only its words identify as one."""
 
 
 @dataclass(slots=True)
@@ -93,17 +94,17 @@ class _Line:
     start: int
     end: int
     text: str
-    """Without the blanks around it."""
+    """Without surrounding blanks."""
     indent: int
     is_alone: bool
-    """Whether it is a paragraph of its own."""
+    """Whether the line is a paragraph of its own."""
     is_edge: bool = False
-    """Whether it may be a running title or a page number."""
+    """Whether the line may be a running title or a page number."""
 
 
 @dataclass(slots=True)
 class _Item:
-    """An item that may go on in the next line."""
+    """An item that may continue on the next line."""
 
     start: int
     end: int
@@ -113,7 +114,7 @@ class _Item:
 
 
 class _Finder:
-    """Reads page after page, and knows what section it is in."""
+    """Reads page after page, keeping track of the current section."""
 
     def __init__(self) -> None:
         self._section: int | None = None
@@ -124,7 +125,7 @@ class _Finder:
         self._in_code = False
 
     def on_page(self, page: DocumentPage) -> Iterator[Action]:
-        """Yield the actions of the next page."""
+        """Yield the action items of the next page."""
         levels = {int(heading["start"]): int(heading["level"]) for heading in page.headings}
         item: _Item | None = None
         for line in _lines(page.content):
@@ -150,7 +151,7 @@ class _Finder:
         )
 
     def _read(self, line: _Line, levels: dict[int, int]) -> _Item | None:
-        """Take in a line, and return the item that begins in it."""
+        """Process a line, and return the item that begins on it, or None."""
         if _FENCE.match(line.text):
             self._in_code = not self._in_code
         if self._in_code or not line.text:
@@ -170,7 +171,7 @@ class _Finder:
         return None
 
     def _bare_item(self, line: _Line) -> re.Match[str] | None:
-        """Return the words of a line that is an item without a bullet: formats with headings may lose theirs."""
+        """Match a line that is an item without a bullet; formats with headings may lose their bullets."""
         if not self._is_known or self._has_bullets or line.is_edge:
             return None
         return _BARE.fullmatch(line.text) if line.is_alone or len(line.text) < _LEAST_WRAPPED else None
@@ -190,7 +191,7 @@ class _Finder:
         return level is not None
 
     def _read_prose(self, line: _Line) -> None:
-        """Leave the section when the line is none of it: page numbers and running titles are no end."""
+        """Leave the section if this line does not belong to it; page numbers and running titles do not end it."""
         if self._section is None or line.is_edge:
             return
         if line.text.endswith(":") and not _OTHER_SECTION.fullmatch(_title(line.text)):
@@ -223,7 +224,7 @@ def _begins_something(text: str) -> bool:
 
 
 def _title(text: str) -> str:
-    """Return the words of a heading, without marks, numbering and colon."""
+    """Return a heading's words, without marks, numbering and colon."""
     words = text[:200].strip("#*_ \t").rstrip(":").strip("*_ \t").casefold()
     return _NUMBERING.sub("", words, count=1) if _NUMBERING.match(words) else words
 

@@ -1,4 +1,4 @@
-"""When a line of a document is due: the words at its end, as far as they are understood."""
+"""Find the due date at the end of a line of a document."""
 
 import re
 from datetime import datetime
@@ -35,16 +35,17 @@ _IN_ENGLISH = tuple(
     )
 )  # fmt: skip
 MOST_TRIES = 4
-"""Words such as "by" whose rest is tried as a date, from the end of a line: each try costs milliseconds."""
+"""The most places in a line, from its end, where a date after words such as "by" is tried; each try costs
+milliseconds."""
 _ENDS = " \t.,;!)]"
 _BEFORE = " \t,;:(\u2013\u2014-["
 
 
 def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetime | None]:
-    """Return a line without the words at its end that say when it is due, and that moment.
+    """Split off the words at the end of a line that say when it is due; return the rest and that time.
 
-    English and German are read: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". A line that ends in no
-    such words, or in ones that are not understood, comes back as it is.
+    Understands English and German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". A line without such
+    words, or with words that are not understood, is returned unchanged with None.
     """
     text = line.rstrip(_ENDS)
     places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]

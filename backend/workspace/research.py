@@ -1,4 +1,4 @@
-"""Tools over documents and tasks together."""
+"""Tools that search documents and tasks together."""
 
 import re
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from backend.tasks.models import Task
 from backend.tasks.repository import TaskFilter, TaskRepository
 
 MOST_RESULTS = 10
-"""Pages of documents that `search` returns, and as many tasks."""
+"""The most pages of documents that `search` returns, and the most tasks."""
 MOST_WORDS = 8
-"""Words of a question that tasks are looked for by."""
+"""Words of a question that are searched for in tasks."""
 MOST_FETCHED = 50_000
 """Characters of text that `fetch` returns."""
 PAGES_AT_ONCE = 20
@@ -31,7 +31,7 @@ _ID = re.compile(r"(?P<kind>document|task)-(?P<number>[0-9]{1,10})(?:-page-(?P<p
 
 
 class NothingOfThisId(NotFound):
-    """The id is of no kind that `search` returns."""
+    """No item that `search` returns has such an id."""
 
     def __init__(self) -> None:
         super().__init__("There is no such item.", hint="Call search, and fetch an id of its results.")
@@ -39,10 +39,10 @@ class NothingOfThisId(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where a person finds things: the address of the page, with an anchor."""
+    """Links to items on the page, for people."""
 
     base: str
-    """The service's public address, without a slash at its end."""
+    """The service's public address, without a trailing slash."""
 
     def to(self, item: str) -> str:
         """Return the address of an item by its id."""
@@ -51,7 +51,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """What `search` needs and no caller can give."""
+    """The inputs of `search` that do not come from the caller."""
 
     vector: QueryVector
     links: Links
@@ -66,7 +66,7 @@ ItemId = Annotated[
 
 
 class Item(BaseModel):
-    """A page of a document or a task."""
+    """A page of a document, or a task."""
 
     id: str
     title: str
@@ -74,12 +74,12 @@ class Item(BaseModel):
 
 
 class ItemsFound(BaseModel):
-    """What was found, the best first."""
+    """The items found, best first."""
 
     results: list[Item]
 
     def document_ids_read(self) -> list[int]:
-        """Return the documents whose names this holds."""
+        """Return the ids of the documents whose names are in the results."""
         return [int(found["number"]) for item in self.results if (found := _known(item.id))["kind"] == "document"]
 
 
@@ -90,7 +90,7 @@ class ItemFetched(Item):
     metadata: dict[str, str]
 
     def document_ids_read(self) -> list[int]:
-        """Return the document whose text this holds, if it holds any."""
+        """Return the id of the document that the text is from, if it is from one."""
         return [int(self.metadata["document_id"])] if "document_id" in self.metadata else []
 
 
@@ -140,7 +140,7 @@ def _page_item(passage: FoundPassage, scope: Scope) -> tuple[str, str]:
 
 
 def _tasks_with(query: str, scope: Scope) -> tuple[list[Task], int]:
-    """Return the tasks that have words of the question, most words first, and how many have all of them."""
+    """Return the tasks that contain words of the question, most words first, and how many contain all words."""
     words = list(dict.fromkeys(word.lower() for word in re.findall(r"\w{3,50}", query)))[:MOST_WORDS]
     repository = TaskRepository(scope)
     tasks: dict[int, Task] = {}
@@ -169,7 +169,7 @@ def _whole_task(task: Task, scope: Scope) -> tuple[str, str, dict[str, str]]:
 
 
 def _whole_pages(document_id: int, page: str | None, scope: Scope) -> tuple[str, str, dict[str, str]]:
-    """Return the text of a page, or of the document from its first page on, cut to `MOST_FETCHED` characters."""
+    """Return the text of a page, or of the document from its first page, cut to `MOST_FETCHED` characters."""
     repository = DocumentRepository(scope)
     if document_id == 0:
         raise DocumentNotFound(document_id)

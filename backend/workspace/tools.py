@@ -1,4 +1,4 @@
-"""The tools over several features, and what tools over documents are given before their transaction."""
+"""The tools that use several features, and the inputs that tools get before their transaction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ WORKSPACE_TOOLS = (search, fetch, create_tasks_from_document)
 def preparations(
     embed: Callable[[dict[str, Any]], QueryVector], *, address: str, rules: KeepingRules
 ) -> dict[str, Preparation]:
-    """Return what the tools over documents are given before their transaction, by their names.
+    """Return, by tool name, the functions that prepare a tool's inputs before its transaction.
 
-    `embed` turns checked arguments with a `query` into its embedding; `address` is the service's public one.
+    `embed` returns the embedding of the `query` in validated arguments; `address` is the service's public address.
     """
     links = Links(address.rstrip("/"))
     return {
