@@ -1,4 +1,4 @@
-"""The routes under `/api`, and the order in which all of them judge a request."""
+"""The routes under `/api`, and the order in which each route checks a request."""
 
 from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any
@@ -10,20 +10,20 @@ from starlette.convertors import Convertor, register_url_convertor
 from backend.errors import FieldProblem, InvalidInput
 
 OURS = ("auth", "conversations", "documents", "runs", "tasks", "tokens")
-"""What follows `/api/` where addresses of our own go on. It names no user, so that none of them is shadowed."""
+"""Path segments after `/api/` that belong to our own routes. They cannot name a user, so that no route is shadowed."""
 
 
 class UserConvertor(Convertor[str]):
-    """The part of a path that names a user: `{user_id:user}`."""
+    """The path parameter that names a user: `{user_id:user}`."""
 
     regex = rf"(?!(?:{'|'.join(OURS)})(?:/|$))[^/]+"
 
     def convert(self, value: str) -> str:
-        """Return the name as it stands in the path."""
+        """Return the name unchanged."""
         return value
 
     def to_string(self, value: str) -> str:
-        """Return the name as it stands in the path."""
+        """Return the name unchanged."""
         return value
 
 
@@ -31,7 +31,7 @@ register_url_convertor("user", UserConvertor())
 
 
 async def _named_user(user_id: Annotated[str, Path(description="Your own id, or your identity's `sub`.")]) -> None:
-    """Show the parameter in the API's description; `signed_in` has compared it."""
+    """Describe the path parameter in the API's documentation; `signed_in` has already compared it."""
 
 
 NAMED_USER = Depends(_named_user)
@@ -39,10 +39,10 @@ NAMED_USER = Depends(_named_user)
 
 
 def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
-    """Return a router whose routes ask who sends a request before they look at what it says.
+    """Return a router whose routes authenticate a request before they check anything else.
 
-    A route that depends on `signed_in` calls it first: 401, and 404 where the path names somebody else. Unknown query
-    parameters come next, and the body and all other values last.
+    A route that depends on `signed_in` calls it first; it answers 401, or 404 if the path names somebody else. Unknown
+    query parameters are checked next, then the body and all other values.
     """
 
     class ApiRoute(APIRoute):
@@ -63,7 +63,7 @@ def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
 
 
 def _refuse_unknown(request: Request, known: Collection[str]) -> None:
-    """Raise InvalidInput for a query parameter that the route does not take, or takes once and was given twice."""
+    """Raise InvalidInput for a query parameter that is unknown to the route or given more than once."""
     names = [name for name, _ in request.query_params.multi_items()]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     repeated = [name for name in known if names.count(name) > 1]

@@ -1,4 +1,4 @@
-"""Forgetting a document wherever some of its text was kept: it is deleted when nothing can quote it any more."""
+"""Erase a deleted document's text wherever it was copied, so that nothing can quote the document any more."""
 
 from backend.conversations.repository import MessageRepository
 from backend.operations.ledger import Ledger
@@ -8,7 +8,7 @@ from backend.tasks.repository import TaskRepository
 
 
 def forget_document(scope: Scope, document_id: int) -> bool:
-    """Blank a document's text wherever some was kept, or return False while a run still works with it."""
+    """Erase all copies of a document's text; return False, without changes, while a run may still use the document."""
     ledger, runs = Ledger(scope), RunRepository(scope)
     done = ledger.of_document(document_id)
     run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})

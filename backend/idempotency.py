@@ -1,4 +1,4 @@
-"""Idempotency keys: what makes a request the same as one that was sent before."""
+"""Idempotency keys, by which a request is recognized as a repeat of an earlier one."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ IdempotencyHeader = Annotated[IdempotencyKey | None, Header(alias="Idempotency-K
 
 
 class KeyUsedForSomethingElse(InvalidInput):
-    """An idempotency key came again with other content."""
+    """An idempotency key was used again with different content."""
 
     code = "idempotency_key_reused"
 
@@ -36,5 +36,5 @@ class KeyUsedForSomethingElse(InvalidInput):
 
 
 def hash_of(request: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of a request's content regardless of its order."""
+    """Return the SHA-256, in hex, of a request's content; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()

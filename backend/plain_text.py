@@ -1,7 +1,7 @@
-"""The one choke point for text that Postgres or a terminal cannot take.
+"""The one place that handles text which Postgres or a terminal cannot take.
 
-PostgreSQL refuses NUL in text and jsonb, and UTF-8 has no lone surrogates. Both come in through JSON escapes.
-Input that carries them is refused; text that we did not ask a person for (a model's, a provider's) is cleaned.
+PostgreSQL rejects NUL in text and jsonb, and UTF-8 has no lone surrogates. Both can arrive through JSON escapes. Input
+from people is rejected if it contains them; text from elsewhere, such as a model or provider, is cleaned.
 """
 
 import math
@@ -15,21 +15,21 @@ _LINE_BREAK = re.compile("[\t\n\r\u2028\u2029]")
 
 
 def refuse_unstorable(value: str) -> str:
-    """Return the text unchanged, or raise ValueError when it has control characters other than tab and line breaks."""
+    """Return the text unchanged; raise ValueError for control characters other than tab and line breaks."""
     if _CONTROL.search(value):
         raise ValueError("The text contains control characters. Remove them and try again.")
     return value
 
 
 def refuse_line_breaks(value: str) -> str:
-    """Return the text unchanged, or raise ValueError when it does not stand on one line."""
+    """Return the text unchanged; raise ValueError if it is not on one line."""
     if _LINE_BREAK.search(value):
         raise ValueError("The text must stand on one line.")
     return value
 
 
 def refuse_truth(value: Any) -> Any:
-    """Return the value unchanged, or raise ValueError for true and false, which Python takes for 1 and 0."""
+    """Return the value unchanged; raise ValueError for true and false, which Python treats as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("This must be a whole number.")
     return value
@@ -41,7 +41,7 @@ def storable(value: str) -> str:
 
 
 def storable_json(value: Any) -> Any:
-    """Return the JSON value with every string in it, keys included, made storable; NaN and infinity become null."""
+    """Make every string in a JSON value storable, including keys; NaN and infinity become null."""
     match value:
         case str():
             return storable(value)
@@ -56,13 +56,13 @@ def storable_json(value: Any) -> Any:
 
 
 PLAIN = AfterValidator(refuse_unstorable)
-"""Marks text of several lines.
+"""Marks text that may have several lines.
 
-It comes last in an Annotated: of what a validator returns, pydantic would check the length before it strips blanks.
+It must come last in an Annotated, because pydantic checks the length of a validator's result before it strips blanks.
 """
 
 ONE_LINE = AfterValidator(lambda value: refuse_line_breaks(refuse_unstorable(value)))
-"""Marks text of one line; it too comes last."""
+"""Marks text on one line; it must also come last."""
 
 NUMBER = BeforeValidator(refuse_truth)
-"""Marks a whole number; digits in a string are one, true and false are none."""
+"""Marks a whole number. Digits in a string are accepted, true and false are not."""

@@ -1,11 +1,11 @@
-"""How long a provider that limits us wants to be left alone."""
+"""How long a provider that limits our rate asks us to wait."""
 
 import math
 
 
 def asked_to_wait(error: Exception) -> float | None:
-    """Return after how many seconds the provider wants to be asked again, when it says so."""
-    # LiteLLM keeps the provider's headers here; its errors' own response is made up and has none.
+    """Return how many seconds the provider asks us to wait, at most an hour, or None if it does not say."""
+    # LiteLLM keeps the provider's headers here; the response of its own errors is invented and has none.
     headers = getattr(error, "litellm_response_headers", None) or {}
     try:
         seconds = float(headers.get("retry-after", ""))

@@ -1,4 +1,4 @@
-"""Going down in order when a signal comes, and at all costs when that takes too long."""
+"""Shut down in order on a signal, and by force if that takes too long."""
 
 import asyncio
 import os
@@ -12,24 +12,24 @@ from typing import Any
 import structlog
 
 LAST_SECONDS = 9.5
-"""After how long a process that was told to go down ends whatever happens."""
+"""The process ends by force this long after a signal."""
 UNREADY_SECONDS = 1.0
-"""How long a process that was told to go down still answers, so that balancers see that it is not ready."""
+"""How long a process that got a signal still answers, so that load balancers see it is not ready."""
 
 
 def give_up() -> None:
-    """End the process although a thread still waits, for a database that hangs, say; leases run out by themselves."""
+    """End the process even if a thread still waits, for example for a hanging database; leases expire by themselves."""
     structlog.get_logger().error("stop_overdue")
     os._exit(1)
 
 
 @contextmanager
 def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
-    """Stop in order on a signal: first `/ready` turns clients away, then the server stops.
+    """Shut down in order on a signal: first `/ready` turns clients away, then the server stops.
 
-    Between the two `/ready` says so for a moment, and streams end with `reconnect`: the server waits for open requests
-    before it ends the lifespan, and a followed run keeps its request open. An impatient second signal changes nothing:
-    it would leave the embedded database behind, and the stop takes seconds.
+    In between, `/ready` reports 503 for a moment and streams end with `reconnect`. Otherwise the server would wait for
+    open requests, and a followed run keeps its request open. A second signal is ignored: stopping at once would leave
+    the embedded database running, and an orderly stop takes only seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,7 +43,7 @@ def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
         nonlocal stopping
         if not stopping:
             stopping = True
-            # From here, and not from the loop, which may be what hangs.
+            # A thread's timer, because the event loop may be what hangs.
             overdue = threading.Timer(LAST_SECONDS, give_up)
             overdue.daemon = True
             overdue.start()

@@ -1,4 +1,4 @@
-"""Objects built from the settings."""
+"""Build objects from the settings."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ from backend.postgres.installation import Postgres
 from backend.settings import Settings
 
 GUESTS_PART_OF_DISK = 10
-"""All guests together may keep documents of a tenth of the disk that the embedded database is on."""
+"""All guests together may store documents of a tenth of the disk that holds the embedded database."""
 UNSEEN_ROOM_OF_GUESTS = 256 * 2**20
-"""The same in bytes, where the database is elsewhere and nobody here sees its disk."""
+"""The guests' limit in bytes if the database is elsewhere, because its disk size is unknown here."""
 
 
 def make_database(settings: Settings) -> Database:
-    """Return the database with the pool that the settings ask for; it is not open yet."""
+    """Return the database with the pool size from the settings, not yet opened."""
     return Database(
         pool_size=settings.db_pool_size,
         max_overflow=settings.db_max_overflow,
@@ -42,7 +42,7 @@ def find_postgres(settings: Settings) -> Postgres:
 
 
 def make_authenticator(settings: Settings, database: Database) -> Authenticator:
-    """Return what knows every kind of credential that the settings allow."""
+    """Return an authenticator for all kinds of credentials that the settings allow."""
     secret = settings.better_auth_secret
     better_auth = (
         BetterAuth(secret.get_secret_value(), settings.better_auth_issuer, settings.better_auth_audience)
@@ -54,7 +54,7 @@ def make_authenticator(settings: Settings, database: Database) -> Authenticator:
 
 
 def model_choice(settings: Settings) -> ModelChoice:
-    """Return which model answers, and how it is reached."""
+    """Return which model answers, and how to reach it."""
     keys = {
         "openai": settings.openai_api_key,
         "gemini": settings.gemini_api_key,
@@ -71,7 +71,7 @@ def model_choice(settings: Settings) -> ModelChoice:
 
 
 def embedder_maker(settings: Settings) -> Callable[[str], Embedder]:
-    """Return what makes an embedder of a model's name, with the keys that the settings have."""
+    """Return a function that makes an embedder from a model's name, with the keys from the settings."""
     return partial(
         embedder,
         keys=model_choice(settings).keys,
@@ -81,7 +81,7 @@ def embedder_maker(settings: Settings) -> Callable[[str], Embedder]:
 
 
 def keeping_rules(settings: Settings) -> KeepingRules:
-    """Return how much may be kept of documents."""
+    """Return how much may be stored in documents."""
     return KeepingRules(
         most_bytes_of_a_user=settings.max_bytes_per_user,
         most_bytes_of_a_guest=settings.max_bytes_per_guest,
@@ -101,7 +101,7 @@ def _room_of_guests(settings: Settings) -> int:
 
 
 def reading_limits(settings: Settings) -> Limits:
-    """Return what reading one file may take."""
+    """Return the limits for reading one file."""
     return Limits(
         seconds=settings.parse_seconds,
         memory_mb=settings.parse_memory_mb,
