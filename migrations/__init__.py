@@ -1,1 +1,1 @@
-"""The schema's history, one concern each, every step reversible."""
+"""The history of the schema: each step has one concern and is reversible."""

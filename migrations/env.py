@@ -18,7 +18,7 @@ from backend.wiring import find_postgres
 
 
 def run(connection: Connection) -> None:
-    """Run the asked-for migrations on a connection that is inside a transaction."""
+    """Run the requested migrations on a connection that is inside a transaction."""
     prepare_roles(connection)
     refuse_newer(connection)
     context.configure(
@@ -33,14 +33,14 @@ def run(connection: Connection) -> None:
 def json_default_differs(
     _context: Any, _kept_column: Any, column: Column[Any], kept: str | None, _modelled: Any, rendered: str | None
 ) -> bool | None:
-    """Compare the default of a JSON column as text, since json has no `=`; None leaves other columns to Alembic."""
+    """Compare a JSON column's default as text, because json has no `=`; None leaves other columns to Alembic."""
     if not isinstance(column.type, JSON):
         return None
     return (kept or "").removesuffix("::json") != (rendered or "")
 
 
 def run_by_hand() -> None:
-    """Find the database as the service does, for Alembic's own command line."""
+    """Run migrations from Alembic's own command line, on the database that the service would use."""
     configure("WARNING")
     postgres = find_postgres(Settings.load())
     try:
@@ -59,5 +59,5 @@ else:
     try:
         run_by_hand()
     except (InvalidSettings, DocuTalkError, EmbeddedPostgresError) as error:
-        # Alembic prints this one's sentence and no traceback.
+        # Alembic prints the message of this error, without a traceback.
         raise CommandError(str(error)) from error

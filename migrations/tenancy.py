@@ -6,10 +6,10 @@ from backend.postgres.database import APP_ROLE, OWNER_ROLE
 
 
 def protect(table: str, *, grants: str = "select, insert, update, delete") -> None:
-    """Force row-level security on a table and let the app's role at the tenant's rows only.
+    """Force row-level security on a table, and give the app's role access to the tenant's rows only.
 
-    The owner's own policy is there because FORCE blinds the owner too: its `security definer` functions and its
-    backfills would see no row.
+    The owner has its own policy because FORCE applies to the owner as well. Without the policy, its `security definer`
+    functions and its backfills would see no row.
     """
     mine = "user_id = nullif(current_setting('app.user_id', true), '')"
     op.execute(f"alter table {table} enable row level security")
@@ -20,12 +20,12 @@ def protect(table: str, *, grants: str = "select, insert, update, delete") -> No
 
 
 def definer(signature: str, returns: str, body: str, *, language: str = "sql") -> None:
-    """Create a function that runs as the owner, for what has to be found before a user is known.
+    """Create a function that runs as the owner, for lookups before the user is known.
 
-    It may return ids only; the work then runs as that user. A trigger's is nobody's to call.
+    It may return only ids; the work then runs as that user. Nobody may call a trigger function directly.
 
-    The statements of `plpgsql` keep their plans for as long as a connection lives: those that were made while a table
-    was small would read it whole when it has grown, so they follow the order of an index from the start.
+    Statements in `plpgsql` keep their plans as long as a connection lives. A plan made while a table was small would
+    still read the whole table after it has grown, so these statements must use an index from the start.
     """
     planned = "set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off"
     planned = planned if language == "plpgsql" else ""

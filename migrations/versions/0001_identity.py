@@ -1,4 +1,4 @@
-"""Users, their ways in, and what is counted for them."""
+"""Users, their credentials, and their counters and usage."""
 
 from alembic import op
 
@@ -130,7 +130,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     for function in (
         "admit_guest(text, integer)",
         "expired_users(integer)",

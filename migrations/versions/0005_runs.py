@@ -1,4 +1,4 @@
-"""The durable turn: runs, committed responses and events."""
+"""Runs, committed responses and events."""
 
 from alembic import op
 
@@ -88,7 +88,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("drop table run_events")
     op.execute("drop table run_responses")
     op.execute("drop table runs")

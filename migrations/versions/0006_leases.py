@@ -1,4 +1,4 @@
-"""Leases: who may claim which run, whether any is left to do, and whose events may go."""
+"""Leases: functions that find runs to claim, report whether any run is left, and find runs to purge."""
 
 from alembic import op
 
@@ -16,9 +16,10 @@ def upgrade() -> None:
     op.execute("alter table runs add column purged_at timestamp with time zone")
     op.execute("create index ix_runs_unended on runs (created_at) where ended_at is null")
     op.execute("create index ix_runs_unpurged on runs (ended_at) where purged_at is null")
-    # The row stays locked until the caller's transaction ends, so nobody else claims it meanwhile. So does its
-    # conversation, against being deleted: whoever changes a row twice locks what it points to, and others lock the
-    # conversation before its runs. Where somebody is busy with either, nobody waits; they tell when they are done.
+    # The run's row stays locked until the caller's transaction ends, so nobody else claims it meanwhile. Its
+    # conversation is locked as well, so that it cannot be deleted: a second change of the run would lock the
+    # conversation, while other code locks the conversation before its runs. A row that somebody else has locked is
+    # skipped; they notify when they are done.
     definer(
         "claimable_runs(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",
@@ -52,7 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("drop function purgeable_runs(timestamp with time zone, integer)")
     op.execute("drop function is_any_run_left()")
     op.execute("drop function claimable_runs(integer, text[])")

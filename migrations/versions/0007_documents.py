@@ -1,4 +1,4 @@
-"""Documents: their originals, pages and passages, what passages are found by, and who may ingest which."""
+"""Documents with their originals, pages, passages and indexes, and functions that find documents to ingest."""
 
 from alembic import op
 
@@ -72,7 +72,7 @@ def upgrade() -> None:
         )
         """
     )
-    # What is uploaded is mostly compressed already.
+    # Most uploads are already compressed.
     op.execute("alter table document_bytes alter column content set storage external")
     protect("document_bytes")
     op.execute(
@@ -126,7 +126,7 @@ def upgrade() -> None:
         )
         """
     )
-    # In the row itself: beside long text, or out of line, exact search costs four times as much.
+    # Stored in the row itself: next to long text, or out of line, exact search would cost four times as much.
     op.execute("alter table chunk_vectors alter column embedding set storage plain")
     protect("chunk_vectors")
     op.execute(
@@ -217,7 +217,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     for function in (
         "choose_embedding_model(text, integer)",
         "has_room_for(bigint, bigint)",

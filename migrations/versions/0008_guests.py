@@ -1,4 +1,4 @@
-"""Guests: the turns with the model and the room for documents that they all share."""
+"""Guests: the turns with the model, and the room for documents, that all guests share."""
 
 from alembic import op
 
@@ -43,7 +43,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("drop function guests_have_room_for(bigint, bigint)")
     op.execute("drop function take_guest_model_turn(date, integer)")
     op.execute("alter table runs drop column model_notice")

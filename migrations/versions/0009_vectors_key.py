@@ -1,6 +1,6 @@
-"""The key of vectors begins with the columns of their foreign key, so that deleting a passage looks its vectors up.
+"""Put the foreign key's columns first in the key of vectors, so that deleting a passage finds its vectors by the key.
 
-It is rebuilt under a lock that holds up every use of the vectors, for about 10 seconds for each million of them.
+The key is rebuilt under a lock that blocks every use of the vectors, for about 10 seconds per million vectors.
 """
 
 from alembic import op
@@ -17,7 +17,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     _change_key("user_id, model_id, chunk_id")
 
 

@@ -1,4 +1,4 @@
-"""Queues: whose run or document is claimed next, found by reading a few rows however many wait."""
+"""Queues: find the next user's run or document by reading only a few rows, however many are waiting."""
 
 from dataclasses import dataclass
 
@@ -12,29 +12,30 @@ branch_labels = None
 depends_on = None
 
 PLACE = "greatest(q.served_at, now() - interval '10 minutes')"
-"""The user who was served longest ago comes first; users who were not served lately, in the order of coming.
+"""A user's place in the queue. The user served longest ago comes first; users not served recently come in order of
+arrival.
 
-A new user then has no more than ten minutes' start on one who waits, so nobody waits for ever behind new ones.
+A new user therefore gets at most ten minutes' advantage over one who waits, so nobody waits forever behind new users.
 """
 
 
 @dataclass(frozen=True)
 class Leased:
-    """What the queue of one table differs in."""
+    """What differs between the queues of the two tables."""
 
     table: str
     waits: str
-    """Whether a row waits to be worked on; a lease that has run out is taken away first."""
+    """The condition that a row waits to be worked on. An expired lease is removed before this is checked."""
     fits: str = "true"
-    """Whether nothing of the same user is to be done before it."""
+    """The condition that no other row of the same user must be done first."""
     beside: tuple[str, str] = ("", "")
-    """What else is locked with the row: how it is joined, and its lock."""
+    """What is locked together with the row: its join, and its lock."""
     changes: str = "status, attempt, lease_owner, ended_at"
-    """The columns whose change may let a row of the user's be claimed."""
+    """The columns whose change may make a row of the user's claimable."""
 
     @property
     def kind(self) -> str:
-        """The table's name in SQL."""
+        """The table's name as an SQL literal."""
         return f"'{self.table}'"
 
 
@@ -43,8 +44,8 @@ RUNS = Leased(
     waits="r.ended_at is null and r.lease_until is null and r.status <> 'waiting'",
     fits="not exists (select from public.runs e where e.user_id = r.user_id and e.conversation_id = r.conversation_id "
     "and e.message_id < r.message_id and e.ended_at is null)",
-    # The conversation is locked too, so that it cannot be deleted in between: a second change of the run would wait
-    # for that deletion, and other code locks the conversation before its runs.
+    # The conversation is locked too, so that it cannot be deleted in between: a second change of the run would wait for
+    # that deletion, and other code locks the conversation before its runs.
     beside=(
         "join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id",
         "for key share of c skip locked",
@@ -74,7 +75,7 @@ def upgrade() -> None:
     )
     op.execute("create index ix_queues_place on queues (kind, place, user_id) where place is not null")
     protect("queues", grants="select, insert, update")
-    # Both at once: a transaction that holds one of them may wait for the other.
+    # Both tables at once, because a transaction that holds one of them may be waiting for the other.
     op.execute("lock table documents, runs")
     op.execute("drop function claimable_runs(integer, text[])")
     op.execute("drop function claimable_documents(integer, text[])")
@@ -98,8 +99,8 @@ def _queue(leased: Leased) -> None:
         f"insert into queues (user_id, kind, place) select user_id, {kind}, min(created_at) from {table} "
         "where ended_at is null group by user_id"
     )
-    # Lock the user's row first, then look for waiting work. Changes that committed earlier are visible by then; those
-    # that commit later take the lock after us and look again. So no waiting row is missed.
+    # Lock the user's row first, then look for waiting work. Changes committed earlier are visible by then, and later
+    # ones wait for the lock and look again. So no waiting row is missed.
     definer(
         f"queue_{table}()",
         "trigger",
@@ -128,14 +129,14 @@ def _queue(leased: Leased) -> None:
         f"create trigger queue_{table} after insert or update of {leased.changes} on {table} "
         f"for each row execute function queue_{table}()"
     )
-    # An ended row that is deleted makes no room. An account may have a hundred thousand of them.
+    # Deleting an ended row frees no slot, and an account may have a hundred thousand of them.
     op.execute(
         f"create trigger queue_deleted_{table} after delete on {table} "
         f"for each row when (old.ended_at is null) execute function queue_{table}()"
     )
-    # What somebody else has locked is passed over, here as below, also an account that is being deleted: a claim waits
-    # for nobody. A user of whom nothing can be claimed leaves the queue until something of theirs changes. The rows
-    # found stay locked until the caller's transaction ends, so nobody else claims them meanwhile, or another one of the
+    # Rows locked by somebody else are skipped, here and below, and so is an account that is being deleted: a claim
+    # waits for nobody. A user with nothing to claim leaves the queue until one of their rows changes. The rows found
+    # stay locked until the caller's transaction ends, so that meanwhile nobody else claims them or another row of the
     # same user. A row of nulls asks the caller to commit and call again.
     definer(
         f"claimable_{table}(most_of_a_user integer, but_not text[])",
@@ -211,12 +212,12 @@ def _queue(leased: Leased) -> None:
 
 
 def _name(table: str) -> str:
-    """Return by what a process names a row of its own."""
+    """Return the SQL expression by which a process identifies a row that it has claimed."""
     return "r.id" if table == "runs" else "r.user_id || ' ' || r.id"
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     for table in ("documents", "runs"):
         op.execute(f"drop function is_any_{table[:-1]}_left()")
         op.execute(f"drop function claimable_{table}(integer, text[])")
