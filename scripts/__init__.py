@@ -1,1 +1,1 @@
-"""What make runs, and what developers run by hand."""
+"""Scripts that make runs, and scripts that developers run by hand."""

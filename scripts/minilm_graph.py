@@ -1,12 +1,12 @@
-"""Write the graph by which the bundled model is run: all-MiniLM-L6-v2 with products of 8-bit numbers.
+"""Write the ONNX graph that runs the bundled model: all-MiniLM-L6-v2 with 8-bit multiplication.
 
     python -m scripts.minilm_graph
 
-The package of the model has its weights in 8 bits, and a graph that makes 32-bit numbers of them as it is loaded. This
-one multiplies them as they are, after what they are multiplied with is put in 8 bits as well, and has no mask, since a
-text is embedded by itself. It takes the large weights out of the package's file, where they lie.
+The model's package has 8-bit weights, and a graph that converts them to 32 bits when it is loaded. This graph
+multiplies the 8-bit weights directly, after quantizing the other factor to 8 bits as well. It has no attention mask,
+because each text is embedded alone. The large weights stay in the package's file, and the graph refers to them there.
 
-Whoever changes it changes `bundled.GRAPH_SHA256` too.
+After changing the graph, update `bundled.GRAPH_SHA256`.
 """
 
 from pathlib import Path
@@ -25,11 +25,11 @@ EPSILON = 1e-12
 OPSET = 18
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
-"""The domain of what onnxruntime can do beyond ONNX."""
+"""The domain of onnxruntime's operators beyond ONNX."""
 
 
 def graph(weights: Path) -> bytes:
-    """Return the graph that reads from the package's file of weights, as ONNX: tokens in, an embedding out."""
+    """Return an ONNX graph from tokens to an embedding, which reads its weights from the package's file."""
     made = _Graph(weights)
     ids = "input_ids"
     shape = made.node("Shape", [ids], "shape", start=1)
@@ -49,7 +49,7 @@ def graph(weights: Path) -> bytes:
 
 
 def _layer(made: "_Graph", text: str, its: str, name: str) -> str:
-    """Add a layer of the transformer, whose weights begin with `its`, and return the name of what comes out of it."""
+    """Add a layer of the transformer, whose weights' names begin with `its`, and return the name of its output."""
     heard = [made.dense(text, f"{its}attention.self.{part}", name + part) for part in ("query", "key", "value")]
     attention = made.node("MultiHeadAttention", heard, name + "attention", MICROSOFT, num_heads=HEADS)
     mixed = made.dense(attention, its + "attention.output.dense", name + "mixed")
@@ -61,7 +61,7 @@ def _layer(made: "_Graph", text: str, its: str, name: str) -> str:
 
 
 class _Graph:
-    """A graph in the making, beside the one that comes with the weights. What adds to it returns its output's name."""
+    """A graph under construction, next to the original graph. Methods that add a node return its output's name."""
 
     def __init__(self, weights: Path) -> None:
         self._path = weights
@@ -84,13 +84,13 @@ class _Graph:
         return self.node("DynamicQuantizeMatMul", [text, self._stored(weight), columns, "", bias], output, MICROSOFT)
 
     def normal(self, one: str, other: str, part: str, output: str) -> str:
-        """Add two, and normalize the sum by a part of the model."""
+        """Add two values, and normalize the sum with a part of the model."""
         given = [self.constant(part + end, self.floats(part + end)) for end in (".weight", ".bias")]
         added = self.node("Add", [one, other], output + ".sum")
         return self.node("LayerNormalization", [added, *given], output, epsilon=EPSILON, axis=-1)
 
     def rows(self, table: str, operator: str, places: list[str], output: str) -> str:
-        """Take rows of a table, which is in 8 bits with a scale for each row."""
+        """Read rows of an 8-bit table that has a scale for each row."""
         weight, scale = table + ".weight_q", table + ".weight_scale"
         small = self.node(operator, [self._stored(weight), *places], output + ".8")
         numbers = self.node("Cast", [small], output + ".32", to=TensorProto.FLOAT)
@@ -105,7 +105,7 @@ class _Graph:
         return name
 
     def _stored(self, name: str) -> str:
-        """Refer to a tensor where it lies in the file of weights."""
+        """Refer to a tensor at its place in the file of weights."""
         raw = self._given[name].raw_data
         tensor = TensorProto(name=name, data_type=TensorProto.INT8, dims=self._given[name].dims)
         tensor.data_location = TensorProto.EXTERNAL
@@ -126,9 +126,10 @@ class _Graph:
 
 
 def _quantized(given: GraphProto) -> dict[str, tuple[str, str]]:
-    """Return the names of a product's weights in 8 bits and of their scales, by that of the bias which is added to it.
+    """Map each bias to the names of the 8-bit weights, and of their scales, of the product it is added to.
 
-    The graph has them as `Add(MatMul(text, Mul(Cast(weights), scales)), bias)`; weights have no telling names.
+    The original graph computes `Add(MatMul(text, Mul(Cast(weights), scales)), bias)`, and only the bias has a
+    descriptive name.
     """
     constants = {one.name for one in given.initializer}
     maker = {output: node for node in given.node for output in node.output}
