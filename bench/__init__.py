@@ -1,1 +1,1 @@
-"""The benchmarks, and the scripted model server that they and the tests talk to."""
+"""The benchmarks, and the scripted model server that the benchmarks and the tests use."""

@@ -1,7 +1,7 @@
-"""A model server that says what a script tells it to, over real HTTP, in the words of OpenAI's chat completions.
+"""A model server that answers by a script, over real HTTP, in the format of OpenAI's chat completions.
 
-It streams and does not, and it fails in the ways that real providers fail. It runs on an event loop of its own in a
-thread, so that whoever talks to it may block.
+It answers with or without streaming, and can fail in the ways that real providers fail. It runs on its own event loop
+in a thread, so that its callers may block.
 """
 
 import asyncio
@@ -24,23 +24,23 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any] | str = field(default_factory=dict)
-    """An object, or text that is sent as it is."""
+    """An object, or text that is sent unchanged."""
     id: str | None = "call_1"
     """None leaves the id out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the model says: words, calls, both, or nothing at all."""
+    """The model's answer: words, calls, both, or neither."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     finish: str | None = None
-    """The finish reason; None means the one that belongs to the answer."""
+    """The finish reason; None means the usual one for this answer."""
     ends: Literal["whole", "cut", "unmarked"] = "whole"
-    """`cut` breaks the connection in the middle; `unmarked` ends it in order but without a finish reason."""
+    """`cut` breaks the connection in the middle; `unmarked` ends it properly but without a finish reason."""
     pieces: int = 3
-    """After how many pieces of the answer it ends, when it does not end whole."""
+    """The number of pieces after which an answer ends that is not whole."""
     wait: float = 0.0
     """Seconds before each piece."""
     input_tokens: int = 100
@@ -58,14 +58,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """No answer at all for some seconds; then the connection breaks."""
+    """No answer for some seconds, after which the connection breaks."""
 
     seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What a provider sends with status 200, as it is: of any provider, well formed or not."""
+    """A provider's raw answer with status 200, in any format, valid or not."""
 
     body: str | bytes
     kind: str = "text/event-stream"
@@ -86,7 +86,7 @@ def calls(*wanted: ToolCall, **more: Any) -> Answer:
 
 
 class ScriptedModel:
-    """The server. A script is a list of replies, of which the last is repeated, or a function of the request."""
+    """The server. A script is a function of the request, or a list of replies whose last one is repeated."""
 
     def __init__(self, script: Script) -> None:
         self.requests: list[Request] = []
@@ -94,17 +94,17 @@ class ScriptedModel:
         self.keys: list[str] = []
         """The Authorization headers of the requests so far."""
         self.url = ""
-        """What OPENAI_BASE_URL is to be."""
+        """The value for OPENAI_BASE_URL."""
         self._script = script
 
     def follow(self, script: Script) -> None:
-        """Begin another script, and forget the requests so far."""
+        """Switch to another script, and forget the requests so far."""
         self._script = script
         self.requests.clear()
         self.keys.clear()
 
     async def serve(self, port: int = 0) -> asyncio.Server:
-        """Begin to serve on 127.0.0.1."""
+        """Start serving on 127.0.0.1."""
         server = await asyncio.start_server(self._connection, "127.0.0.1", port, limit=2**24)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         return server
@@ -121,7 +121,7 @@ class ScriptedModel:
         writer.transport.abort()
 
     async def _answered(self, writer: asyncio.StreamWriter, request: Request) -> bool:
-        """Answer a request, and tell whether the connection goes on."""
+        """Answer a request, and return whether the connection stays open."""
         self.requests.append(request)
         reply = self._reply_to(request)
         match reply:
@@ -177,7 +177,7 @@ def scripted_model(script: Script) -> Iterator[ScriptedModel]:
         server = await model.serve()
         started.put(lambda: loop.call_soon_threadsafe(stopped.set))
         await stopped.wait()
-        # Not `async with`, which waits for connections that clients keep alive; those end with the loop's tasks.
+        # Not `async with`, which waits for connections that clients keep alive. They end with the loop's tasks.
         server.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="scripted model", daemon=True)
@@ -213,7 +213,7 @@ def _completion(answer: Answer) -> dict[str, Any]:
 
 
 async def _events(answer: Answer) -> AsyncIterator[str]:
-    """Yield the data of the stream's events: pieces of words, then pieces of calls, the end, the usage."""
+    """Yield the data of the stream's events: pieces of words, pieces of calls, the end, the usage."""
     deltas: list[dict[str, Any]] = [{"content": piece} for piece in re.findall(r"\S+\s*|\s+", answer.text)]
     for place, call in enumerate(answer.calls):
         whole = _call(call)

@@ -1,1 +1,1 @@
-"""Kills, crashes and impatient clients: every message gets its answer, once, in order."""
+"""Kills, crashes and impatient clients: every message must be answered once and in order."""

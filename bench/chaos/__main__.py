@@ -1,6 +1,6 @@
-"""`python -m bench.chaos`: two services, one embedded database, and everything that can happen to them.
+"""`python -m bench.chaos`: two services share one embedded database, and both are killed and crashed at random.
 
-It ends with status 1 when a goal is missed; then the data and the logs stay where it says.
+The exit status is 1 if a goal is missed; the data and logs are then kept in the directory it prints.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from bench.chaos.watch import Watch
 from bench.scripted_model import ScriptedModel, scripted_model
 
 SETTLE_SECONDS = 120.0
-"""How long the last runs may take to end."""
+"""The most seconds that the last runs may take to end."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for on the command line."""
+    """The options from the command line."""
 
     seed: int
     size: Size
@@ -46,7 +46,7 @@ class Plan:
 
 
 def main() -> int:
-    """Run it, print the table, and return the exit status."""
+    """Run the benchmark, print the table, and return the exit status."""
     given = _parser().parse_args()
     counted = (given.kills or given.crashes) and not given.calm
     size = Size(None if counted else given.seconds, given.kills, given.crashes, is_calm=given.calm)
@@ -54,7 +54,7 @@ def main() -> int:
     plan = Plan(
         given.seed, size, given.users, given.conversations, habits, given.lease_seconds, given.pace, not given.cold
     )
-    # The database's socket needs a short path, and its own user has to reach it.
+    # The database's socket needs a short path, which the database's own user must be able to reach.
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     report = None
     try:
@@ -93,7 +93,7 @@ async def _run(plan: Plan, model: ScriptedModel, directory: Path) -> Report:
     began = time.monotonic()
     try:
         for service in services:
-            # One after the other: the first makes the database.
+            # One after the other, because the first one creates the database.
             service.start()
             await service.ready()
         await _weather(plan, clients, storm)
@@ -119,7 +119,7 @@ async def _run(plan: Plan, model: ScriptedModel, directory: Path) -> Report:
 
 
 async def _weather(plan: Plan, clients: Clients, storm: Storm) -> None:
-    """Let users talk while the storm rages; return when every conversation has got one more answer."""
+    """Let users talk during the storm; return when every conversation has got one more answer."""
     async with asyncio.TaskGroup() as group:
         group.create_task(clients.talk(users=plan.users, at_once=plan.conversations))
         await storm.rage()
@@ -128,7 +128,7 @@ async def _weather(plan: Plan, clients: Clients, storm: Storm) -> None:
 
 
 async def _settled(postgres: Postgres) -> None:
-    """Wait until every run has ended; those that do not in time are found by the checks."""
+    """Wait until every run has ended, or time is up; the checks find runs that have not ended."""
     deadline = time.monotonic() + SETTLE_SECONDS
     statement = "select 1 from runs where status not in ('completed', 'failed', 'cancelled') limit 1"
     while time.monotonic() < deadline:
@@ -138,7 +138,7 @@ async def _settled(postgres: Postgres) -> None:
 
 
 def _tracebacks(directory: Path) -> Iterator[str]:
-    """Yield what the services' logs tell of defects."""
+    """Yield the bugs that the services' logs show."""
     for path in sorted(directory.glob("*.out")):
         for line in path.read_text(errors="replace").splitlines():
             told = json.loads(line) if line.startswith("{") else {"event": line}

@@ -1,4 +1,4 @@
-"""The goals, and what speaks against each."""
+"""The goals, and for each goal a check that finds violations."""
 
 import statistics
 from collections import Counter
@@ -13,19 +13,19 @@ from bench.chaos.script import Wish
 from bench.chaos.storm import STOP_SECONDS, Kill
 
 CLAIM_SECONDS = 5.0
-"""How much later than its lease's end a run may be claimed."""
+"""How many seconds after its lease expired a run may be claimed."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One goal and all that was found against it; it is met when that is nothing."""
+    """A goal and its violations; it is met if there are none."""
 
     name: str
     found: list[str]
 
 
 def goals(evidence: Evidence) -> list[Goal]:
-    """Check everything."""
+    """Check every goal."""
     checks: dict[str, Callable[[Evidence], Iterator[str]]] = {
         "0 lost": lost,
         "0 done twice": done_twice,
@@ -40,7 +40,7 @@ def goals(evidence: Evidence) -> list[Goal]:
 
 
 def lost(evidence: Evidence) -> Iterator[str]:
-    """Yield the acknowledged messages that did not get what they asked for, nor an error that says why."""
+    """Yield acknowledged messages that got neither what they asked for nor an error that says why."""
     for message in evidence.messages:
         run = evidence.run(message)
         what = f"{message.wish.nonce}, run {min(message.run_ids)}"
@@ -77,7 +77,7 @@ def _are_calls_of(wish: Wish, calls: list[dict[str, Any]]) -> bool:
 
 
 def done_twice(evidence: Evidence) -> Iterator[str]:
-    """Yield what stands twice, and what nobody asked for."""
+    """Yield what exists twice, and what nobody asked for."""
     keys = Counter((run["user_id"], run["idempotency_key"]) for run in evidence.runs)
     sent = [message for conversation in evidence.conversations for message in conversation.messages]
     asked = {title for message in sent for title in message.wish.titles}
@@ -104,7 +104,7 @@ def done_twice(evidence: Evidence) -> Iterator[str]:
 
 
 def out_of_order(evidence: Evidence) -> Iterator[str]:
-    """Yield answers that stand in the wrong place, and runs of one conversation that were executed at one time."""
+    """Yield answers in the wrong place, and runs of one conversation that overlapped in time."""
     for (user_id, conversation_id), shown in evidence.shown.items():
         where = f"conversation {conversation_id} of {user_id}"
         for before, said in pairwise([{"role": "", "run_id": ""}, *shown]):
@@ -125,7 +125,7 @@ def out_of_order(evidence: Evidence) -> Iterator[str]:
 
 
 def gaps(evidence: Evidence) -> Iterator[str]:
-    """Yield runs whose events are not 1, 2, 3, … `done`, and clients that were told something else than what stays."""
+    """Yield runs whose events are not 1, 2, 3, … `done`, and clients whose text differs from the stored answer."""
     for run in evidence.runs:
         events = evidence.events.get(run["id"], [])
         numbers, kinds = [event["seq"] for event in events], [event["kind"] for event in events]
@@ -146,7 +146,7 @@ def gaps(evidence: Evidence) -> Iterator[str]:
 
 
 def stuck(evidence: Evidence) -> Iterator[str]:
-    """Yield conversations in which the last message got no answer."""
+    """Yield conversations whose last message got no answer."""
     for conversation in evidence.conversations:
         if conversation.id is None:
             continue
@@ -158,14 +158,14 @@ def stuck(evidence: Evidence) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Wait:
-    """How long a run waited for somebody to execute it."""
+    """How long a run waited until somebody executed it."""
 
     run_id: str
     why: str
     seconds: float
-    """By the clock on the wall."""
+    """In wall clock time."""
     able: float
-    """Of these, those in which a service was ready and the database up."""
+    """The part of these seconds in which a service was ready and the database was up."""
 
 
 def interrupted(evidence: Evidence) -> list[tuple[Kill, Row]]:
@@ -175,12 +175,12 @@ def interrupted(evidence: Evidence) -> list[tuple[Kill, Row]]:
 
 
 def takeovers(evidence: Evidence) -> list[Wait]:
-    """Return for each run that a kill interrupted how long it took until it was claimed again, or ended."""
+    """Return how long each run that a kill interrupted waited until it was claimed again, or ended."""
     return [_wait(evidence, run, "taken over", kill.at) for kill, run in interrupted(evidence)]
 
 
 def last_steps(evidence: Evidence) -> Counter[str]:
-    """Count the last events of the runs that were interrupted, at the time when they were."""
+    """Count the last events of the interrupted runs before their interruption."""
     before = [
         [event["kind"] for event in evidence.events[run["id"]] if event["at"] <= kill.at]
         for kill, run in interrupted(evidence)
@@ -189,7 +189,7 @@ def last_steps(evidence: Evidence) -> Counter[str]:
 
 
 def turns(evidence: Evidence) -> list[Wait]:
-    """Return for each run that waited for earlier ones how long it took until it was claimed once it was its turn."""
+    """Return how long each run that waited for earlier ones took to be claimed once it was its turn."""
     waits = []
     for runs in evidence.in_turn:
         free_at = 0.0
@@ -201,7 +201,7 @@ def turns(evidence: Evidence) -> list[Wait]:
 
 
 def cancels(evidence: Evidence) -> list[Wait]:
-    """Return for each run that was cancelled before it ended how long it then went on."""
+    """Return how long each run that was cancelled before its end continued afterwards."""
     waits = []
     for message in evidence.messages:
         run = evidence.run(message)
@@ -212,26 +212,26 @@ def cancels(evidence: Evidence) -> list[Wait]:
 
 
 def claimed_late(evidence: Evidence) -> Iterator[str]:
-    """Yield the runs that waited too long for somebody to go on with them."""
+    """Yield the runs that waited too long until somebody continued them."""
     for wait in (*takeovers(evidence), *turns(evidence), *cancels(evidence)):
         if wait.able > evidence.lease_seconds + CLAIM_SECONDS:
             yield f"run {wait.run_id} was {wait.why} after {wait.seconds:.1f} s, of which {wait.able:.1f} s count"
 
 
 def stopped_badly(evidence: Evidence) -> Iterator[str]:
-    """Yield the stops that took too long, failed, or left clients alone."""
+    """Yield the stops that took too long, failed, or ended streams without a notice."""
     for stop in evidence.stops:
         if stop.status != 0 or stop.seconds > STOP_SECONDS or stop.left:
             yield f"{stop}"
 
 
 def failures(evidence: Evidence) -> Counter[str]:
-    """Count the failed runs by what their errors say."""
+    """Count the failed runs by error code."""
     return Counter(run["error"]["code"] for run in evidence.runs if run["status"] == "failed" and run["error"])
 
 
 def median_and_most(waits: list[Wait]) -> str:
-    """Say in seconds how long something took."""
+    """Format the number, median and maximum of some waits, in seconds."""
     if not waits:
         return "none"
     seconds = [wait.seconds for wait in waits]
@@ -246,7 +246,7 @@ def _wait(evidence: Evidence, run: Row, why: str, since: float) -> Wait:
 
 
 def _first_step(evidence: Evidence, run: Row) -> float | None:
-    """Return when the first thing happened in a run beside its begin and end."""
+    """Return when the first event of a run occurred, other than its start and end."""
     steps = [
         event["at"] for event in evidence.events.get(run["id"], []) if event["kind"] not in ("run", "done", "error")
     ]

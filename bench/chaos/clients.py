@@ -1,4 +1,4 @@
-"""Good clients: they send everything several times at once, hang up, come back, and do not give up easily."""
+"""Well-behaved clients: they send everything several times at once, hang up, return, and retry patiently."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from bench.chaos.following import Telling
 from bench.chaos.script import Wish
 
 COPIES = 3
-"""How often each message is sent at once."""
+"""How many copies of each message are sent at once."""
 LAST_MESSAGES_AT_ONCE = 8
 
 
@@ -22,15 +22,15 @@ class Habits:
     cancels: float = 0.03
     drops: float = 0.35
     json: float = 0.5
-    """Third copies that are sent as JSON; the first two are always streams, one at each process."""
+    """Third copies that are sent as JSON; the first two are always streams, one to each process."""
     bursts: float = 0.35
-    """Messages after which the next of the conversation is sent while they are being answered."""
+    """Messages whose successor is sent before they are answered."""
     simultaneous: float = 0.3
-    """Of those, the ones after which it is sent at the very same moment."""
+    """The share of these whose successor is sent at the same moment."""
 
 
 class Clients:
-    """All users with all their conversations; what they say follows from the seed alone."""
+    """All users and their conversations; what they say depends only on the seed."""
 
     def __init__(self, network: Network, *, seed: int, habits: Habits) -> None:
         self.conversations: list[Conversation] = []
@@ -41,7 +41,7 @@ class Clients:
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def talk(self, *, users: int, at_once: int) -> None:
-        """Keep users talking, each in `at_once` conversations at a time, until `close`; return with the last answer."""
+        """Keep users talking until `close`, each in `at_once` conversations at a time; return after the last answer."""
         async with asyncio.TaskGroup() as group:
             for user in range(users):
                 person = await self._sign_in()
@@ -52,7 +52,7 @@ class Clients:
             await asyncio.wait(self._cancels, timeout=PATIENCE_SECONDS)
 
     def close(self) -> None:
-        """Let nobody begin anything new."""
+        """Stop starting anything new."""
         self._closing.set()
 
     async def go_on_everywhere(self) -> None:
@@ -84,11 +84,11 @@ class Clients:
                 await self._burst(conversation, rng)
 
     async def _burst(self, conversation: Conversation, rng: random.Random) -> None:
-        """Send a message, or several before the first is answered; return when all are."""
+        """Send a message, or several before the first is answered; return when all are answered."""
         async with asyncio.TaskGroup() as group:
             while True:
                 sending = group.create_task(self._send(conversation, _wish(rng), rng))
-                # The message is the conversation's last once its task has begun.
+                # Once the task has begun, its message is the conversation's last.
                 await asyncio.sleep(0)
                 last = conversation.messages[-1]
                 if rng.random() >= self._habits.bursts:
@@ -101,7 +101,7 @@ class Clients:
     async def _send(
         self, conversation: Conversation, wish: Wish, rng: random.Random, *, may_cancel: bool = True
     ) -> None:
-        """Send a message several times at once, over both processes, and follow it to its end."""
+        """Send a message several times at once, to both processes, and follow it to its end."""
         before = [message for message in conversation.messages if message.accepted.is_set()]
         message = Message(wish, conversation, before[-1] if before else None)
         conversation.messages.append(message)
@@ -119,7 +119,7 @@ class Clients:
                 group.create_task(copy.deliver())
 
     async def _cancel(self, message: Message, seconds: float, place: int) -> None:
-        """Cancel a message's run some time after it was accepted, at any process."""
+        """Cancel a message's run some time after it was accepted, at either process."""
         await message.accepted.wait()
         await asyncio.sleep(seconds)
         run_id = min(message.run_ids)

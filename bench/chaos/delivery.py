@@ -1,4 +1,4 @@
-"""One message on its way: a client sends it and follows its run to the end, over as many connections as it takes."""
+"""The delivery of one message: a client sends it and follows its run to the end, over as many connections as needed."""
 
 import asyncio
 import random
@@ -19,9 +19,9 @@ from bench.chaos.watch import Stream, Watch
 PATIENCE_SECONDS = 180.0
 """How long a client tries to get an answer."""
 LONGEST_PAUSE = 5.0
-"""Seconds that it waits at most when it is asked to come back later."""
+"""The most seconds that a client waits when the service asks it to come back later."""
 AWAY = (429, 502, 503, 504)
-"""What a good client takes for a reason to try again."""
+"""Status codes after which a well-behaved client retries."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Person:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request of the user carries."""
+        """The headers of all the user's requests."""
         return {"Authorization": f"Bearer {self.token}"}
 
 
@@ -49,18 +49,18 @@ class Conversation:
 
 @dataclass
 class Message:
-    """One message, sent several times at once with one key, and what became of it as its sender sees it."""
+    """A message, sent several times at once with one key, and what its sender knows of its run."""
 
     wish: Wish
     conversation: Conversation
     after: "Message | None" = None
-    """The message of the conversation that was known to be accepted before this one was sent."""
+    """The last message of the conversation known to be accepted before this one was sent."""
     run_ids: set[str] = field(default_factory=set)
     conversation_ids: set[int] = field(default_factory=set)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     tellings: list[Telling] = field(default_factory=list)
     cancelled_at: float | None = None
-    """When the service said yes to a cancel, in seconds of the clock."""
+    """When the service accepted a cancel, in seconds since the epoch."""
 
     @property
     def key(self) -> str:
@@ -68,7 +68,7 @@ class Message:
         return f"key of {self.wish.nonce}"
 
     def acknowledge(self, run_id: str, conversation_id: int) -> None:
-        """Note that the service has taken the message in."""
+        """Record that the service accepted the message."""
         self.run_ids.add(run_id)
         self.conversation_ids.add(conversation_id)
         self.conversation.id = self.conversation.id or conversation_id
@@ -76,25 +76,26 @@ class Message:
 
 
 class Network:
-    """What all clients share: the services' addresses, and what they noticed."""
+    """What all clients share: the services' addresses, and what the clients noticed."""
 
     def __init__(self, services: Sequence[Service], watch: Watch) -> None:
         self.services = services
         self.watch = watch
         self.surprises: list[str] = []
-        """What no client should see."""
+        """Observations that no client should make."""
         self.counts: Counter[str] = Counter()
-        # Every request has a connection of its own: one kept from before a restart would break for no fault of ours.
+        # Each request has its own connection, because one kept from before a restart would break through no fault of
+        # ours.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=10), limits=limits)
 
     def service(self, place: int) -> Service:
-        """Return a service by its number, counted round."""
+        """Return a service by its number, modulo the number of services."""
         return self.services[place % len(self.services)]
 
     @contextmanager
     def tolerating(self, service: Service, what: str) -> Iterator[None]:
-        """Let connections break, and note it when the process at the other end was not killed."""
+        """Tolerate broken connections, but report one if the process at the other end was not killed."""
         pid = service.pid
         try:
             yield
@@ -104,7 +105,7 @@ class Network:
 
 
 class Copy:
-    """One of the equal messages that are sent at once."""
+    """One of the copies of a message that are sent at once."""
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class Copy:
         place: int,
         drop_after: int | None,
     ) -> None:
-        """Say at which service to begin, and after how many events of a stream to hang up once."""
+        """Take the service to start with, and after how many events of a stream to hang up, once."""
         self._network = network
         self._message = message
         self._telling = telling
@@ -124,7 +125,7 @@ class Copy:
         self._given_up = False
 
     async def deliver(self) -> None:
-        """Send the message and follow its run until it has ended, or patience has."""
+        """Send the message and follow its run until the run has ended or patience runs out."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._telling.has_ended and not self._given_up and time.monotonic() < deadline:
             service = self._network.service(self._place)
@@ -138,7 +139,7 @@ class Copy:
             self._network.surprises.append(f"{self._message.wish.nonce}: no answer, run {self._telling.run_id!r}.")
 
     async def _connect(self, service: Service) -> float:
-        """Send the message, or go on following its run; return how long to wait before the next connection."""
+        """Send the message, or continue following its run; return the seconds to wait before the next connection."""
         headers = dict(self._message.conversation.person.headers)
         if self._telling.run_id:
             self._telling.resumes += 1
@@ -152,7 +153,8 @@ class Copy:
                 headers["Accept"] = "text/event-stream"
             body = {"message": str(self._message.wish), "conversation_id": self._message.conversation.id}
             if self._message.after is None:
-                # The first of a conversation: its copies are equal whether or not one of them has been answered.
+                # The first message of a conversation has no id, so that its copies stay equal even after one of them
+                # was answered.
                 body["conversation_id"] = None
             request = self._network.http.stream("POST", f"{service.url}/api/chat", json=body, headers=headers)
         async with request as answer:
@@ -190,7 +192,7 @@ class Copy:
             watch.streams.remove(stream)
 
     def _take(self, answer: httpx.Response) -> float:
-        """Take in an answer that is no stream; return how long to wait before the next try."""
+        """Process an answer that is not a stream; return the seconds to wait before the next attempt."""
         told = _object(answer)
         if "run_id" in told:
             self._message.acknowledge(told["run_id"], told["conversation_id"])

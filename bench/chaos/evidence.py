@@ -1,4 +1,4 @@
-"""What is known afterwards: what clients were told, what the service shows, and what the tables hold."""
+"""The evidence after the storm: what clients saw, what the service shows, and what the tables hold."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ _CALLS = "select user_id, run_id, call_id, tool, outcome from operations where d
 
 
 class Clock:
-    """Counts only the seconds in which somebody could have gone on with a run."""
+    """Counts only the seconds in which a run could have been continued."""
 
     def __init__(self, ready: Sequence[tuple[float, float]], down: Sequence[tuple[float, float]]) -> None:
-        """Take the spans in which any service was ready, and those in which the database was down."""
+        """Take the spans in which a service was ready, and those in which the database was down."""
         marks = sorted(
             [(at, 1, 0) for at, _ in ready]
             + [(at, -1, 0) for _, at in ready]
@@ -44,19 +44,19 @@ class Clock:
                 self._spans.append((at, following[0]))
 
     def between(self, start: float, end: float) -> float:
-        """Return how many of the seconds between two moments count."""
+        """Return how many of the seconds between two times count."""
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in self._spans)
 
 
 @dataclass
 class Evidence:
-    """All that the checks look at."""
+    """Everything that the checks examine."""
 
     conversations: list[Conversation]
     shown: dict[tuple[str, int], list[dict[str, Any]]]
-    """The messages of each conversation, by user and conversation, as the service shows them."""
+    """Each conversation's messages as the service shows them, by user and conversation."""
     titles: dict[str, Counter[str]]
-    """How often each title stands among a user's tasks."""
+    """How often each title occurs among a user's tasks."""
     runs: list[Row]
     events: dict[str, list[Row]]
     calls: list[Row]
@@ -69,20 +69,20 @@ class Evidence:
 
     @cached_property
     def messages(self) -> list[Message]:
-        """Every message that the service has taken in."""
+        """All messages that the service accepted."""
         return [message for talk in self.conversations for message in talk.messages if message.accepted.is_set()]
 
     @cached_property
     def run_of_id(self) -> dict[str, Row]:
-        """The runs by their ids."""
+        """The runs by id."""
         return {run["id"]: run for run in self.runs}
 
     def run(self, message: Message) -> Row | None:
-        """Return the run that a message was told of first."""
+        """Return the first of a message's runs by id."""
         return self.run_of_id.get(min(message.run_ids))
 
     def shown_to(self, message: Message) -> list[dict[str, Any]]:
-        """Return the messages of a message's conversation."""
+        """Return all messages of a message's conversation."""
         return self.shown.get((message.conversation.person.id, message.conversation.id or 0), [])
 
     @cached_property
@@ -94,13 +94,13 @@ class Evidence:
         return list(of.values())
 
     def claims(self, run_id: str) -> list[float]:
-        """Return when somebody began or took over a run."""
+        """Return the times at which a run was begun or taken over."""
         told = self.events.get(run_id, [])
         return [event["at"] for event in told if event["kind"] == "run" and event["data"]["status"] == "running"]
 
 
 async def gathered(network: Network, postgres: Postgres, conversations: list[Conversation], **known: Any) -> Evidence:
-    """Read what the service shows and what the tables hold."""
+    """Collect what the service shows and what the tables hold."""
     events: dict[str, list[Row]] = defaultdict(list)
     for event in postgres.query(_EVENTS):
         events[event["run_id"]].append(event)

@@ -1,4 +1,4 @@
-"""A careful client's view of one run: its numbers, and the answer put together by offset."""
+"""A careful client's view of one run: it checks the event numbers, and assembles the answer by offsets."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ Event = tuple[int | None, str, dict[str, Any]]
 
 @dataclass
 class Telling:
-    """What one client has been told of a run so far, over all its connections."""
+    """What one client has received about a run so far, over all its connections."""
 
     run_id: str = ""
     last_id: int = 0
@@ -20,15 +20,15 @@ class Telling:
     text: str = ""
     has_ended: bool = False
     streamed: bool = False
-    """Whether it was told as events, not as one JSON object."""
+    """Whether the client gets events rather than one JSON object."""
     drops: int = 0
     """How often the client hung up in the middle."""
     resumes: int = 0
-    """How often it came back with Last-Event-ID."""
+    """How often the client returned with Last-Event-ID."""
     faults: list[str] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
-        """Take in the next event."""
+        """Process the next event."""
         number, kind, data = event
         if number is not None:
             if number != self.last_id + 1:
@@ -47,7 +47,7 @@ class Telling:
                 self.faults.append(f"run {self.run_id}: a stream told {self.text!r}, and done {data['response']!r}")
 
     def take_whole(self, reply: dict[str, Any]) -> None:
-        """Take in the answer as one JSON object."""
+        """Process the answer as one JSON object."""
         self.run_id = self.run_id or reply["run_id"]
         self.text = reply.get("response", "")
         self.has_ended = True

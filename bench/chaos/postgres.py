@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, looked at behind the policies, and crashed."""
+"""The embedded PostgreSQL, read past its policies as superuser, and crashed."""
 
 import asyncio
 import os
@@ -13,25 +13,25 @@ import psycopg2
 from psycopg2.extras import RealDictCursor
 
 RESTART_SECONDS = 60.0
-"""The longest that the services may take to start it again."""
+"""The most seconds that the services may take to restart it."""
 
 Row = dict[str, Any]
 
 
 class Postgres:
-    """The server in a DATA_DIR, as its superuser sees it over the socket."""
+    """The server in a DATA_DIR, accessed as its superuser over the socket."""
 
     def __init__(self, data_dir: Path) -> None:
         self._state = data_dir / "postgres" / "cluster" / "postmaster.pid"
 
     def query(self, statement: str, *arguments: Any) -> list[Row]:
-        """Run one statement and return its rows by name."""
+        """Run one statement and return its rows as dictionaries."""
         with closing(self._connected()) as connection, connection.cursor() as cursor:
             cursor.execute(statement, arguments or None)
             return [dict(row) for row in cursor.fetchall()]
 
     def crash(self, *, whole: bool) -> int:
-        """Kill the postmaster, or it and all its processes at once; return how many were killed."""
+        """Kill the postmaster, or all the server's processes at once; return how many were killed."""
         postmaster = int(self._lines()[0])
         pids = [postmaster, *(_children(postmaster) if whole else ())]
         for pid in pids:
@@ -40,13 +40,13 @@ class Postgres:
         return len(pids)
 
     def end(self) -> None:
-        """Leave no process behind, if nobody has stopped it in order."""
+        """Kill the server if nobody has stopped it, so that no process is left behind."""
         with suppress(OSError, IndexError, ValueError):
             if Path(f"/proc/{int(self._lines()[0])}/cwd").samefile(self._state.parent):
                 self.crash(whole=True)
 
     async def is_back(self) -> bool:
-        """Wait until it takes connections again; False when nobody started it in time."""
+        """Wait until the server accepts connections again; return False if nobody started it in time."""
         deadline = time.monotonic() + RESTART_SECONDS
         while time.monotonic() < deadline:
             if await asyncio.to_thread(self._takes_connections):
@@ -81,6 +81,6 @@ class Postgres:
 def _children(parent: int) -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            # The name in parentheses may hold anything; the parent stands second after it.
+            # The name in parentheses may contain anything; the parent's id is the second field after it.
             if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
                 yield int(path.parent.name)

@@ -1,4 +1,4 @@
-"""The result: a table for people, Markdown to keep, JSON to compute with."""
+"""The result as a table for people, as Markdown to keep, and as JSON to compute with."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from bench.chaos.delivery import Network
 from bench.chaos.evidence import Evidence
 
 MOST_SHOWN = 5
-"""Findings that are shown of one goal; JSON has them all."""
+"""Violations shown for each goal; the JSON has all of them."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was done and what came of it."""
+    """What was done, and the results."""
 
     facts: dict[str, str]
-    """Where, when and how it ran."""
+    """Where, when and how the benchmark ran."""
     counts: dict[str, str]
     """What happened, and how long it took."""
     numbers: dict[str, int]
-    """The counts that can be computed with."""
+    """The counts as numbers."""
     goals: Sequence[Goal]
 
     @property
@@ -35,7 +35,7 @@ class Report:
         return not any(goal.found for goal in self.goals)
 
     def as_text(self) -> str:
-        """Return the table."""
+        """Return the result as a table."""
         pairs = {**self.facts, **self.counts}
         wide = max(len(name) for name in (*pairs, *(goal.name for goal in self.goals)))
         lines = [f"{name:{wide}}  {told}" for name, told in pairs.items()]
@@ -45,7 +45,7 @@ class Report:
         return "\n".join(lines)
 
     def as_markdown(self) -> str:
-        """Return a page."""
+        """Return the result as Markdown."""
         lines = ["# Chaos", "", "| | |", "|---|---|"]
         lines += [f"| {name} | {told} |" for name, told in {**self.facts, **self.counts}.items()]
         lines += ["", "| goal | found against it |", "|---|---|"]
@@ -55,7 +55,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> str:
-        """Return everything."""
+        """Return the complete result as JSON."""
         told: dict[str, Any] = {
             "facts": self.facts,
             "counts": self.counts,
@@ -66,13 +66,13 @@ class Report:
         return json.dumps(told, indent=2) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write a file in the form that its name asks for."""
+        """Write a file in the format of its extension."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.as_json() if path.suffix == ".json" else self.as_markdown())
 
 
 def counts_of(evidence: Evidence, network: Network) -> dict[str, str]:
-    """Return what happened, as the clients counted it and as the rows have it."""
+    """Return what happened, as counted by the clients and stored in the rows."""
     counts = network.counts
     starts = [seconds for service in network.services for seconds in service.starts]
     statuses = [run["status"] for run in evidence.runs]
@@ -121,7 +121,7 @@ def numbers_of(evidence: Evidence, network: Network) -> dict[str, int]:
 
 
 def machine() -> str:
-    """Return what this machine is."""
+    """Describe this machine."""
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 

@@ -1,7 +1,7 @@
-"""What the scripted model does. Its effects are a pure function of the request; its words are new at every asking.
+"""The scripted model's answers. Their effects depend only on the request; their words are new for every request.
 
-After a crash a provider is asked again and says the same thing in other words: whoever puts two attempts' texts
-together is found out by that.
+After a crash, a provider that is asked again gives the same answer in other words. A service that mixes the texts of
+two attempts is detected by that.
 """
 
 import itertools
@@ -38,12 +38,12 @@ _STEP = re.compile(r"\S+ step (\d+) asked (\d+):")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a message asks for, so that its effect can be counted."""
+    """What a message asks for, so that its effects can be counted."""
 
     nonce: str
     tasks: int
     at_once: int
-    """How many calls one response makes."""
+    """How many calls each response makes."""
     lists: bool = False
     """Whether the tasks are listed at the end."""
 
@@ -52,7 +52,7 @@ class Wish:
 
     @classmethod
     def of(cls, message: str) -> Self:
-        """Read a message back."""
+        """Parse a message."""
         found = _SAID.fullmatch(message)
         if found is None:
             raise ValueError(f"Nobody sent this: {message!r}")
@@ -61,7 +61,7 @@ class Wish:
 
     @property
     def titles(self) -> list[str]:
-        """The titles of the tasks, each with the nonce and its position."""
+        """The titles of the tasks, each made of the nonce and a position."""
         return [f"{self.nonce} {position}" for position in range(1, self.tasks + 1)]
 
     @property
@@ -71,11 +71,11 @@ class Wish:
 
     @property
     def responses(self) -> int:
-        """How many responses the whole answer takes, the last one without calls."""
+        """How many responses the whole answer takes; the last one has no calls."""
         return math.ceil(self.tasks / self.at_once) + self.lists + 1
 
     def is_answered_by(self, answer: str) -> bool:
-        """Tell whether an answer is made of exactly one whole text for each response, in order."""
+        """Return whether an answer consists of exactly one whole text for each response, in order."""
         said = answer.split("\n\n")
         steps = [_STEP.match(text) for text in said]
         return len(said) == self.responses and all(
@@ -85,13 +85,13 @@ class Wish:
 
 
 def words(wish: Wish, step: int, *, asked: int) -> str:
-    """Return what the model says in a response, when it is the service's request number `asked`."""
+    """Return the text of a response, given that it is the service's request number `asked`."""
     rng = random.Random(f"{wish.nonce} {step} {asked}")
     return f"{wish.nonce} step {step} asked {asked}: {' '.join(rng.choices(WORDS, k=rng.randint(2, 16)))}."
 
 
 def answering(*, pace: float) -> Callable[[Request], Answer]:
-    """Return the script; a piece of an answer takes `pace` seconds, half or twice that for some messages."""
+    """Return the script. A piece of an answer takes `pace` seconds, or half or twice that for some messages."""
     numbers = itertools.count(1)
 
     def reply(request: Request) -> Answer:

@@ -1,4 +1,4 @@
-"""The service's processes: started, killed, told to go down, and started again on the same port."""
+"""The service's processes: started, killed, stopped in order, and restarted on the same port."""
 
 import asyncio
 import multiprocessing
@@ -20,46 +20,47 @@ import httpx
 ROOT = Path(__file__).parents[2]
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 READY_SECONDS = 90.0
-"""The longest start, of a process that imports everything on a busy machine and makes the database."""
+"""The most seconds for a start, with all imports on a busy machine and the creation of the database."""
 MOST_FALSE_STARTS = 10
 PORTS = range(20_000, 32_000)
-"""Below the ports that the system gives to connections: nobody takes one while its service is down."""
+"""Below the ports that the system assigns to connections, so that a service's port stays free while it is down."""
 
 
 @dataclass(eq=False)
 class Service:
-    """One place of a service: its port stays, its processes come and go."""
+    """A service with a fixed port, whose processes come and go."""
 
     name: str
     environment: dict[str, str]
     directory: Path
     port: int
     forked: bool
-    """Whether its processes are forked from one that has imported everything; else each is a fresh interpreter."""
+    """Whether its processes are forked from one that has imported everything, rather than started as new
+    interpreters."""
     pid: int = 0
     is_ready: bool = False
     spans: list[tuple[float, float]] = field(default_factory=list)
-    """When it was ready, in seconds of the clock; the last span is open while it is."""
+    """The spans in which it was ready, in seconds since the epoch; while it is ready, the last span is open."""
     starts: list[float] = field(default_factory=list)
-    """The seconds from each start until it was ready."""
+    """The seconds that each start took until it was ready."""
     surprises: list[str] = field(default_factory=list)
-    """What it did that nobody asked for."""
+    """Unexpected ends of its processes."""
     _exit_status: Callable[[], int | None] = lambda: None
     _coming: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
-        """Where it serves."""
+        """The URL of the service."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start a process, and note when it is ready."""
+        """Start a process, and record when it is ready."""
         environment = self.environment | {"PORT": str(self.port)}
         self.pid, self._exit_status = (_fork if self.forked else _spawn)(environment, self.directory, self.name)
         self._coming = asyncio.create_task(self._come_up())
 
     async def ready(self) -> None:
-        """Return when a process of the service is ready."""
+        """Wait until a process of the service is ready."""
 
         def come() -> bool:
             self.look()
@@ -69,7 +70,7 @@ class Service:
             raise RuntimeError(f"Service {self.name} does not become ready; its log is in {self.directory}.")
 
     def look(self) -> None:
-        """When the process has ended by itself, note it and start another."""
+        """Record it if the process has ended by itself, and start another one."""
         if (status := self._exit_status()) is not None:
             self.surprises.append(f"Service {self.name}, process {self.pid}, ended by itself with status {status}.")
             if len(self.surprises) > MOST_FALSE_STARTS:
@@ -78,16 +79,16 @@ class Service:
             self.start()
 
     def kill(self) -> None:
-        """End the process as a power cut does."""
+        """Kill the process, as a power cut would."""
         os.kill(self.pid, signal.SIGKILL)
         self._down()
 
     async def killed(self) -> None:
-        """Return when a killed process is gone and its port free."""
+        """Wait until a killed process is gone and its port is free."""
         await self._ended(10)
 
     async def stop(self) -> tuple[int | None, float]:
-        """Ask the process to go down; return its exit status, None when it did not end, and the seconds it took."""
+        """Ask the process to stop; return its exit status, or None if it did not end, and the seconds it took."""
         started = time.monotonic()
         os.kill(self.pid, signal.SIGTERM)
         self._down()
@@ -98,7 +99,7 @@ class Service:
         return status, time.monotonic() - started
 
     def end(self) -> None:
-        """Leave no process behind."""
+        """Kill the process if it is still running."""
         if self.pid and self._exit_status() is None:
             self.kill()
 
@@ -126,7 +127,7 @@ class Service:
 
 
 async def until(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Wait for a condition; False when it did not come true in time."""
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while True:
         if (met := condition()) or time.monotonic() > deadline:
@@ -142,13 +143,13 @@ async def _answers(client: httpx.AsyncClient) -> bool:
 
 
 def environment(data_dir: Path, **settings: Any) -> dict[str, str]:
-    """Return an environment in which a service knows these settings and none of whoever runs this."""
+    """Return an environment with these settings for a service, and none of the caller's settings."""
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return kept | {"DATA_DIR": str(data_dir)} | {name: str(value) for name, value in settings.items()}
 
 
 def warmed() -> ForkServerContext:
-    """Return where processes are forked: from one that has imported what a service imports."""
+    """Return the context that forks processes from one that has imported everything a service imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.chaos.warm"])
     return context
@@ -174,7 +175,7 @@ def _spawn(environment: dict[str, str], directory: Path, name: str) -> tuple[int
 
 
 def _serve(environment: dict[str, str], directory: Path, name: str) -> None:
-    """Be `docutalk serve`, in a process that was forked for it."""
+    """Run `docutalk serve` in a forked process."""
     from backend.cli import main
 
     os.setsid()

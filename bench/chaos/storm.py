@@ -1,4 +1,4 @@
-"""What happens to the processes: kills in mid-turn, crashes of the database, and orderly stops."""
+"""The storm: kills in mid-turn, crashes of the database, and orderly stops."""
 
 import asyncio
 import itertools
@@ -14,21 +14,21 @@ from bench.chaos.services import Service, until
 from bench.chaos.watch import Watch
 
 CHOOSY_SECONDS = 1.0
-"""How long a kill waits for the process that is its turn; then any will do that is executing something."""
+"""How long a kill waits for the process whose turn it is; after that, any process that is executing a run will do."""
 STOP_SECONDS = 10.0
-"""The longest that a service may take to go down."""
+"""The most seconds that a service may take to stop."""
 TRAP_SECONDS = 20.0
-"""How long a kill waits for its moment before another is tried."""
+"""How many seconds a kill waits for its moment before another one is tried."""
 MOST_TRIES = 10
 STEPS = (frozenset({"text"}), frozenset({"text"}), frozenset({"tool_call"}), frozenset({"tool_result"}))
-"""At what a kill strikes: while the model speaks, before and between a response's calls, after one."""
+"""The events at which kills strike: while the model speaks, before and between a response's calls, and after a call."""
 
 Blow = Literal["kill 0", "kill 1", "kill both", "crash", "stop 0", "stop 1"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much happens: so many kills and crashes, or what there is time for."""
+    """How much happens: a number of kills and crashes, or as much as there is time for."""
 
     seconds: float | None = None
     kills: int = 0
@@ -37,7 +37,7 @@ class Size:
     """Whether nothing happens at all."""
 
     def blows(self, seed: int) -> Iterator[Blow]:
-        """Yield what happens, in an order that follows from the seed."""
+        """Yield what happens, in an order that depends only on the seed."""
         if self.is_calm:
             return
         if self.seconds is None:
@@ -49,7 +49,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Kill:
-    """A process that was killed, and the runs that it was executing."""
+    """A killed process, and the runs it was executing."""
 
     service: str
     at: float
@@ -67,19 +67,19 @@ class Crash:
 
 @dataclass(frozen=True)
 class Stop:
-    """A service that was asked to go down, and how it did."""
+    """A service that was asked to stop, and how it stopped."""
 
     service: str
     status: int | None
     seconds: float
     streams: int
     left: tuple[str, ...]
-    """How the streams ended that were told neither `reconnect` nor `done`."""
+    """How streams ended that got neither `reconnect` nor `done`."""
 
 
 @dataclass
 class Storm:
-    """Does it, and keeps what it did."""
+    """Carries out the storm, and records it."""
 
     services: Sequence[Service]
     postgres: Postgres
@@ -93,7 +93,7 @@ class Storm:
     stops: list[Stop] = field(default_factory=list)
 
     async def rage(self) -> None:
-        """Do everything, one thing after the other; return when all services are ready again."""
+        """Carry out all blows one after the other; return when all services are ready again."""
         rng = random.Random(f"{self.seed} when")
         ends_at = time.monotonic() + (self.size.seconds or float("inf"))
         told_at = time.monotonic()
@@ -127,10 +127,10 @@ class Storm:
         return await self._kill(victim, rng, with_the_other=which == "both")
 
     async def _kill(self, wanted: Service, rng: random.Random, *, with_the_other: bool) -> bool:
-        """Kill a process, or both, in mid-turn and start it again at once."""
+        """Kill one process or both in mid-turn, and restart at once."""
         await wanted.ready()
         for service in self.services:
-            # Now and then nobody is left to take over at once.
+            # Sometimes no other process is left to take over at once.
             if with_the_other or rng.random() < 0.75:
                 await service.ready()
         victims: list[Service] = []
@@ -149,7 +149,7 @@ class Storm:
             victims.extend(falling)
             return True
 
-        # Not always at the first sign of life.
+        # Not always at the first event.
         await asyncio.sleep(rng.uniform(0, 0.5))
         if not await self.watch.trapped(rng.choice(STEPS), strike, seconds=TRAP_SECONDS):
             return False
@@ -159,7 +159,7 @@ class Storm:
         return True
 
     async def _crash(self, rng: random.Random) -> bool:
-        """Crash the database while runs are under way, and wait until the services have started it again."""
+        """Crash the database during runs, and wait until the services have restarted it."""
         for service in self.services:
             await service.ready()
         await until(lambda: any(self.watch.under_way(service) for service in self.services), seconds=TRAP_SECONDS)
@@ -171,7 +171,7 @@ class Storm:
         return True
 
     async def _stop(self, victim: Service) -> bool:
-        """Ask a service to go down while streams are open, and start it again."""
+        """Ask a service to stop while streams are open, and restart it."""
         await victim.ready()
 
         def open_streams() -> bool:

@@ -1,6 +1,7 @@
-"""What a service loads before its first answer, loaded once: services forked from here are up in a second.
+"""Load once what a service loads before its first answer, so that services forked from here start within a second.
 
-A start of its own takes ten seconds of CPU, most of it for imports, some of them at the first question to a model.
+A new interpreter takes ten seconds of CPU, most of it for imports, some of which happen only at the first request to a
+model.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from bench.scripted_model import says, scripted_model
 
 for name in ("backend.cli", "backend.mcp_server.http"):
     importlib.import_module(name)
-# Only now: our own module tells it first to stay off the network.
+# After our own module, which first keeps LiteLLM off the network.
 litellm: Any = importlib.import_module("litellm")
 
 with scripted_model([says("Hello.")]) as model:
@@ -26,7 +27,7 @@ with scripted_model([says("Hello.")]) as model:
     agent = Agent(name="Warm", model=litellm_model(choice), model_settings=ModelSettings(include_usage=True))
 
     async def ask() -> None:
-        """Ask once, and leave no connection behind: they belong to this loop."""
+        """Ask once, and close the connections, because they belong to this loop."""
         answered = Runner.run_streamed(agent, "Hello", run_config=RunConfig(tracing_disabled=True))
         async for _ in answered.stream_events():
             continue
@@ -37,5 +38,5 @@ with scripted_model([says("Hello.")]) as model:
 litellm.in_memory_llm_clients_cache.flush_cache()
 if threading.active_count() > 1:
     raise RuntimeError("A process with threads cannot be forked safely.")
-# What all processes share is not looked through, and so copied, by each one's collector.
+# Frozen objects are not scanned by the collector of each forked process, so their memory stays shared.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""Knows from what followers are told which process executes which run, so that a kill can hit it in mid-turn."""
+"""Knows from followers' events which process executes which run, so that a kill can hit it in mid-turn."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from bench.chaos.services import Service
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """One followed stream: on whose process, and how it ended."""
+    """A followed stream: the process that serves it, and how it ended."""
 
     service: Service
     pid: int
     heard: int = 0
     ended: str = ""
-    """`done`, `reconnect`, `dropped` by the client, `broken` in the middle, or `closed` in order for no reason."""
+    """`done`, `reconnect`, `dropped` by the client, `broken` in the middle, or `closed` properly without a reason."""
 
 
 @dataclass(slots=True)
@@ -26,25 +26,25 @@ class _Trap:
 
 
 class Watch:
-    """Sees every event that any client is told."""
+    """Sees every event that any client gets."""
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []
-        """The streams that are open."""
+        """The open streams."""
         self._places: dict[str, tuple[Service, int]] = {}
         self._trap: _Trap | None = None
 
     def under_way(self, service: Service) -> set[str]:
-        """Return the runs that the service's process executes now, as far as anybody was told."""
+        """Return the runs that the service's process executes now, as far as clients can know."""
         return {run_id for run_id, place in self._places.items() if place == (service, service.pid)}
 
     def saw(self, stream: Stream, run_id: str, kind: str, *, stored: bool) -> None:
-        """Take in one event; a trap that waits for it springs before anything else happens."""
+        """Process one event; a trap set for it springs before anything else happens."""
         stream.heard += 1
         if kind in ("run", "done"):
             self._places.pop(run_id, None)
         elif kind == "text" and not stored and stream.pid == stream.service.pid:
-            # Only the process that executes a run tells its text before it is stored.
+            # Only the process that executes a run sends its text before the text is stored.
             self._places[run_id] = (stream.service, stream.pid)
         trap = self._trap
         if (
@@ -57,9 +57,9 @@ class Watch:
             trap.sprung.set()
 
     async def trapped(self, kinds: frozenset[str], spring: Callable[[Service], bool], *, seconds: float) -> bool:
-        """Call `spring` with a service at the next event of one of the kinds in a run that this service is executing.
+        """Call `spring` with a service at the next event of these kinds in a run that the service is executing.
 
-        It is called again as long as it returns False. Returns False when nothing sprang in time.
+        The call is repeated as long as it returns False. Returns whether it returned True in time.
         """
         self._trap = _Trap(kinds, spring, asyncio.Event())
         sprung = self._trap.sprung

@@ -1,1 +1,1 @@
-"""What search finds, how fast, and at what cost: against judged questions, brute force, and plain SQL."""
+"""What search finds, how fast, and at what cost, compared with judged questions, brute force and plain SQL."""

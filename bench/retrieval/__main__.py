@@ -1,6 +1,6 @@
-"""`python -m bench.retrieval`: index judged documents, ask their questions, and write down what came of it.
+"""`python -m bench.retrieval`: index judged documents, ask their questions, and write down the results.
 
-It ends with status 1 when a goal is missed.
+The exit status is 1 if a goal is missed.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from bench.retrieval.shelves import Shelves, embedded, passage_texts, shelves, t
 
 PARTS = ("quality", "costs", "scale", "reading")
 QUESTIONS_OF_A_SET = 100
-"""By which costs and scale are measured."""
+"""Questions of each set that costs and scale are measured with."""
 
 
 def main() -> int:
-    """Run it, print the result, and return the exit status."""
+    """Run the benchmark, print the result, and return the exit status."""
     given = _parser().parse_args()
     configure("WARNING")
     sets, left_out = _sets(given.cranfield)
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def _measured(report: Report, opened: Shelves, sets: list[Judged], given: argparse.Namespace) -> Iterator[str]:
-    """Measure one part after the other, and yield what each is called when it is done."""
+    """Measure one part after the other, and yield each part's name when it is done."""
     cache, parts = given.cache, given.parts
     model = embedder(DEFAULT, keys={}, base_url=None, timeout_seconds=60)
     model.embed(["warm"], "query")
@@ -93,7 +93,7 @@ def _measure_multilingual(report: Report, opened: Shelves, sets: list[Judged], c
 
 
 def _real(sets: list[Judged], model: Embedder, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sets' vectors: of all passages, and of some questions."""
+    """Return the sets' vectors: those of all passages, and those of some questions."""
     passages = [embedded(model, passage_texts(texts_of(judged, model)), "passage", cache) for judged in sets]
     asked = [
         text for judged in sets for _, text in judged.questions[:: len(judged.questions) // QUESTIONS_OF_A_SET + 1]
@@ -102,7 +102,7 @@ def _real(sets: list[Judged], model: Embedder, cache: Path | None) -> tuple[np.n
 
 
 def _sets(cranfield: Path | None) -> tuple[list[Judged], list[str]]:
-    """Return the sets that are there, and what is not."""
+    """Return the sets that are available, and the names of those that are not."""
     carried = [load(CARRIED / name) for name in ("xquad-en", "xquad-de")]
     if cranfield is None:
         return carried, ["cranfield, which does not come with the project (--cranfield or CRANFIELD says where it is)"]

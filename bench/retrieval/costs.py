@@ -1,4 +1,4 @@
-"""What a search costs a user with 10,000 passages: time beside plain SQL, and CPU on both sides of the socket."""
+"""The cost of a search for a user with 10,000 passages: time compared with plain SQL, and CPU of both processes."""
 
 import os
 import statistics
@@ -23,14 +23,14 @@ USER = "ten thousand"
 PASSAGES = 10_000
 PASSAGES_OF_A_DOCUMENT = 40
 PASSES = 10
-"""Of which the median counts: a machine's speed may vary by a half from minute to minute."""
+"""The median pass counts, because a machine's speed may vary by half from minute to minute."""
 NOISE = 0.02
-"""Of each dimension; a passage and its like are as near to each other as two versions of one text."""
+"""Standard deviation in each dimension, so that a passage and its copy are as close as two versions of one text."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """Milliseconds of CPU for a question, the mean."""
+    """Mean milliseconds of CPU for one question."""
 
     embedding: float
     process: float
@@ -38,36 +38,36 @@ class Cpu:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """The sum of all three."""
         return self.embedding + self.process + self.database
 
 
 @dataclass
 class Costs:
-    """Of many questions."""
+    """The costs of many questions."""
 
     questions: int
     search: list[float] = field(default_factory=list)
     """Milliseconds of a search in its transaction, without embedding."""
     halves: list[float] = field(default_factory=list)
-    """Milliseconds of the plain SQL of both halves."""
+    """Milliseconds of both halves in plain SQL."""
     passes: list[Cpu] = field(default_factory=list)
     recall: float = 0.0
-    """Recall@10 of the nearest, against brute force in this process."""
+    """Recall@10 of the nearest passages, compared with brute force in this process."""
 
     @property
     def ratio(self) -> float:
-        """How many times the time of plain SQL a search takes, by the medians."""
+        """The time of a search divided by that of plain SQL, using medians."""
         return statistics.median(self.search) / statistics.median(self.halves)
 
     @property
     def cpu(self) -> Cpu:
-        """Of the median pass; of two in the middle, the one that took more."""
+        """The CPU of the median pass; for an even number of passes, the more expensive of the middle two."""
         return sorted(self.passes, key=lambda one: one.total)[len(self.passes) // 2]
 
 
 def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, *, most: int) -> Costs:
-    """Give a user 10,000 passages of the sets' texts, ask questions of each set, and return what they cost."""
+    """Give a user 10,000 passages from the sets, ask questions of each set, and return the costs."""
     chance = np.random.default_rng(1)
     vectors = _fill(shelves, sets, embedder, cache, chance)
     questions = [question for judged in sets for question in judged.some(most)]
@@ -89,7 +89,7 @@ def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: P
 def _fill(
     shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, chance: np.random.Generator
 ) -> Vectors:
-    """Index the user's documents: runs of the sets' passages, each in several; return all vectors, by passage id."""
+    """Index runs of the sets' passages, each in several documents; return all vectors by passage id."""
     shelves.add_user(USER)
     shelf: list[tuple[str, Text, Any]] = []
     for judged in sets:
@@ -111,7 +111,7 @@ def _fill(
 
 
 def _pass(shelves: Shelves, questions: Sequence[str], embedder: Embedder, found: Costs, backend: int) -> Cpu:
-    """Ask every question once, and return what that cost."""
+    """Ask every question once, and return the CPU it took."""
     many = len(questions)
     with _cpu(os.getpid()) as spent:
         asked = [embedder.embed([question], "query")[0] for question in questions]
@@ -144,7 +144,7 @@ def _time_halves(shelves: Shelves, questions: Sequence[str], asked: Sequence[lis
 
 
 def _nearest(search: Search, question: str, values: list[float], embedder: Embedder) -> list[int]:
-    """Return the nearest passages, as search sees them."""
+    """Return the nearest passages, as search ranks them."""
     candidates, _ = search.candidates(
         question, QueryVector(MODEL_ID, values, embedder.unrelated), document_ids=None, depth=DEPTH
     )
@@ -162,20 +162,20 @@ def _unit(vector: Any) -> Any:
 
 
 def _backend(shelves: Shelves) -> int:
-    """Return the process id of the server's end of the pool's only connection."""
+    """Return the process id of the server process behind the pool's only connection."""
     with shelves.user(USER) as scope:
         return int(scope.session.execute(text("select pg_backend_pid()")).scalar_one())
 
 
 @contextmanager
 def _cpu(pid: int) -> Iterator[Callable[[], float]]:
-    """Yield what tells the milliseconds of CPU that a process has spent since."""
+    """Yield a function that returns the milliseconds of CPU a process has used since the block began."""
     start = cpu_seconds(pid)
     yield lambda: (cpu_seconds(pid) - start) * 1_000
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process so far, to the hundredth, or better where the kernel tells."""
+    """Return the CPU seconds a process has used, with a resolution of 0.01 s, or better if the kernel provides it."""
     if pid == os.getpid():
         return time.process_time()
     told = Path(f"/proc/{pid}/schedstat")
@@ -185,8 +185,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-# What one would write by hand, without languages, documents that may not be found, or a bound: the words in a table of
-# their own, one row for each that a passage has.
+# What one would write by hand, without languages, hidden documents or bounds: a table of words with one row for each
+# word of a passage.
 _PLAIN = (
     """
     create table plain_words as

@@ -1,4 +1,4 @@
-"""How good the answers are: hybrid, and by each half alone."""
+"""The quality of results: hybrid, and each half alone."""
 
 import statistics
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from bench.retrieval.sets import DEPTH, Judged, ndcg
 from bench.retrieval.shelves import MODEL_ID, Shelves, embedded, passage_texts, texts_of
 
 PASSAGES = 4 * DEPTH
-"""Enough for ten documents, of which few have more than three passages."""
+"""Enough for ten documents, because few have more than three passages."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """nDCG@10 on one set, the mean over its questions."""
+    """nDCG@10 on one set, averaged over its questions."""
 
     name: str
     documents: int
@@ -32,7 +32,7 @@ class Quality:
 
 
 def quality(shelves: Shelves, judged: Judged, embedder: Embedder, cache: Path | None) -> Quality:
-    """Index a set as a user's documents, ask all its questions, and return how good the lists are."""
+    """Index a set as a user's documents, ask all its questions, and return the quality of the results."""
     user = f"{judged.name} {embedder.id}"
     shelves.add_user(user)
     documents = texts_of(judged, embedder)

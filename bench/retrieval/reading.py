@@ -1,4 +1,4 @@
-"""Ingestion from a PDF to a document that is ready: passages for each second of CPU, and memory."""
+"""Ingestion from a PDF to a searchable document: passages per second of CPU, and memory."""
 
 import hashlib
 import io
@@ -33,31 +33,32 @@ SECONDS = 3_600.0
 
 @dataclass
 class Reading:
-    """One document's ingestion in a process of its own."""
+    """The ingestion of one document in a process of its own."""
 
     pages: int
     passages: int = 0
     status: str = ""
     embedding: float = 0.0
-    """Seconds of CPU that went into embedding."""
+    """Seconds of CPU used for embedding."""
     rest: float = 0.0
-    """Seconds of CPU of all else: parsing in the child, cutting, and the process and the database's end of it."""
+    """Seconds of CPU used for everything else: parsing in the child, chunking, this process, and its database
+    connection."""
     megabytes: float = 0.0
-    """The most memory that the process held."""
+    """The most memory that the process held, in MB."""
 
     @property
     def per_second(self) -> float:
-        """Passages for each second of CPU."""
+        """Passages per second of CPU."""
         return self.passages / (self.embedding + self.rest)
 
     @property
     def rest_share(self) -> float:
-        """The part of the CPU that is not embedding."""
+        """The share of the CPU that is not used for embedding."""
         return self.rest / (self.embedding + self.rest)
 
 
 class Timed:
-    """An embedder that knows how many seconds of CPU it took."""
+    """An embedder that counts the seconds of CPU it uses."""
 
     def __init__(self, of: Embedder) -> None:
         """Wrap a model."""
@@ -67,7 +68,7 @@ class Timed:
         self._of = of
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
-        """Embed and take the time."""
+        """Embed the texts and count the CPU."""
         began = time.process_time()
         try:
             return self._of.embed(texts, kind)
@@ -75,15 +76,15 @@ class Timed:
             self.seconds += time.process_time() - began
 
     def count(self, text: str) -> int:
-        """Count the tokens of a text; that is part of cutting."""
+        """Count a text's tokens, which is part of chunking."""
         return self._of.count(text)
 
 
 def reading(shelves: Shelves, words: str, *, pages: int, model: str) -> Reading:
-    """Ingest a PDF of so many pages, of which each makes one passage, and return what it took."""
+    """Ingest a PDF with this many pages, each of which makes one passage, and return what it took."""
     user = f"reader of {pages}"
     shelves.add_user(user)
-    # Backwards, so that it has none of the book's words.
+    # Reversed, so that it has none of the book's words.
     _file(shelves, user, "first.pdf", pdf(words[::-1], 1))
     _file(shelves, user, "book.pdf", pdf(words, pages))
     queue: multiprocessing.Queue[Reading] = multiprocessing.get_context("spawn").Queue()
@@ -96,7 +97,7 @@ def reading(shelves: Shelves, words: str, *, pages: int, model: str) -> Reading:
 
 
 def pdf(words: str, pages: int) -> bytes:
-    """Return a PDF of so many pages with about 900 characters of text each."""
+    """Return a PDF with this many pages of about 900 characters of text each."""
     from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]  # It has no types.
 
     text = " ".join(words.encode("latin-1", errors="ignore").decode("latin-1").split())
@@ -137,9 +138,9 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
     leases = Leases(database, DOCUMENTS, seconds=SECONDS)
     with database.transaction(None) as session:
         backend = session.connection().connection.driver_connection.get_backend_pid()  # type: ignore[union-attr]
-    # What a process loads once, for its first document, is no part of the next.
+    # What a process loads once, with its first document, does not count for the second.
     first = leases.claim(begin)
-    assert first is not None  # noqa: S101  It was just filed, and so was the other.
+    assert first is not None  # noqa: S101  # Both documents were just added.
     ingestor.ingest(first, lambda: False)
     timed.seconds = 0.0
     started = _spent(backend)
@@ -155,7 +156,10 @@ def _ingest(url: str, pages: int, model: str, queue: "multiprocessing.Queue[Read
 
 
 def _most_megabytes() -> float:
-    """Return the most memory that this process held; where the kernel does not tell, its parent's may be in it."""
+    """Return the most memory that this process held, in MB.
+
+    If the kernel does not report it directly, its parent's memory may be included.
+    """
     told = Path("/proc/self/status")
     if told.exists():
         [peak] = [line.split()[1] for line in told.read_text().splitlines() if line.startswith("VmHWM:")]
@@ -164,6 +168,6 @@ def _most_megabytes() -> float:
 
 
 def _spent(backend: int) -> float:
-    """Return the seconds of CPU of this process, its children and the database's end of its connection."""
+    """Return the seconds of CPU of this process, its children and the server process of its connection."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return cpu_seconds(os.getpid()) + children.ru_utime + children.ru_stime + cpu_seconds(backend)

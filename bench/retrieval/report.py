@@ -1,4 +1,4 @@
-"""The result: what was aimed at, what was measured, and where."""
+"""The result: the goals, what was measured, and where."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ LEAST = {
     ("xquad-de", False): 0.91,
     ("xquad-de", True): 0.96,
 }
-"""nDCG@10 that is aimed at, by the set and whether the model is the multilingual one."""
+"""The nDCG@10 to reach, by set and by whether the model is the multilingual one."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Row:
 
 @dataclass
 class Report:
-    """All that was measured; what was left out is empty."""
+    """Everything that was measured; parts that were left out are empty."""
 
     facts: dict[str, str]
     qualities: list[tuple[str, Quality]] = field(default_factory=list)
-    """By the embedding model's name."""
+    """Pairs of the embedding model's name and its quality."""
     costs: Costs | None = None
     scale: Scale | None = None
     readings: list[Reading] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def is_met(self) -> bool:
-        """Whether all that was measured is as it should be."""
+        """Whether all goals that were measured are met."""
         return all(row.is_met for row in self.rows)
 
     def _of_quality(self) -> Iterator[Row]:
@@ -115,7 +115,7 @@ class Report:
         )
 
     def as_markdown(self) -> str:
-        """Return all of it."""
+        """Return the whole report."""
         lines = ["# Retrieval", "", "`make bench-retrieval` wrote this; [what it does](README.md#retrieval).", ""]
         lines += ["| | |", "|---|---|", *(f"| {name} | {told} |" for name, told in self.facts.items()), ""]
         lines += ["| goal | measured | met |", "|---|---|---|"]
@@ -125,7 +125,7 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def _plot(self) -> Iterator[str]:
-        """Yield nDCG@10 as a chart: bars are hybrid, and the lines are words alone and vectors alone."""
+        """Yield nDCG@10 as a chart: bars for hybrid, lines for words alone and vectors alone."""
         if not self.qualities:
             return
         names = ", ".join(f'"{found.name}{_short(model)}"' for model, found in self.qualities)
@@ -154,18 +154,18 @@ class Report:
 
 
 def machine() -> str:
-    """Return what this machine is."""
+    """Describe this machine."""
     return f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}"
 
 
 def versions() -> str:
-    """Return what was measured with."""
+    """Describe the versions of the software used."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
 
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as file:  # noqa: PTH123  It is no file.
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123  # A kernel interface, not a file.
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "unknown"

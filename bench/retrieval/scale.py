@@ -1,4 +1,4 @@
-"""A user with 80,000 passages beside others with 120,000: what the approximate index misses."""
+"""A user with 80,000 passages next to others with 120,000: how many neighbors the approximate index misses."""
 
 import statistics
 import time
@@ -19,28 +19,28 @@ BUILD_MEMORY = "512MB"
 
 @dataclass
 class Scale:
-    """Of many questions of the large user."""
+    """Results over many questions of the large user."""
 
     passages: int
     others: int
     questions: int
     building: float
-    """Seconds that it took to make the index."""
+    """Seconds that building the index took."""
     megabytes: float
     recall: float
-    """Recall@10 against comparing all."""
+    """Recall@10, compared with an exact search."""
     fewest: int
-    """The fewest passages that a question got; it asked for 100."""
+    """The fewest passages returned for a question, which asked for 100."""
     approximate: float
-    """Milliseconds of the nearest 100 by the index, the median."""
+    """Milliseconds for the nearest 100 by the index, the median."""
     exact: float
-    """Milliseconds of the nearest 100 by comparing all, the median."""
+    """Milliseconds for the nearest 100 by an exact search, the median."""
     small_recall: float
-    """Recall@10 of a user who has so few that all are compared, with the index there."""
+    """Recall@10 of a user with so few passages that search is exact, although the index exists."""
 
 
 def scale(shelves: Shelves, real: Vectors, asked: Vectors, *, passages: int = 80_000, others: int = 120_000) -> Scale:
-    """Fill users with vectors that are like real ones, make the index, and compare what it finds with all."""
+    """Fill users with vectors similar to real ones, build the index, and compare its results with an exact search."""
     chance = np.random.default_rng(2)
     shelves.copy_vectors("large", _alike(real, passages, chance))
     small = 1_000
@@ -74,7 +74,7 @@ def scale(shelves: Shelves, real: Vectors, asked: Vectors, *, passages: int = 80
 
 
 def _alike(real: Vectors, many: int, chance: np.random.Generator) -> Vectors:
-    """Return vectors of unit length between real ones: two of them mixed, and a third of their length of noise."""
+    """Return unit vectors between real ones: each mixes two of them, plus noise of about a third of their length."""
     first, second = (real[chance.integers(len(real), size=many)] for _ in range(2))
     share = chance.uniform(0, 0.7, (many, 1))
     noise = chance.normal(0, 1 / 3 / real.shape[1] ** 0.5, (many, real.shape[1]))
@@ -83,7 +83,7 @@ def _alike(real: Vectors, many: int, chance: np.random.Generator) -> Vectors:
 
 
 def _ask(shelves: Shelves, user: str, values: Vectors, sought: int) -> tuple[list[int], float]:
-    """Return the nearest 100, and the milliseconds; `sought` says as how large the user is treated."""
+    """Return the nearest 100 and the milliseconds; `sought` is the number of passages search assumes the user has."""
     asked = {"user_id": user, "model_id": MODEL_ID, "vector": literal(values.tolist()), "document_ids": None}
     library = Library(passages={"simple": sought}, words=sought, sought=sought)
     with shelves.user(user) as scope:

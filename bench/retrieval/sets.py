@@ -1,4 +1,4 @@
-"""Judged questions: documents, questions, and which documents answer which; and how good a list of answers is."""
+"""Judged questions, with the documents that answer them, and measures for the quality of a result list."""
 
 import gzip
 import json
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CARRIED = Path(__file__).parents[1] / "data"
-"""Where the sets are that come with the project."""
+"""The directory of the sets that come with the project."""
 DEPTH = 10
 """Documents of a list that are looked at."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A set of documents and questions with grades."""
+    """A set of documents, questions and grades."""
 
     name: str
     documents: list[tuple[str, str, str]]
-    """Id, title, which may be empty, and text."""
+    """Id, title (may be empty) and text."""
     questions: list[tuple[str, str]]
-    """Id and text of those that some document answers."""
+    """Id and text of the questions that some document answers."""
     grades: dict[str, dict[str, int]]
-    """Of documents by question; what has none is no answer."""
+    """Grades of documents, by question; a document without a grade is not an answer."""
 
     def some(self, most: int) -> list[str]:
-        """Return the texts of at most so many questions, from all over the set."""
+        """Return the texts of at most `most` questions, spread evenly over the set."""
         return [text for _, text in self.questions[:: -(-len(self.questions) // most)]]
 
 
@@ -46,10 +46,10 @@ def load(directory: Path) -> Judged:
 
 
 def ndcg(found: Sequence[str], grades: Mapping[str, int], depth: int = DEPTH) -> float:
-    """Return the normalized discounted cumulative gain of a list, as trec_eval has it.
+    """Return the normalized discounted cumulative gain of a list, as trec_eval computes it.
 
-    A grade is its own gain, divided by the binary logarithm of the place plus one; the sum is divided by the best that
-    any list could have (Järvelin and Kekäläinen, 2002).
+    The gain of a document is its grade, divided by the binary logarithm of its rank plus one. The sum is divided by the
+    best sum that any list could have (Järvelin and Kekäläinen, 2002).
     """
     best = _gain(sorted(grades.values(), reverse=True)[:depth])
     return _gain([grades.get(document, 0) for document in found[:depth]]) / best
@@ -60,5 +60,5 @@ def _gain(grades: Sequence[int]) -> float:
 
 
 def recall(found: Sequence[int], nearest: Sequence[int]) -> float:
-    """Return the share of the truly nearest that were found."""
+    """Return the share of the truly nearest passages that were found."""
     return len(set(found) & set(nearest)) / len(nearest)

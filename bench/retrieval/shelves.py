@@ -1,4 +1,4 @@
-"""Users with documents in a database of the benchmark's own."""
+"""Users with documents, in the benchmark's own database."""
 
 import hashlib
 import tempfile
@@ -33,7 +33,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Text:
-    """A passage before it has a vector."""
+    """A passage that has no vector yet."""
 
     content: str
     headings: str
@@ -41,7 +41,7 @@ class Text:
 
 
 class Shelves:
-    """The database: every user in it is one of the benchmark's."""
+    """The database; all its users belong to the benchmark."""
 
     def __init__(self, url: str) -> None:
         """Open the migrated database at the superuser's URL."""
@@ -56,7 +56,7 @@ class Shelves:
             yield scope
 
     def add_user(self, name: str) -> None:
-        """Make a user who has nothing."""
+        """Create a user without documents."""
         self.run("insert into users (user_id, kind, name) values (%s, 'guest', %s)", name, name)
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -68,7 +68,7 @@ class Shelves:
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
-        """Connect as the superuser, with nothing in between."""
+        """Connect as the superuser, without a pool."""
         url = make_url(self.url)
         connection = psycopg2.connect(
             host=url.query["host"], port=url.query["port"], user=url.username, dbname=url.database
@@ -79,7 +79,7 @@ class Shelves:
             connection.close()
 
     def keep(self, scope: Scope, name: str, language: str, passages: Sequence[tuple[Text, Any]]) -> int:
-        """Index a document of these passages and vectors, and return its number."""
+        """Index a document with these passages and vectors, and return its number."""
         values = {"user_id": scope.user_id, "name": name, "language": language}
         document_id = int(scope.session.execute(_DOCUMENT, values).scalar_one())
         indexed = [
@@ -94,7 +94,7 @@ class Shelves:
         return document_id
 
     def copy_vectors(self, user: str, vectors: Vectors, *, passages_of_a_document: int = 40) -> None:
-        """Give a user documents of nothing but vectors."""
+        """Create a user with documents that have only vectors."""
         self.add_user(user)
         self.run(_EMPTY_DOCUMENTS, user, passages_of_a_document, -(-len(vectors) // passages_of_a_document))
         self.run(_EMPTY_CHUNKS, user, passages_of_a_document, len(vectors))
@@ -111,8 +111,8 @@ class Shelves:
 
 @contextmanager
 def shelves() -> Iterator[Shelves]:
-    """Start a database for the benchmark alone; yields it, and removes it."""
-    # The database's socket needs a short path, and its own user has to reach it.
+    """Start a database for the benchmark, yield it, and remove it afterwards."""
+    # The database's socket needs a short path, which the database's own user must be able to reach.
     with tempfile.TemporaryDirectory(prefix="retrieval-") as directory:
         Path(directory).chmod(0o755)
         postgres = EmbeddedPostgres.start(Path(directory, "postgres"))
@@ -126,7 +126,7 @@ def shelves() -> Iterator[Shelves]:
 
 
 def texts_of(judged: Judged, embedder: Embedder) -> list[tuple[str, str, list[Text]]]:
-    """Return each document's id, language and passages, as ingestion would cut them."""
+    """Return each document's id, language and passages, cut as ingestion would cut them."""
     found = []
     for number, title, content in judged.documents:
         passages = cut(Page(1, content, (), False), title=title or f"{number}.txt", path=[], embedder=embedder)
@@ -136,7 +136,7 @@ def texts_of(judged: Judged, embedder: Embedder) -> list[tuple[str, str, list[Te
 
 
 def embedded(embedder: Embedder, texts: Sequence[str], kind: Any, cache: Path | None) -> Vectors:
-    """Return texts' vectors, from a file of `cache` if it has them."""
+    """Return the vectors of texts, from a file in `cache` if it exists."""
     path = cache / f"{embedder.id}-{kind}-{_mark(texts)}.npy" if cache else None
     if path and path.exists():
         kept: Vectors = np.load(path)
@@ -149,7 +149,7 @@ def embedded(embedder: Embedder, texts: Sequence[str], kind: Any, cache: Path | 
 
 
 def passage_texts(documents: Sequence[tuple[str, str, list[Text]]]) -> list[str]:
-    """Return what is embedded of all passages, in order."""
+    """Return the text that is embedded for each passage, in order."""
     return [prefixed(one.headings, one.content) for _, _, passages in documents for one in passages]
 
 
