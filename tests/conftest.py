@@ -1,8 +1,8 @@
-"""A real PostgreSQL for every test, users of their own, and the service on a real socket.
+"""A real PostgreSQL for every test, separate users, and the service on a real socket.
 
-TEST_POSTGRES (16 or 18) chooses the server's major version; TEST_LOGIN (superuser, owner or plain) the kind of login
-that the service gets: the embedded database's own, a hosted database's owner with BYPASSRLS, or one that may do
-nothing but become the app's role.
+TEST_POSTGRES (16 or 18) chooses the server's major version. TEST_LOGIN (superuser, owner or plain) chooses the
+service's login: the embedded database's superuser, a hosted database's owner with BYPASSRLS, or a login that may only
+switch to the app's role.
 """
 
 import fcntl
@@ -40,26 +40,27 @@ if TYPE_CHECKING:
 POSTGRES = int(os.environ.get("TEST_POSTGRES", "18"))
 LOGIN = os.environ.get("TEST_LOGIN", "superuser")
 LONGEST_START = 120
-"""Seconds until a service is ready at the latest: a provider's library is 15 of CPU alone, on cores that all share."""
+"""The most seconds until a service is ready. A provider's library alone takes 15 seconds of CPU, on cores shared by all
+tests."""
 OWN_DIRECTORY = pytest.StashKey[str]()
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep this run's files apart, forget the developer's own settings, and close every socket to other machines.
+    """Separate this run's files from others, ignore the developer's own settings, and block sockets to other machines.
 
-    Runs of one user share pytest's own directory, and each closes it as it starts: the others' PostgreSQL, which runs
-    as another user under root, loses its files.
+    Several runs of one user share pytest's own directory, and each run restricts its permissions at the start. Another
+    run's PostgreSQL, which runs as a different user under root, would then lose access to its files.
     """
     if config.option.basetemp is None:
         config.option.basetemp = config.stash[OWN_DIRECTORY] = tempfile.mkdtemp(prefix="docutalk-tests-")
     for name in list(os.environ):
         if name not in KEPT and not name.startswith(("TEST_", "PYTEST", "PYTHON", "COV_", "XDG_")):
             del os.environ[name]
-    # Every new HTTP client would read all certificate authorities, in 50 ms of CPU. No test connects by TLS.
+    # Otherwise every new HTTP client reads all certificate authorities, in 50 ms of CPU. No test connects by TLS.
     os.environ["SSL_CERT_DIR"] = os.devnull
-    # Providers' libraries leave a million objects, and to look through them all for garbage takes a second each time.
+    # Providers' libraries leave a million objects, and a full garbage collection would take a second each time.
     gc.set_threshold(100_000, 20, 20)
     connect = socket.socket.connect
 
@@ -72,17 +73,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Remove this run's files unless something failed, whose logs are among them."""
+    """Remove this run's files unless something failed, because the logs are among them."""
     if exitstatus == pytest.ExitCode.OK and (made := session.config.stash.get(OWN_DIRECTORY, None)):
-        # Twenty thousand files take 15 seconds of waiting for the disk, and nobody has to wait for that.
+        # Deleting twenty thousand files takes 15 seconds of disk time, so nobody waits for it.
         os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", made)  # noqa: S606  # A shell has nothing to do here.
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """One server for all the processes of a test run."""
+    """One server for all processes of a test run."""
     postgres = EmbeddedPostgres.start(_shared(tmp_path_factory) / "postgres", major=POSTGRES)
-    # No test cuts the machine's power, so no commit has to wait for the disk: what a killed server wrote is there.
+    # No test cuts the machine's power, so commits need not wait for the disk: what a killed server wrote survives.
     query(postgres.url, "alter system set fsync = off")
     query(postgres.url, "select pg_reload_conf()")
     yield postgres
@@ -91,7 +92,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgr
 
 @pytest.fixture(scope="session")
 def template(cluster: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A migrated database, made once, and the login that the service uses; returns its name."""
+    """A migrated database, made once, and the service's login; returns the database's name."""
     name = "migrated"
     with (_shared(tmp_path_factory) / "template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -99,7 +100,7 @@ def template(cluster: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
             if LOGIN == "owner":
                 query(cluster.url, "create role hosted_owner login bypassrls createrole createdb")
                 query(cluster.url, f"create database {name} owner hosted_owner")
-                # Hosts let an owner do this; the packaged pgvector is not marked as trusted.
+                # Hosted databases let an owner do this, but the packaged pgvector is not marked as trusted.
                 query(database_url_of(cluster, name), "create extension vector")
             else:
                 if LOGIN == "plain":
@@ -132,7 +133,7 @@ def database_url(cluster: EmbeddedPostgres, template: str, worker_id: str) -> st
 
 @pytest.fixture(scope="session")
 def superuser_url(cluster: EmbeddedPostgres, database_url: str) -> str:
-    """The superuser's URL of the same database, to look behind the policies."""
+    """The superuser's URL of the same database, which bypasses the policies."""
     return database_url_of(cluster, make_url(database_url).database or "")
 
 
@@ -147,19 +148,19 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def operations(database: Database) -> Operations:
-    """The one door."""
+    """The operations, the one door to the tools."""
     return Operations(database)
 
 
 @pytest.fixture(scope="session")
 def authenticator(database: Database) -> Authenticator:
-    """Knows every credential; any address may bring any number of guests."""
+    """Accepts every kind of credential, and any number of guests from any address."""
     return Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=0))
 
 
 @pytest.fixture
 def new_caller(authenticator: Authenticator) -> Callable[..., Caller]:
-    """Makes callers, each a fresh guest; keyword arguments change the caller."""
+    """Makes callers, each a new guest; keyword arguments change the caller."""
 
     def make(**changes: Any) -> Caller:
         _, token = authenticator.welcome_guest(address="tests", zone=ZoneInfo("Europe/Berlin"))
@@ -170,19 +171,19 @@ def new_caller(authenticator: Authenticator) -> Callable[..., Caller]:
 
 @pytest.fixture
 def alice(new_caller: Callable[..., Caller]) -> Caller:
-    """A fresh user."""
+    """A new user."""
     return new_caller()
 
 
 @pytest.fixture
 def bob(new_caller: Callable[..., Caller]) -> Caller:
-    """Another fresh user."""
+    """Another new user."""
     return new_caller()
 
 
 @pytest.fixture(scope="session")
 def make_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Settings]:
-    """Makes settings of a service over the tests' database."""
+    """Makes settings for a service over the tests' database."""
     data_dir = tmp_path_factory.mktemp("data")
 
     def make(**changes: Any) -> Settings:
@@ -206,21 +207,21 @@ def make_settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def service(make_settings: Callable[..., Settings]) -> Iterator[str]:
-    """The service with the offline model on a real socket; returns its address."""
+    """The service with the offline model, on a real socket; returns its address."""
     with serving(make_settings()) as url:
         yield url
 
 
 @pytest.fixture
 def guest(service: str) -> Iterator[httpx.Client]:
-    """An HTTP client that is signed in as a fresh guest."""
+    """An HTTP client signed in as a new guest."""
     with signed_in_guest(service) as client:
         yield client
 
 
 @pytest.fixture
 def other_guest(service: str) -> Iterator[httpx.Client]:
-    """An HTTP client that is signed in as another fresh guest."""
+    """An HTTP client signed in as another new guest."""
     with signed_in_guest(service) as client:
         yield client
 
@@ -236,9 +237,9 @@ def signed_in_guest(url: str, **body: Any) -> Iterator[httpx.Client]:
 
 @contextmanager
 def serving(settings: Settings, **limits: float) -> Iterator[str]:
-    """Serve the app in a thread, on a free port unless the settings name one; yields its address once it is ready."""
+    """Serve the app in a thread, on a free port unless the settings name one; yield its address once it is ready."""
     listener = socket.create_server(("127.0.0.1", settings.port))
-    # asyncio does this for sockets that it makes itself; without it each answer waits for the client's late ACK.
+    # asyncio does this for sockets it creates itself. Without it each answer waits for the client's delayed ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = make_server(create_app(settings), settings, **limits)
@@ -253,7 +254,7 @@ def serving(settings: Settings, **limits: float) -> Iterator[str]:
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
-    """Return the condition's value as soon as it is true; fail when that takes longer than `seconds`."""
+    """Return the condition's value as soon as it is true; fail if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -263,7 +264,7 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 10) -> Any:
 
 
 def query(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-    """Run one statement by itself, outside a transaction, and return its rows."""
+    """Run one statement outside a transaction, and return its rows."""
     with connected(url) as cursor:
         cursor.execute(statement, arguments or None)
         return cursor.fetchall() if cursor.description else []
@@ -271,7 +272,7 @@ def query(url: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def connected(url: str) -> Iterator[psycopg2.extensions.cursor]:
-    """Yield a cursor of a new connection, each of whose statements runs by itself."""
+    """Yield a cursor of a new connection in autocommit mode."""
     parsed = make_url(url)
     connection = psycopg2.connect(
         dbname=parsed.database, user=parsed.username, host=parsed.query["host"], port=parsed.query["port"]
@@ -290,7 +291,7 @@ def database_url_of(cluster: EmbeddedPostgres, name: str) -> str:
 
 
 def login_url(cluster: EmbeddedPostgres, name: str) -> str:
-    """Return the URL of a database for the login that the service uses in this test run."""
+    """Return the URL of a database for the service's login in this test run."""
     user = {"superuser": "postgres", "owner": "hosted_owner", "plain": "plain_login"}[LOGIN]
     return make_url(cluster.url).set(database=name, username=user).render_as_string(hide_password=False)
 
@@ -303,6 +304,6 @@ def _answers(url: str) -> bool:
 
 
 def _shared(factory: pytest.TempPathFactory) -> Path:
-    """Return the directory that the processes of one test run share."""
+    """Return the directory that the processes of a test run share."""
     base = factory.getbasetemp()
     return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base

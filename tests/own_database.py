@@ -1,4 +1,4 @@
-"""Databases that no service of other tests uses: any process over a database takes up runs that nobody works on."""
+"""Separate databases for tests: any process on a database claims runs that nobody is working on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class OwnDatabase:
     superuser_url: str
     """The superuser's URL of the same database."""
     elsewhere: str
-    """The superuser's URL of another database, to look on without being seen in this one."""
+    """The superuser's URL of another database, to watch this one without connecting to it."""
 
     def query(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """Run one statement as the superuser."""
@@ -30,7 +30,7 @@ class OwnDatabase:
 
 @contextmanager
 def own_database(cluster: EmbeddedPostgres, template: str, name: str) -> Iterator[OwnDatabase]:
-    """Make a copy of the migrated database, and drop it at the end."""
+    """Create a copy of the migrated database, and drop it at the end."""
     owner = " owner hosted_owner" if LOGIN == "owner" else ""
     query(cluster.url, f"create database {name} template {template}{owner}")
     try:
@@ -51,5 +51,5 @@ def opened(url: str, **options: Any) -> Iterator[Database]:
 
 
 def knowing_everybody(database: Database) -> Authenticator:
-    """Return what welcomes any number of guests."""
+    """Return an authenticator that admits any number of guests."""
     return Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=0))

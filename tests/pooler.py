@@ -1,6 +1,6 @@
-"""What a transaction pooler does to notifications: a proxy that reads the server's messages and drops or changes some.
+"""What a transaction pooler does to notifications: a proxy that drops or changes some of the server's messages.
 
-The messages are those of PostgreSQL's protocol 3: a byte that says what follows, and four with the length of the rest.
+Messages follow PostgreSQL's protocol 3: a byte for the type, then four bytes with the length of the rest.
 """
 
 import socket
@@ -15,13 +15,13 @@ from sqlalchemy import make_url
 
 BACKEND_KEY_DATA, NOTIFICATION = b"K", b"A"
 OTHER = 1_000_000
-"""What is added to the server's process id, so that it is nobody's."""
+"""Added to the server's process id, so that the id belongs to nobody."""
 
 Habit = Literal["swallows notifications", "tells another process id"]
 
 
 class Pooler:
-    """Takes connections over TCP on 127.0.0.1 and leads each to the server behind a Unix socket."""
+    """Accepts connections over TCP on 127.0.0.1 and connects each to the server behind a Unix socket."""
 
     def __init__(self, url: str, habit: Habit) -> None:
         direct = make_url(url)
@@ -35,9 +35,9 @@ class Pooler:
             query={"sslmode": "disable", "gssencmode": "disable"},
         ).render_as_string(hide_password=False)
         self.connections = 0
-        """How many were made so far."""
+        """Connections made so far."""
         self.dropped = 0
-        """How many notifications were swallowed so far."""
+        """Notifications swallowed so far."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Pooler:
 
 @contextmanager
 def pooler(url: str, habit: Habit) -> Iterator[Pooler]:
-    """Put a pooler with a habit before the server of a URL."""
+    """Put a pooler with this behavior in front of the server at a URL."""
     made = Pooler(url, habit)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""What every error answer must look like."""
+"""The form that every error answer must have."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def refused(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """Assert that an answer is a whole problem with a sentence, and return it."""
+    """Assert that an answer is a complete problem with a sentence, and return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"]

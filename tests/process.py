@@ -1,4 +1,4 @@
-"""The service as a process of its own, as its owner starts it."""
+"""The service as a separate process, started as its owner would start it."""
 
 import json
 import os
@@ -48,7 +48,7 @@ class Process:
         wait_until(ready, seconds=LONGEST_START)
 
     def wait_serving(self) -> None:
-        """Wait until `docutalk serve` has said where it serves, and is ready."""
+        """Wait until `docutalk serve` has printed its address and is ready."""
 
         def address() -> Any:
             assert self.popen.poll() is None, self.err
@@ -58,14 +58,15 @@ class Process:
         self.wait_ready()
 
     def kill(self) -> None:
-        """End the process at once, as a power cut does."""
+        """Kill the process at once, as a power cut would."""
         os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait(10)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal to the process's group, as a terminal does, and return the exit status.
 
-        A process that goes down for longer than it promises ends itself with status 1: 0 says that it was in time.
+        A process that takes longer to stop than it promises ends itself with status 1, so 0 means that it stopped in
+        time.
         """
         os.killpg(self.popen.pid, number)
         return self.popen.wait(30)
@@ -79,14 +80,14 @@ def answers(url: str) -> bool:
 
 
 def environment(directory: Path, **settings: Any) -> dict[str, str]:
-    """Return an environment in which the command knows these settings and nothing else."""
+    """Return an environment in which the command has only these settings."""
     unlimited = {"GUESTS_PER_HOUR": 0, "GUEST_MODEL_TURNS_PER_DAY": 0, "MAX_CONNECTIONS_PER_ADDRESS": 0}
     given = {"DATA_DIR": directory / "data", "PYTHONPATH": ROOT, "PORT": 0} | unlimited | settings
     return {**os.environ, **{name: str(value) for name, value in given.items()}}
 
 
 def docutalk(directory: Path, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and wait for its end."""
     return subprocess.run(
         [*DOCUTALK, *arguments],
         env=environment(directory, **settings),
@@ -100,9 +101,9 @@ def docutalk(directory: Path, *arguments: str, **settings: Any) -> subprocess.Co
 
 @contextmanager
 def started(directory: Path, *command: str, name: str = "service", **settings: Any) -> Iterator[Process]:
-    """Start a command, `docutalk serve` unless told, in a process group of its own; kill what is left of it at the end.
+    """Start a command, `docutalk serve` by default, in its own process group; kill the rest of it at the end.
 
-    The log and the rest of its output are in a directory `name` under `directory`.
+    Its log and other output are written to the directory `name` under `directory`.
     """
     output = directory / name
     output.mkdir(exist_ok=True)

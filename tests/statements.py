@@ -1,4 +1,4 @@
-"""What a database is asked, statement by statement."""
+"""Observes a database's statements one by one."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ LONG = says("and so on " * 200, wait=0.05)
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which an embedded database was made."""
+    """A directory with an embedded database."""
     directory = tmp_path_factory.mktemp("embedded")
     with running(directory, name="first"):
         pass
@@ -26,7 +26,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def postmaster_of(directory: Path) -> Path | None:
-    """Return the process of the embedded database, or None when it does not run."""
+    """Return the process of the embedded database, or None if it does not run."""
     try:
         pid = (directory / "data" / "postgres" / "cluster" / "postmaster.pid").read_text().split("\n")[0]
     except FileNotFoundError:
@@ -145,7 +145,7 @@ def test_uvicorn_serves_the_factory(tmp_path: Path, database_url: str, port: int
 
 
 def memory_of(pid: int) -> int:
-    """Return the proportional set size, in bytes, of a process and of all that came from it."""
+    """Return the proportional set size, in bytes, of a process and all its descendants."""
     rollup = Path("/proc", str(pid), "smaps_rollup").read_text()
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     own = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows."""
+"""Rules of the project that no linter checks."""
 
 import ast
 import re
@@ -30,7 +30,7 @@ FLOORS = (
     {"api_router", "idempotency"},
     {"settings", "errors", "log", "plain_text", "redaction", "retry_after", "signals", "web"},
 )
-"""The rooms from the roof down: a room imports from the floors below its own, and from its own package."""
+"""The rooms from top to bottom. A room may import from the floors below its own, and from its own package."""
 STATEMENTS = {
     "backend/*/repository.py": "The rows of one user.",
     "backend/*/models.py": "Defaults of columns and conditions of indexes, as the migrations have them.",
@@ -52,7 +52,7 @@ STATEMENTS = {
     "backend/postgres/notifications.py": "LISTEN and NOTIFY.",
     "backend/postgres/schema.py": "What a migration needs before the tables: roles and the extension.",
 }
-"""The modules that may hold statements, and which those are."""
+"""The modules that may contain statements, and for which tables."""
 DATABASE_LIBRARIES = {"sqlalchemy", "sqlmodel", "psycopg2"}
 MAKERS = {"text", "select", "insert", "update", "delete", "values", "union", "union_all", "exists", "literal_column"}
 SENDERS = {"execute", "executemany", "exec", "exec_driver_sql", "execute_values", "scalars"}
@@ -94,7 +94,7 @@ def test_no_parts_of_a_package_need_each_other_in_a_circle(package: Path) -> Non
         ),
         (r"\bset_config\(", {"backend/postgres/database.py"}),
         (r"\bprint\(", {"backend/cli.py"}),
-        # Past the limit of what a user has at work; the upload holds a slot by itself.
+        # Without the limit on a user's concurrent calls; the upload takes a slot itself.
         (r"\.perform[(,]", {"backend/operations/perform.py", "backend/documents/upload/accept.py"}),
     ],
 )
@@ -176,7 +176,7 @@ def test_every_link_between_files_leads_to_one() -> None:
 
 
 def _has_statements(source: str) -> bool:
-    """Tell whether a module makes statements, by SQLAlchemy or as text, or sends some that another one made."""
+    """Return whether a module creates statements, with SQLAlchemy or as text, or sends statements of another module."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in DATABASE_LIBRARIES:
@@ -205,11 +205,11 @@ def _floor(room: str) -> int:
 
 @cache
 def _imported(path: Path) -> set[Path]:
-    """Return the modules of ours that a module imports, those that it imports late or for types alone included."""
+    """Return our modules that a module imports, including late imports and imports for types only."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            # What is imported of a package may be a module.
+            # A name imported from a package may be a module.
             names |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
         elif isinstance(node, ast.Import):
             names |= {name.name for name in node.names}

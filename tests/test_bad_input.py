@@ -19,7 +19,7 @@ API = create_app(Settings(environment="test", log_level="WARNING", database_url=
 SPEC = API.openapi()
 METHODS = ("get", "post", "put", "patch", "delete")
 OPEN = ("/api/auth/guest",)
-"""Routes under /api that ask for no token."""
+"""Routes under /api that need no token."""
 VALID: dict[str, Any] = {
     "title": "Valid",
     "message": "Show my tasks",
@@ -41,7 +41,7 @@ NUMBERS = [0, -1, 2**31, 2**63, 10**30, -(2**63), 1.5, "one", "1e3", "", [], {},
 
 
 def routes() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """List method, path and description of every route under /api."""
+    """Yield the method, path and description of every route under /api."""
     for path, item in SPEC["paths"].items():
         for method in METHODS:
             if path.startswith("/api/") and method in item:
@@ -49,7 +49,7 @@ def routes() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema without references, and of what may be null what it else is."""
+    """Return a schema without references; for a value that may be null, its other schema."""
     if "$ref" in schema:
         return resolved(SPEC["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]])
     choices = [resolved(choice) for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
@@ -57,7 +57,7 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def body_of(route: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a route's body, if it takes one."""
+    """Return the schema of a route's body, or {} if it has none."""
     content = route.get("requestBody", {}).get("content", {}).get("application/json", {})
     return resolved(content["schema"]) if content else {}
 
@@ -71,7 +71,7 @@ def filled(path: str, **values: Any) -> str:
 
 
 def hostile(schema: dict[str, Any]) -> list[Any]:
-    """List values that a field of this schema must refuse."""
+    """Return values that a field with this schema must refuse."""
     match schema.get("type"):
         case "string":
             blank = ["", " \n\t "] if schema.get("minLength") else []
@@ -104,7 +104,7 @@ WRITING = [
 
 @pytest.fixture(scope="module")
 def someone(service: str) -> Iterator[httpx.Client]:
-    """A guest with a task, a conversation and a token, each number 1."""
+    """A guest with a task, a conversation and a token, each with number 1."""
     with signed_in_guest(service) as client:
         client.post("/api/tasks", json={"title": "Kept"}).raise_for_status()
         client.post("/api/chat", json={"message": "Hello"}).raise_for_status()
@@ -115,14 +115,14 @@ def someone(service: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def superuser(superuser_url: str) -> Iterator[cursor]:
-    """A connection that looks behind the policies, one for all the tests."""
+    """A connection that bypasses the policies, shared by all the tests."""
     with connected(superuser_url) as made:
         yield made
 
 
 @pytest.fixture
 def unchanged(someone: httpx.Client, superuser: cursor) -> Iterator[None]:
-    """Nothing of the guest's is another after the test than before."""
+    """Checks that the test changes none of the guest's data."""
     user_id = someone.headers["X-User"]
     before = state_of(superuser, user_id)
     yield
@@ -130,7 +130,7 @@ def unchanged(someone: httpx.Client, superuser: cursor) -> Iterator[None]:
 
 
 def state_of(superuser: cursor, user_id: str) -> list[tuple[Any, ...]]:
-    """Return everything that the guest has."""
+    """Return all data of the guest."""
     tables = ("users", "api_tokens", "tasks", "conversations", "messages", "runs")
     rows = " union all ".join(f"select to_jsonb(t) as r from {table} t where user_id = %s" for table in tables)  # noqa: S608
     superuser.execute(f"select r::text from ({rows}) everything order by 1", [user_id] * len(tables))  # noqa: S608
@@ -138,14 +138,14 @@ def state_of(superuser: cursor, user_id: str) -> list[tuple[Any, ...]]:
 
 
 def send(client: httpx.Client, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
-    """Send a body whose text may be what UTF-8 cannot hold."""
+    """Send a body, which may contain text that UTF-8 cannot represent."""
     headers = {"Content-Type": "application/json", **more.pop("headers", {})}
     content = None if body is None else json.dumps(body).encode()
     return client.request(method, path, content=content, headers=headers, **more)
 
 
 def ours(client: httpx.Client, path: str) -> str:
-    """Return the path with the user's own id, where it takes one."""
+    """Return the path with the user's own id, if it takes one."""
     return filled(path, user_id=client.headers["X-User"])
 
 
@@ -295,7 +295,7 @@ def test_who_asks_comes_before_what_is_asked(service: str, someone: httpx.Client
 
 @pytest.fixture(scope="module")
 def bad_tokens(service: str, superuser_url: str) -> dict[str, str | None]:
-    """Tokens that are worth nothing."""
+    """Tokens that are not valid."""
     with signed_in_guest(service) as gone:
         revoked = gone.post("/api/tokens", json={"name": "Revoked"}).json()
         gone.delete(f"/api/tokens/{revoked['id']}").raise_for_status()
@@ -345,12 +345,12 @@ JSON = st.recursive(
     max_leaves=6,
 )
 NOT_FUZZED = (("DELETE", "/api/me"), ("POST", "/api/auth/logout"), ("POST", "/api/auth/guest"))
-"""Those would end the fuzzing, or fill the database with guests."""
+"""They would end the fuzzing, or fill the database with guests."""
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, str, Any, dict[str, str], dict[str, str]]:
-    """Draw a request to one of the routes: right in some of its parts, anything in the others."""
+    """Draw a request to one of the routes: some parts valid, the others arbitrary."""
     method, path, route = draw(st.sampled_from([item for item in routes() if item[:2] not in NOT_FUZZED]))
     word = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.integers().map(str)
     parameters = {item["name"]: draw(word) for item in route.get("parameters", ()) if draw(st.booleans())}

@@ -1,4 +1,4 @@
-"""The chaos bench: its short form is passed, and its checks find what they look for."""
+"""The chaos benchmark: its short form passes, and its checks find what they should find."""
 
 import json
 import subprocess
@@ -220,7 +220,7 @@ RUNNING = {"status": "running"}
 
 
 def _evidence() -> Evidence:
-    """Two messages of one conversation, asked one after the other and answered, and nothing wrong with them."""
+    """Two messages of one conversation, sent one after the other and answered correctly."""
     talk = Conversation(ALICE, id=1)
     evidence = Evidence(
         conversations=[talk],

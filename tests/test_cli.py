@@ -201,7 +201,7 @@ def _listening_ports(pid: int) -> list[int]:
     """Return the TCP ports that a process listens on."""
     inodes = set()
     for link in Path("/proc", str(pid), "fd").iterdir():
-        with suppress(FileNotFoundError):  # It was closed meanwhile.
+        with suppress(FileNotFoundError):  # The connection was closed meanwhile.
             inodes.add(link.readlink().name)
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]

@@ -19,7 +19,7 @@ from tests.own_database import own_database
 
 @pytest.fixture
 def in_order(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[str]:
-    """The URL of a database in which no test has left half of something."""
+    """The URL of a database without leftovers of other tests."""
     with own_database(cluster, template, f"in_order_{worker_id}") as own:
         yield own.url
 
@@ -157,7 +157,7 @@ def test_the_exit_status_tells_whether_there_is_something_to_mend(
     for name, value in {"DATA_DIR": str(tmp_path), "DATABASE_URL": in_order, "HOST": host, "PORT": "0"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GUEST_MODEL_TURNS_PER_DAY", "0")
-    # The command turns the process's log to this test's stderr.
+    # The command redirects the process's log to this test's stderr.
     monkeypatch.setattr(logging.getLogger(), "handlers", logging.getLogger().handlers[:])
 
     ended = main(["doctor"])
@@ -178,7 +178,7 @@ def test_a_public_installation_in_order_has_nothing_to_mend(service: str) -> Non
 
 @contextmanager
 def something_else(status: int, body: bytes) -> Iterator[str]:
-    """A server that gives one answer to everything."""
+    """A server that gives the same answer to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -188,7 +188,7 @@ def something_else(status: int, body: bytes) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -1,4 +1,4 @@
-"""After a purge nothing of a document's words is anywhere but in what the user and the assistant said themselves."""
+"""After a purge, a document's words remain only in what the user and the assistant said themselves."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -30,12 +30,12 @@ TABLES = (
     "where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace order by 1"
 )
 SAID = {"messages.content", "conversations.title"}
-"""Where the user's own words, and those of the assistant's answers, stay."""
+"""The columns in which the user's own words, and those of the assistant's answers, stay."""
 OF_DOCUMENTS = ("documents", "document_bytes", "document_pages", "chunks", "chunk_vectors", "postings")
 
 
 def columns_with(superuser_url: str, user_id: str, *words: str) -> set[str]:
-    """Return the columns, of all of a user's rows in all tables, in which one of the words stands."""
+    """Return the columns, in all tables, in which a row of the user contains one of these words."""
     found: set[str] = set()
     for (table,) in query(superuser_url, TABLES):
         statement = (
@@ -89,7 +89,8 @@ STORY: dict[str, list[Any]] = {
 @pytest.fixture(scope="module")
 def model() -> Iterator[ScriptedModel]:
     """The provider's server."""
-    # Imported once before the service needs it: on a busy machine that takes longer than a service may take to start.
+    # Imported once before the service needs it: on a busy machine the import takes longer than a service may take to
+    # start.
     importlib.import_module("backend.agent.providers")
     with scripted_model([says("Hello.")]) as server:
         yield server
@@ -100,7 +101,7 @@ def ready(guest: httpx.Client, document_id: int) -> bool:
 
 
 def told(guest: httpx.Client, conversation_id: int | None) -> int:
-    """Say all of the story that concerns documents that are there; return the conversation."""
+    """Send all messages of the story that concern existing documents; return the conversation."""
     for message in STORY:
         body = {"message": message, "conversation_id": conversation_id}
         answer = guest.post("/api/chat", json=body).raise_for_status().json()
@@ -151,7 +152,7 @@ def test_after_a_purge_the_words_of_a_document_stand_nowhere(
     assert after <= SAID
     for table in OF_DOCUMENTS:
         assert own.query(f"select count(*)::int from {table} where user_id = %s", user_id) == [(0,)]  # noqa: S608
-    # What was said, what was done and the tasks stay.
+    # Messages, operations and tasks stay.
     [citation] = conversation["messages"][1]["citations"]
     assert (citation["passage_id"], citation["document_id"], citation["quote"]) == (1, 1, "")
     assert QUOTED in conversation["messages"][1]["content"]

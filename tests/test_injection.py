@@ -1,4 +1,4 @@
-"""A document that gives orders, and a model that obeys whatever it reads: nothing is changed without the user."""
+"""A document that gives orders, and a model that obeys everything it reads: nothing changes without the user."""
 
 import importlib
 import json
@@ -33,14 +33,14 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture(scope="module")
 def obeying(model: ScriptedModel, make_settings: Callable[..., Settings]) -> Iterator[str]:
-    """The service with a model that obeys; returns its address."""
+    """The service with a model that obeys everything; returns its address."""
     with serving(make_settings(model="openai/any", openai_base_url=model.url, openai_api_key=KEY)) as url:
         yield url
 
 
 @pytest.fixture
 def person(obeying: str) -> Iterator[httpx.Client]:
-    """A fresh guest with two tasks."""
+    """A new guest with two tasks."""
     with signed_in_guest(obeying) as client:
         for title in ("Buy milk", "Call Anna"):
             client.post("/api/tasks", json={"title": title}).raise_for_status()
@@ -57,7 +57,7 @@ DELETE_ALL = (ToolCall("delete_task", {"task_id": 1}, id="a"), ToolCall("delete_
 
 
 def obedient(reads: ToolCall) -> Callable[[Request], Answer]:
-    """Return a model that reads what it is asked about, does whatever stands there, and then says what came of it."""
+    """Return a model that reads what it is asked about, obeys the text, and then reports the results."""
 
     def answer(request: Request) -> Answer:
         messages = request["messages"]
@@ -230,7 +230,7 @@ def test_an_outside_client_is_told_too_what_is_text_of_documents(
     first, second = text_of(read).split("\n")
     assert first == QUOTED
     assert json.loads(second) == read.structured_content
-    # Connectors parse the text of these two, so nothing stands before it.
+    # Connectors parse the text of these two tools, so nothing comes before it.
     assert json.loads(text_of(fetched)) == fetched.structured_content
     assert json.loads(text_of(tasks)) == tasks.structured_content
     for name in ("search", "fetch"):

@@ -1,6 +1,6 @@
-"""Another user's data does not exist: shown for every route of the app and every tool of the MCP server.
+"""Another user's data does not exist, as shown for every route of the app and every tool of the MCP server.
 
-`ROUTES` and `TOOLS` say how each is called. A route or a tool that has no line here makes a test fail.
+`ROUTES` and `TOOLS` list how each is called. A test fails for a route or tool without a line here.
 """
 
 import json
@@ -29,16 +29,16 @@ pytestmark = pytest.mark.database
 
 @dataclass(frozen=True)
 class Way:
-    """One way to call a route. What stands in braces is an id of the other user, and makes the answer a 404."""
+    """One way to call a route. Names in braces are replaced by ids of the other user, which must give a 404."""
 
     body: dict[str, Any] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     path: str | None = None
-    """Where it is not the route's own."""
+    """The path, if it is not the route's own."""
     accept: str = "application/json, text/event-stream;q=0.1"
     file: str | None = None
-    """The text of a file that is uploaded."""
+    """The text of a file to upload."""
 
     def names_a_row(self, path: str) -> bool:
         return any("{" in str(value) for value in (self.path or path, *(self.body or {}).values()))
@@ -161,12 +161,12 @@ SAID = [
 
 @dataclass(frozen=True)
 class Other:
-    """Somebody with data that came in through every door, each row with the marker in it."""
+    """Another user with data from every door, each row with the marker in it."""
 
     marker: str
     ids: dict[str, Any]
     rows: Callable[[], list[Any]]
-    """Returns everything of theirs, from behind the policies."""
+    """Returns all rows of theirs, past the policies."""
 
 
 NOBODY = {
@@ -188,7 +188,7 @@ def other(service: str, superuser_url: str) -> Iterator[Other]:
         wanted = {"title": f"rest {marker}", "description": marker, "tags": [marker], "due": "tomorrow"}
         client.post("/api/tasks", json=wanted, headers={"Idempotency-Key": marker}).raise_for_status()
         call_tool(client, "add_task", {"title": f"mcp {marker}"})
-        # Several, so that the last one's number is none that the caller has too.
+        # Several tasks, so that the last one has a number that the caller's tasks do not have.
         said = {"message": f"Add a task to buy {marker}"}
         *_, reply = [client.post("/api/chat", json=said).raise_for_status().json() for _ in range(4)]
         document_id = with_documents(client, marker)
@@ -220,7 +220,10 @@ def other(service: str, superuser_url: str) -> Iterator[Other]:
 
 
 def with_documents(client: httpx.Client, marker: str) -> int:
-    """Give somebody documents by every door, and a task from one; return the number of that, once all are indexed."""
+    """Give a user documents through every door and a task from one of them; return that document's number.
+
+    All documents are indexed by then.
+    """
     note = {"title": marker, "text": f"Note on {marker}."}
     call_tool(client, "add_document", note)
     upload = {"file": (f"{marker}.md", f"# Note on {marker}\n\n- [ ] Feed {marker}\n")}
@@ -341,7 +344,7 @@ def test_users_at_the_same_moment_see_only_their_own(service: str) -> None:
 
 
 def ask(client: httpx.Client, method: str, path: str, way: Way, other: Other, ids: dict[str, Any]) -> httpx.Response:
-    """Call a route, and look for the marker in whatever comes back."""
+    """Call a route, and check the answer for the marker."""
     url = path.format_map(ids) if way.path is None else way.path
     answer = client.request(
         method,
@@ -357,7 +360,7 @@ def ask(client: httpx.Client, method: str, path: str, way: Way, other: Other, id
 
 
 def fill(given: dict[str, Any], other: Other, ids: dict[str, Any]) -> dict[str, Any]:
-    """Put ids and the marker where their names stand; an id alone keeps its type."""
+    """Replace names by ids and the marker; a value that is only an id keeps its type."""
 
     def filled(value: Any) -> Any:
         if isinstance(value, list):

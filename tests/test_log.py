@@ -1,4 +1,4 @@
-"""The log of a real run: one line a request, and never what people wrote."""
+"""The log of a real run: one line for each request, and never what people wrote."""
 
 import json
 import os
@@ -21,7 +21,7 @@ MCP_HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": 
 
 @dataclass
 class Run:
-    """What a run logged, and what its requests were answered."""
+    """What a run logged, and the answers to its requests."""
 
     text: str
     lines: list[dict[str, Any]]
@@ -42,7 +42,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(database_url: str, superuser_url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Serve in a process of its own at the level DEBUG, ask much, and read what it logged."""
+    """Serve in a separate process at level DEBUG, send many requests, and read the log."""
     home = tmp_path_factory.mktemp("log")
     out, err = home / "stdout", home / "stderr"
     environment = {
@@ -86,7 +86,7 @@ def address_in(banner: Path) -> str:
 
 
 def asked(url: str, superuser_url: str) -> tuple[str, list[str], dict[str, httpx.Response]]:
-    """Make requests of every kind, each with the marker wherever people write."""
+    """Make requests of every kind, each with the marker in every place where people write."""
     answers: dict[str, httpx.Response] = {}
     with httpx.Client(base_url=url, timeout=30) as client:
         given = client.post("/api/auth/guest").json()
@@ -118,7 +118,7 @@ def asked(url: str, superuser_url: str) -> tuple[str, list[str], dict[str, httpx
 
 
 def crashed(client: httpx.Client, superuser_url: str) -> list[httpx.Response]:
-    """Let the database refuse rows for a reason that nobody foresaw, and make it refuse the marker."""
+    """Make the database refuse rows for an unforeseen reason, and send it the marker."""
     query(superuser_url, f"alter table tasks add constraint broken check (title not ilike '%{MARK} crash%') not valid")
     title = f"{MARK} crash"
     call = {"name": "add_task", "arguments": {"title": title}}

@@ -1,4 +1,4 @@
-"""The database goes away under a service that works or idles: refusals say when to try again, and all goes on."""
+"""The database disappears under a busy or idle service: refusals say when to retry, and work continues afterwards."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def kill(directory: Path, *, everything: bool) -> None:
 
 
 def ask_everything(client: httpx.Client) -> Counter[int]:
-    """Call routes that need the database; each answers, or says when to try again."""
+    """Call routes that need the database; each answers, or says when to retry."""
     statuses: Counter[int] = Counter()
     for method, path, body in (
         ("GET", "/api/me", None),
@@ -67,7 +67,7 @@ def ask_everything(client: httpx.Client) -> Counter[int]:
 
 @contextmanager
 def in_the_middle_of_an_answer(guest: httpx.Client) -> Iterator[str]:
-    """Begin a turn, and yield its run's id once a part of the answer came."""
+    """Begin a turn, and yield its run's id once a part of the answer arrived."""
     with guest.stream("POST", "/api/chat", json={"message": "Tell me"}, headers=EVENTS) as answer:
         lines = answer.iter_lines()
         run_id = next(json.loads(line[6:])["run_id"] for line in lines if line.startswith("data: "))
@@ -76,7 +76,7 @@ def in_the_middle_of_an_answer(guest: httpx.Client) -> Iterator[str]:
 
 
 def assert_completed(client: httpx.Client, run_id: str) -> None:
-    """Wait until a run has ended, and look at all that it told: whole, in order, and said once."""
+    """Wait until a run has ended, and check that its events are complete, in order, and not repeated."""
     path = f"/api/runs/{run_id}"
 
     def ended() -> Any:
@@ -98,7 +98,7 @@ def assert_completed(client: httpx.Client, run_id: str) -> None:
 
 
 def assert_calm(service: Process) -> None:
-    """See that the service lives, and that nothing it logged is a defect."""
+    """Check that the service lives and has logged no bugs."""
     assert (service.popen.poll(), "Traceback" in service.err) == (None, False)
     assert [line for line in service.events if line.get("level") in ("error", "critical")] == []
 
@@ -121,7 +121,7 @@ def test_an_embedded_database_that_is_killed_in_mid_turn_is_back_and_the_run_goe
         with in_the_middle_of_an_answer(guest) as run_id:
             kill(tmp_path, everything=False)
             statuses = ask_everything(guest)
-        # The first request that finds the database dead starts it, and waits for that.
+        # The first request that finds the database dead restarts it, and waits for that.
         assert statuses.keys() <= {200, 201, 202, 503}
         assert_completed(guest, run_id)
         assert ask_everything(guest).keys() <= {200, 201}
@@ -168,7 +168,7 @@ def test_a_database_of_ones_own_is_stopped_for_a_while_and_all_goes_on_when_it_i
                 theirs.stop()
                 away_since = time.monotonic()
                 statuses: Counter[int] = Counter()
-                # Longer than a lease, and than the model speaks.
+                # Longer than a lease, and longer than the model answers.
                 while time.monotonic() - away_since < 6:
                     statuses += ask_everything(guest)
                     assert guest.get("/health/db").status_code == 503
@@ -190,12 +190,12 @@ def test_a_database_of_ones_own_is_stopped_for_a_while_and_all_goes_on_when_it_i
 
 
 def wait_until_served(client: httpx.Client) -> None:
-    """Wait until nothing is refused any more."""
+    """Wait until no request is refused anymore."""
     wait_until(lambda: ask_everything(client).keys() <= {200, 201}, seconds=60)
 
 
 def wait_for_quiet(directory: Path) -> None:
-    """Wait until the services have seen that nothing is left to do."""
+    """Wait until the services have seen that no work is left."""
     unended = "select count(*) from runs where ended_at is null"
     url = EmbeddedPostgres(directory / "data" / "postgres", 18).url
     wait_until(lambda: query(url, unended) == [(0,)], seconds=60)
@@ -205,7 +205,7 @@ def wait_for_quiet(directory: Path) -> None:
 
 
 def assert_heard_again(*services: Process) -> None:
-    """See that what was lost is heard again, by those that had something to do since."""
+    """Check that services with activity since then receive notifications again."""
 
     def is_heard(service: Process) -> bool:
         told = [line["event"] for line in service.events if line["event"].startswith("notifications_")]

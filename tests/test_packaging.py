@@ -1,4 +1,4 @@
-"""What surrounds the code: make, pins, the image, compose and CI, checked without a container engine."""
+"""The files around the code: Makefile, pins, image, compose and CI, checked without a container engine."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from jsonschema.validators import validator_for
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("check", "test", "test-all")
-"""What CI runs for each change."""
+"""The targets that CI runs for each change."""
 
 
 def read(name: str) -> str:
@@ -60,7 +60,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A small project with the real Makefile and scripts, and no dependencies but what builds its command."""
+    """A small project with the real Makefile and scripts, and only the dependencies that build its command."""
     (tmp_path / "Makefile").write_text(read("Makefile"))
     (tmp_path / "scripts").mkdir()
     for script in (ROOT / "scripts").glob("*.sh"):
@@ -76,7 +76,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    # What the make around this suite was told, such as an environment elsewhere, is not for the makes below.
+    # Variables given to the make that runs this suite, such as another environment, must not reach these makes.
     inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "VENV")}
     return subprocess.run(
         command,
@@ -176,7 +176,8 @@ def test_every_direct_dependency_is_in_the_requirements_at_its_version() -> None
     direct = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     pinned = set(re.findall(r"^[\w.-]+==[\w.]+", read("requirements.txt"), re.MULTILINE))
 
-    # One that no longer supports the oldest Python is named once for each, behind a semicolon; extras add others.
+    # A package whose newer versions dropped the oldest Python is listed once per version, with a marker after a
+    # semicolon; extras add others.
     assert {re.sub(r"\[.*?\]|;.*", "", dependency).strip() for dependency in direct} <= pinned
     assert set(project["build-system"]["requires"]) <= pinned
 
@@ -187,7 +188,7 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     checkout: Path, tmp_path: Path, path: str, marks: str
 ) -> None:
     python = tmp_path / "python"
-    # It leaves as pytest does when no test carries the marks.
+    # Exits as pytest does when no test has the marks.
     python.write_text('#!/bin/sh\necho "$TEST_POSTGRES $TEST_LOGIN $*" >>calls\ncase $* in *slow*) exit 5 ;; esac\n')
     python.chmod(0o755)
     tools = tmp_path / "tools"
@@ -253,7 +254,7 @@ def test_a_slow_test_that_failed_runs_once_more_and_is_listed_and_a_fast_one_doe
 ) -> None:
     (checkout / "tests").mkdir()
     (checkout / "tests" / "test_unsteady.py").write_text(UNSTEADY.format(mark=mark, failures=failures))
-    # The databases need a test each, or pytest fails for want of one.
+    # Each database needs a test, or pytest fails because it finds none.
     (checkout / "tests" / "test_steady.py").write_text(
         "import pytest\n\n\n@pytest.mark.database\ndef test_steady():\n    pass\n"
     )
@@ -271,7 +272,7 @@ def test_a_slow_test_that_failed_runs_once_more_and_is_listed_and_a_fast_one_doe
 def test_the_mark_of_each_database_test_stands_in_its_file(request: pytest.FixtureRequest) -> None:
     marked = {item.path for item in request.session.items if item.get_closest_marker("database")}
 
-    # By it `make test-all` finds the files.
+    # `make test-all` finds the files by this mark.
     assert [path.name for path in marked if "mark.database" not in path.read_text()] == []
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of retrieval works out what it says."""
+"""The retrieval benchmark computes what it claims."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what is refused, what follows from them."""
+"""Settings: where they come from, which values are refused, and what follows from them."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ Write = Callable[[str, str], Path]
 
 @pytest.fixture(autouse=True)
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a file into the directory that the settings are loaded from; nothing else is there."""
+    """Writes a file into the otherwise empty directory from which the settings are loaded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "SECRETS_DIR", tmp_path / "secrets")
 
@@ -33,7 +33,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def names_of(field: str) -> list[str]:
-    """Return the variables that give a setting."""
+    """Return the environment variables for a setting."""
     alias = Settings.model_fields[field].validation_alias
     return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [field.upper()]
 

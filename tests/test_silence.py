@@ -1,4 +1,4 @@
-"""Nothing is asked of the database while nothing is queued or running, so that a serverless one can sleep."""
+"""The database gets no statements while nothing is queued or running, so that a serverless one can sleep."""
 
 import json
 import sys
@@ -18,13 +18,13 @@ from tests.own_database import OwnDatabase, own_database
 from tests.process import running, started
 
 SETTLED_SECONDS = 5.0
-"""The looks that follow the last run are over by then."""
+"""By then the checks after the last run are over."""
 EVENTS = {"Accept": "text/event-stream"}
 
 
 @dataclass
 class Statements:
-    """The statements that the server logs; of one database only, which is never asked by this test itself."""
+    """The statements that the server logs for one database, which this test itself never queries."""
 
     log: Path
 
@@ -37,7 +37,7 @@ class Statements:
         return self.log.stat().st_size
 
     def settle(self) -> None:
-        """Wait until nothing was asked for some seconds."""
+        """Wait until there were no statements for some seconds."""
         seen, since = self.here(), time.monotonic()
 
         def settled() -> bool:
@@ -57,7 +57,10 @@ def own(cluster: EmbeddedPostgres, template: str, worker_id: str) -> Iterator[Ow
 
 
 def talk(url: str, other_url: str) -> None:
-    """Do whatever makes a process watch the database: wait for a turn, follow elsewhere, drop a stream, stop a run."""
+    """Do everything that makes a process watch the database.
+
+    That is: wait for a turn, follow a run of another process, drop a stream, and stop a run.
+    """
     with signed_in_guest(url) as guest, httpx.Client(base_url=other_url, headers=guest.headers, timeout=30) as other:
         first = guest.post("/api/chat", json={"message": "Add a task to buy milk"}).raise_for_status().json()
         more = {"conversation_id": first["conversation_id"], "message": "Show me all my tasks"}
@@ -85,7 +88,7 @@ def test_after_some_turns_no_statement_comes_from_either_process(
         statements.settle()
 
         silent_from = statements.here()
-        time.sleep(15)  # The promise is that nothing happens; there is nothing to wait for.
+        time.sleep(15)  # The promise is that nothing happens, so there is no event to wait for.
         assert statements.since(silent_from) == []
 
         for url in (one, other):
@@ -104,7 +107,7 @@ def test_real_processes_leave_their_database_alone_for_five_minutes(tmp_path: Pa
         embedded = EmbeddedPostgres.start(tmp_path / "data" / "postgres")
         statements = Statements(embedded._log)
         beginning = statements.here()
-        # Only what connects from now on, so as not to hear ourselves.
+        # Only new connections log, so that this test's own statements are not counted.
         postgres = database_url_of(embedded, "postgres")
         query(postgres, "alter database docutalk set log_statement = 'all'")
         query(postgres, "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'docutalk'")
@@ -117,7 +120,7 @@ def test_real_processes_leave_their_database_alone_for_five_minutes(tmp_path: Pa
                 statements.settle()
 
                 silent_from = statements.here()
-                time.sleep(300)  # The promise is that nothing happens; there is nothing to wait for.
+                time.sleep(300)  # The promise is that nothing happens, so there is no event to wait for.
                 assert statements.since(silent_from) == []
 
                 talk(service.url, other.url)

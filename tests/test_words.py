@@ -1,4 +1,4 @@
-"""A sentence for people speaks neither of tools nor of the API; that is what an error's hint is for."""
+"""Messages of errors for people mention neither tools nor the API; that is what an error's hint is for."""
 
 import ast
 import re
@@ -14,11 +14,11 @@ NOT_FOR_PEOPLE = re.compile(
 )
 SETTINGS = re.compile(r"\b[A-Z]+_[A-Z_]+\b")
 FOR_OWNERS = {"NotReady"}
-"""What these say is for the log and for the owner of the service."""
+"""Their messages are for the log and for the owner of the service."""
 
 
 def sentences() -> Iterator[tuple[str, int, str]]:
-    """Yield where each sentence of an error stands and what its fixed words are."""
+    """Yield the location and the fixed words of each error message."""
     trees = {path: ast.parse(path.read_text()) for path in sorted(BACKEND.rglob("*.py"))}
     errors = {"DocuTalkError"}
     classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]

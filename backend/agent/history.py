@@ -80,7 +80,7 @@ def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
 
 
 def _numbers_in(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without its texts, except for our own one-word reasons and statuses."""
+    """Return a result without texts and scores, except for our own one-word reasons and statuses."""
 
     def kept(name: str, value: Any) -> Any:
         match value:

@@ -146,7 +146,7 @@ def _mend_gemini() -> None:
     def chunk_parser(self: GeminiIterator, chunk: dict[str, Any]) -> Any:
         made = parse(self, chunk)
         if made is not None:
-            # Without this flag no chunk ends the stream early. Otherwise chunks after the reason would hide it.
+            # With this flag no chunk ends the stream, and chunks after the one with the reason hide it.
             made.hidden_params.pop("is_finished", None)
         return made
 

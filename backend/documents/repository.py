@@ -250,7 +250,7 @@ class DocumentRepository(UserRepository[Document]):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, document.id)))
         for name, value in _UNREAD.items():
             setattr(document, name, value)
-        # Today's rule: another one may have applied to the first upload.
+        # The current rule applies; it may differ from the one at the first upload.
         document.is_original_kept = rules.store_originals
         document.updated_at = self._scope.now
         self._keep(document, "retried")

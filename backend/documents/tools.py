@@ -201,7 +201,7 @@ def search_documents(
     """Find passages in the user's documents by meaning and by words.
 
     Use it for any question that the user's files may answer, before you say that you do not know. Cite [p<id>] after
-    each sentence that rests on a passage; when none is found, tell the user what `reason` means.
+    each sentence that rests on a passage; if no passage is found, explain `reason` to the user.
     """
     for document_id in document_ids or []:
         DocumentRepository(scope).get(document_id)
@@ -217,9 +217,10 @@ def list_documents(
     limit: Limit = 50,
     cursor: Cursor | None = None,
 ) -> DocumentsSeen:
-    """List the user's documents, the newest first, with their numbers.
+    """List the user's documents, newest first, with their numbers.
 
-    Use it to find the number of a document that the user names, or to say what there is and how far it is indexed.
+    Use it to find the number of a document that the user names, or to say which documents there are and how far they
+    are indexed.
     """
     before = min(int(cursor), LARGEST_ID) if cursor else None
     found = DocumentRepository(scope).all(query=query, status=status, before=before, limit=limit + 1)
@@ -229,10 +230,10 @@ def list_documents(
 
 @tool(title="Read a document", returns_documents=True)
 def read_document(document_id: DocumentId, scope: Scope, page: PageNumber = 1, pages: PageCount = 1) -> DocumentRead:
-    """Read pages of a document in their order, as passages to cite by [p<id>].
+    """Read pages of a document in order, as passages to cite by [p<id>].
 
-    Use it to summarize, or to read on around a passage; search_documents is better at finding an answer. `next_page`
-    says where to go on.
+    Use it to summarize, or to read further around a passage; search_documents is better at finding an answer. Continue
+    with `next_page`.
     """
     repository = DocumentRepository(scope)
     document = readable(repository.get(document_id))
@@ -253,9 +254,10 @@ def read_document(document_id: DocumentId, scope: Scope, page: PageNumber = 1, p
 def add_document(
     title: DocumentTitle, text: DocumentText, scope: Scope, rules: Annotated[KeepingRules, PREPARED]
 ) -> DocumentAdded:
-    """File a text among the user's documents, so that it can be searched and cited a moment later.
+    """Store a text among the user's documents, so that it can be searched and cited a moment later.
 
-    Use it when the user wants a longer text or note kept; the same text is kept once. add_task is for what is to do.
+    Use it when the user wants a longer text or note kept; the same text is stored only once. For something to do use
+    add_task.
     """
     content = text.encode()
     name = _file_name(title)

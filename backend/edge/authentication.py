@@ -66,7 +66,7 @@ async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -
 
 
 def bearer_token(headers: Headers) -> str:
-    """Return the token of the Authorization header; raise Unauthorized if there is none."""
+    """Return the token of the Authorization header, or raise Unauthorized."""
     given = [value for name, value in headers if name == b"authorization"]
     kind, _, token = (given[0] if len(given) == 1 else b"").decode("latin-1").strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():

@@ -53,8 +53,8 @@ def add_task(
 ) -> TaskChanged:
     """Add a task to the user's list.
 
-    Use it when the user wants to do, remember or plan something; call it once for each task. Tell the user the due
-    date as `due_understood` says it.
+    Use it when the user wants to do, remember or plan something; call it once for each task. Tell the user the due date
+    in the words of `due_understood`.
     """
     task = TaskRepository(scope).add(
         title=title,
@@ -80,7 +80,7 @@ def list_tasks(
 ) -> TasksListed:
     """List the user's tasks with their numbers.
 
-    Use it to answer what there is to do or was done, and to find the number of a task that the user names by its title.
+    Use it to answer what is to be done or was done, and to find the number of a task that the user names by its title.
     """
     after = Place.read(cursor, sort) if cursor else None
     due = _moment(due_before, scope)
@@ -106,10 +106,10 @@ def update_task(
     priority: Priority | None = None,
     tags: Tags | None = None,
 ) -> TaskChanged:
-    """Change a task's title, description, due date, priority or tags; what is not given stays.
+    """Change a task's title, description, due date, priority or tags; fields that are not given stay unchanged.
 
-    `due` "none" takes the due date away; a time alone keeps its day. Use it when the user renames, reschedules or
-    details a task; complete_task marks it as done, reopen_task as not done.
+    `due` "none" removes the due date; a time alone keeps its day. Use it when the user renames, reschedules or details
+    a task; complete_task marks it as done, reopen_task as not done.
     """
     repository = TaskRepository(scope)
     given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
@@ -128,7 +128,7 @@ def complete_task(task_id: TaskId, scope: Scope) -> TaskStatus:
 
 @tool(title="Reopen a task", writes=True)
 def reopen_task(task_id: TaskId, scope: Scope) -> TaskStatus:
-    """Mark a completed task as not done; all else stays. Use it when a task turns out not to be finished."""
+    """Mark a completed task as not done; nothing else changes. Use it when a task turns out not to be finished."""
     task = TaskRepository(scope).reopen(task_id)
     return TaskStatus(task_id=task.id, status="pending", title=task.title)
 
@@ -142,7 +142,7 @@ def delete_task(task_id: TaskId, scope: Scope) -> TaskStatus:
 
 @tool(title="Show a task", published=False)
 def show_task(task_id: TaskId, scope: Scope) -> TaskSeen:
-    """Show one task with all there is to it: what REST's GET does."""
+    """Show one task with all its fields, for REST's GET."""
     return TaskSeen.with_quote(TaskRepository(scope).get(task_id), scope.zone)
 
 
@@ -157,7 +157,7 @@ def edit_task(
     tags: Tags | None = None,
     completed: bool | None = None,
 ) -> TaskSeen:
-    """Change any field of a task, completed among them: what REST's PATCH and PUT do."""
+    """Change any field of a task, including `completed`, for REST's PATCH and PUT."""
     repository = TaskRepository(scope)
     task = repository.get(task_id, lock=True)
     given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}

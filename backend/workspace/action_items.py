@@ -81,7 +81,7 @@ class ToDo:
 
 
 def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
-    """Find the tasks in a document, with due dates for those the call may show; text is read between transactions.
+    """Find the tasks in a document, and the due dates of those the call may show, without holding a transaction.
 
     Returns None for a document that cannot be read now; the tool itself raises the reason.
     """
@@ -116,10 +116,10 @@ def create_tasks_from_document(
     dry_run: DryRun = True,
     only: Numbers | None = None,
 ) -> TasksFromDocument:
-    """Find what a document says is to be done, and make tasks of it that keep page and quote.
+    """Find the action items in a document, and create tasks from them that keep page and quote.
 
-    Use it when the user wants the action items of a document as tasks: show the dry run, and make them with dry_run
-    false only after the user agreed in a new message. None is made twice.
+    Use it when the user wants the action items of a document as tasks: show the dry run first, and set dry_run to false
+    only after the user agreed in a new message. No task is created twice.
     """
     # Locked if tasks are created, so that the second of two simultaneous calls sees the tasks of the first.
     document = readable(DocumentRepository(scope).get(document_id, lock=not dry_run))

@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table users (
@@ -130,7 +129,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     for function in (
         "admit_guest(text, integer)",
         "expired_users(integer)",

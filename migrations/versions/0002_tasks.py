@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table tasks (
@@ -41,5 +40,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     op.execute("drop table tasks")

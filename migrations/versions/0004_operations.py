@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table operations (
@@ -49,5 +48,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     op.execute("drop table operations")

@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table runs (
@@ -88,7 +87,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     op.execute("drop table run_events")
     op.execute("drop table run_responses")
     op.execute("drop table runs")

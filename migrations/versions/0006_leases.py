@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute("alter table runs add column fruitless integer default 0 not null")
     op.execute("alter table runs add column purged_at timestamp with time zone")
     op.execute("create index ix_runs_unended on runs (created_at) where ended_at is null")
@@ -53,7 +52,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     op.execute("drop function purgeable_runs(timestamp with time zone, integer)")
     op.execute("drop function is_any_run_left()")
     op.execute("drop function claimable_runs(integer, text[])")

@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table documents (
@@ -217,7 +216,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     for function in (
         "choose_embedding_model(text, integer)",
         "has_room_for(bigint, bigint)",

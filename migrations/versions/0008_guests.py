@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table guest_model_turns (
@@ -43,7 +42,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Revert."""
     op.execute("drop function guests_have_room_for(bigint, bigint)")
     op.execute("drop function take_guest_model_turn(date, integer)")
     op.execute("alter table runs drop column model_notice")

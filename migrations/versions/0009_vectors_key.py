@@ -12,12 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     _change_key("user_id, chunk_id, model_id")
 
 
 def downgrade() -> None:
-    """Revert."""
     _change_key("user_id, model_id, chunk_id")
 
 

@@ -59,7 +59,6 @@ DOCUMENTS = Leased(
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table queues (
@@ -217,7 +216,6 @@ def _name(table: str) -> str:
 
 
 def downgrade() -> None:
-    """Revert."""
     for table in ("documents", "runs"):
         op.execute(f"drop function is_any_{table[:-1]}_left()")
         op.execute(f"drop function claimable_{table}(integer, text[])")

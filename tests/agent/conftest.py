@@ -1,4 +1,4 @@
-"""The service with a model of a provider's, which is scripted and speaks real HTTP."""
+"""The service with a provider's model, which is scripted and reached over real HTTP."""
 
 import asyncio
 import importlib
@@ -16,18 +16,19 @@ from tests.conftest import serving, signed_in_guest
 
 @pytest.fixture(scope="session")
 def model() -> Iterator[ScriptedModel]:
-    """The provider's server; a test says what it answers with `model.follow`."""
-    # Imported once before any service needs it: on a busy machine that takes longer than a service may take to start.
+    """The provider's server; a test sets its answers with `model.follow`."""
+    # Imported once before any service needs it: on a busy machine the import takes longer than a service may take to
+    # start.
     importlib.import_module("backend.agent.providers")
     with scripted_model([says("Hello.")]) as server, pytest.MonkeyPatch.context() as hurry:
-        # Many tests have the provider fail, and none of them is about how long we wait before we ask again.
+        # Many tests make the provider fail, and none of them is about the wait before a retry.
         hurry.setattr("backend.agent.recording.FIRST_WAIT", 0.02)
         yield server
 
 
 @pytest.fixture(scope="session")
 def with_model(model: ScriptedModel, make_settings: Callable[..., Settings]) -> Callable[..., Settings]:
-    """Makes settings of a service that asks the scripted model."""
+    """Makes settings for a service that calls the scripted model."""
 
     def make(**changes: object) -> Settings:
         given = {"model": "openai/any", "openai_base_url": model.url, "openai_api_key": KEY, "max_steps": 6}
@@ -66,7 +67,7 @@ def listener(streaming: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def runner() -> Iterator[asyncio.Runner]:
-    """An event loop to ask models in: LiteLLM keeps connections by the loop's id, which another may get later."""
+    """An event loop for calling models: LiteLLM keys its connections by the loop's id, which a later loop could get."""
     from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
     with asyncio.Runner() as runner:
@@ -76,7 +77,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Providers' keys, addresses and regions are those of the tests, whatever the environment has."""
+    """Removes providers' keys, addresses and regions from the environment, so that only the tests' own apply."""
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""How tests talk to the service, and what a provider would say about the conversation it is sent."""
+"""How tests talk to the service, and how a provider would judge the conversation it receives."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def events_in(stream: str) -> list[Event]:
 
 
 def text_of(events: list[Event]) -> str:
-    """Return the answer as a careful reader puts it together: by offset, voided where a `reset` says so."""
+    """Assemble the answer as a careful reader does: by offset, dropping text where a `reset` says so."""
     text = ""
     for _, kind, data in events:
         if kind == "text":
@@ -56,7 +56,7 @@ def assert_gapless(events: list[Event]) -> None:
 
 
 def assert_acceptable(messages: list[dict[str, Any]]) -> None:
-    """Fail where OpenAI, Anthropic or Gemini would refuse the messages of a request."""
+    """Fail if OpenAI, Anthropic or Gemini would reject the messages of a request."""
     assert [message["role"] for message in messages[:2]] == ["system", "user"]
     seen: set[str] = set()
     waiting: set[str] = set()

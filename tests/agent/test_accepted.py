@@ -1,4 +1,4 @@
-"""Which providers are asked: each one of LiteLLM's is read like OpenAI, tried in a form of its own, or refused."""
+"""Which providers are called: each of LiteLLM's is read like OpenAI, tested in its own format, or refused."""
 
 import asyncio
 from random import Random
@@ -24,11 +24,11 @@ LIKE_OPENAI = """
     scaleway scx-ai synthetic tencent tensormesh together_ai v0 veniceai vercel_ai_gateway volcengine wandb xai
     xiaomi_mimo xinference zai
 """.split()  # noqa: SIM905  # a list of literals would be a hundred lines
-"""Providers whose responses have OpenAI's form."""
+"""Providers whose responses have OpenAI's format."""
 MODELS = {"clarifai": "openai.chat.gpt", "ragflow": "chat/one/any"}
 ELSEWHERE = {"vertex_ai", "vertex_ai_beta", "anyscale"}
 """Gemini and Claude at Vertex AI, read as at their makers' but with a library that is not installed here; and a name
-that LiteLLM lists and does not understand."""
+that LiteLLM lists but does not understand."""
 
 
 def _name(provider: str) -> str:
@@ -71,7 +71,7 @@ def test_a_call_that_was_cut_off_is_not_made_at_providers_like_openai(
 def test_only_a_whole_response_is_taken_for_one_at_every_provider_like_openai(
     provider: str, model: ScriptedModel, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where one of them is missing, any error of Azure's is taken for that.
+    # If one of them is missing, any error of Azure's is taken to mean that.
     monkeypatch.setenv("AZURE_API_BASE", model.url)
     monkeypatch.setenv("AZURE_API_VERSION", "2024-10-21")
     monkeypatch.setenv("AZURE_API_KEY", "key")

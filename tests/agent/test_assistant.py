@@ -1,4 +1,4 @@
-"""Whole turns with a model of a provider's, over HTTP on both sides."""
+"""Whole turns with a provider's model, over HTTP on both sides."""
 
 import json
 import os
@@ -79,7 +79,7 @@ TURNS: dict[str, tuple[Step, ...]] = {
 
 
 def real_model(request: Request) -> Answer:
-    """Answer as a real model would: calls first, then words about what the tools returned."""
+    """Answer like a real model: first calls, then words about what the tools returned."""
     messages = request["messages"]
     place = max(number for number, message in enumerate(messages) if message["role"] == "user")
     after = messages[place + 1 :]

@@ -42,7 +42,7 @@ LOCAL = [
     "ollama/llama-3",
     "ollama_chat/llama-2",
 ]
-"""Names that stand for a server here; some make LiteLLM think of a tokenizer of their own."""
+"""Names that refer to a server here; for some, LiteLLM would fetch a tokenizer."""
 REMOTE = {
     "gpt-5-mini": "api.openai.com",
     "o3": "api.openai.com",
@@ -61,7 +61,7 @@ REMOTE = {
 
 
 class _Listener:
-    """Notes what is looked up and connected to while `on`, and lets nobody out of this machine."""
+    """Records name lookups and connections while `on`, and blocks connections to other machines."""
 
     def __init__(self) -> None:
         self.on = False
@@ -81,13 +81,13 @@ class _Listener:
 
 
 _listener = _Listener()
-# A hook cannot be removed.
+# An audit hook cannot be removed.
 sys.addaudithook(_listener)
 
 
 @pytest.fixture
 def seen() -> Iterator[list[str]]:
-    """What is looked up and connected to from here on."""
+    """The names looked up and the addresses connected to during the test."""
     _listener.on = True
     yield _listener.seen
     _listener.on = False
@@ -112,7 +112,7 @@ def test_a_turn_of_any_model_name_connects_to_its_provider_alone(
             for streaming in (True, False):
                 seen.clear()
                 model.follow([says("Hello."), says("Hello.")])
-                # Some answers mean nothing to their provider's form, and some providers cannot be reached.
+                # Some answers are meaningless in their provider's format, and some providers cannot be reached.
                 with suppress(ProviderFailed):
                     await asked(made(name, url=model.url if name in LOCAL else None), streaming=streaming)
                 await _all_done()
@@ -128,7 +128,7 @@ def test_a_turn_of_any_model_name_connects_to_its_provider_alone(
 
 
 async def _all_done() -> None:
-    """Wait for what LiteLLM does behind a turn."""
+    """Wait for LiteLLM's background work after a turn."""
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Of a response that is not whole nothing is done, and its text does not pass for whole, on every provider."""
+"""On every provider, a response that is not complete runs no call, and its text does not pass for complete."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ ADD_TASK = FunctionTool(
 
 
 def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
-    """Return the model of a name, at an address of a test's."""
+    """Return the named model, at the test's address."""
     from backend.agent.providers import litellm_model
 
     provider = name.split("/")[0]
@@ -91,7 +91,7 @@ def made(name: str, *, url: str | None = None, key: str | None = "key") -> Any:
 
 
 async def asked(model: Any, *, streaming: bool) -> list[Any]:
-    """Return what a model says, as the loop would ask it."""
+    """Return a model's response, requested as the loop would."""
     once = {"timeout": 5, "num_retries": 0, "max_retries": 0}
     args: list[Any] = ["You help.", [{"role": "user", "content": "Do it"}]]
     args += [ModelSettings(include_usage=True, extra_args=once), [ADD_TASK], None, [], ModelTracing.DISABLED]
@@ -109,7 +109,7 @@ async def asked(model: Any, *, streaming: bool) -> list[Any]:
 def answer_of(
     name: str, reply: Wire | Refusal, model: ScriptedModel, runner: asyncio.Runner, *, streaming: bool
 ) -> str:
-    """Return the text of an answer, or the names and arguments of its calls, or the code of the failure."""
+    """Return the text of an answer, or the names and arguments of its calls, or the code of its failure."""
     model.follow([reply])
     try:
         output = runner.run(asked(made(name, url=model.url), streaming=streaming))
@@ -126,7 +126,7 @@ def _said(item: Any) -> str:
 
 
 def streams(name: str) -> list[tuple[str, bool, str, Wire]]:
-    """Return what only a stream in OpenAI's form can have, and what is to come of it."""
+    """Return endings that only a stream in OpenAI's format can have, and the expected results."""
     done = {"tool_calls": [{**OPENAI_CALL, "function": {"name": "add_task", "arguments": '{"title": "[DONE] Pay"}'}}]}
     return [
         (name, True, "model_unavailable, again", openai_stream(None, HALF)),
@@ -140,7 +140,7 @@ def streams(name: str) -> list[tuple[str, bool, str, Wire]]:
 
 
 def payloads(name: str, *, streaming: bool) -> list[tuple[str, bool, str, Wire]]:
-    """Return responses in OpenAI's form, and what is to come of them."""
+    """Return responses in OpenAI's format, and the expected results."""
     how = openai_stream if streaming else openai_whole
     return [
         (name, streaming, "model_cut, again", how("length", CALL)),

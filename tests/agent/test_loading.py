@@ -18,7 +18,7 @@ def assistant(choice: ModelChoice) -> AgentAssistant:
 
 
 async def loaded(choice: ModelChoice) -> tuple[str | None, str | None]:
-    """Return why it is not ready before and after it was loaded."""
+    """Return the reasons for not being ready before and after loading."""
     made = assistant(choice)
     before = made.not_ready
     async with Client(MCPServer("nothing", log_level="WARNING"), cache=None) as client:
@@ -37,7 +37,7 @@ def test_a_model_that_is_being_loaded_is_not_ready_and_then_is() -> None:
 
 @pytest.mark.spec("AGENT-80")
 def test_a_model_that_could_not_be_loaded_says_so() -> None:
-    # Something that a provider's module cannot work with stands for a library that is broken.
+    # Keys that a provider's module cannot work with simulate a broken library.
     broken = ModelChoice(name="openai/any", keys=cast(dict[str, Any], None))
 
     _, after = asyncio.run(loaded(broken))

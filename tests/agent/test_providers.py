@@ -1,4 +1,4 @@
-"""What LiteLLM's adapters make of our conversations, without a network."""
+"""How LiteLLM's adapters translate our conversations, without a network."""
 
 import asyncio
 import gc
@@ -23,14 +23,14 @@ RUN = "0123456789abcdef0123456789abcdef"
 
 
 def model_named(name: str, *, keys: dict[str, str] = KEYS, **more: Any) -> Any:
-    """Return the model of a name; LiteLLM is imported here and not when tests are collected."""
+    """Return the named model; LiteLLM is imported here and not while tests are collected."""
     from backend.agent.providers import litellm_model
 
     return litellm_model(ModelChoice(name=name, keys=keys, **more))
 
 
 def conversation() -> list[Item]:
-    """Return the items of a conversation with parallel calls, a failed run and a run that waited."""
+    """Return a conversation with parallel calls, a failed run and a run that waited."""
 
     def message(role: str, content: str, *calls: tuple[int, int]) -> Message:
         made = [
@@ -57,7 +57,7 @@ def conversation() -> list[Item]:
 
 
 def converted(name: str) -> list[dict[str, Any]]:
-    """Return the chat messages that the SDK hands to LiteLLM for a model."""
+    """Return the chat messages that the SDK passes to LiteLLM for a model."""
     model = model_named(name)
     told: list[Any] = Converter.items_to_messages(
         conversation(),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A model's answer becomes rows: what providers get wrong is mended, retried or told, and never lost."""
+"""A model's answer becomes rows; providers' mistakes are repaired, retried or reported, and never lost."""
 
 import io
 import json
@@ -86,7 +86,7 @@ def test_a_refused_key_is_told_and_the_key_is_nowhere(
     told = failed.text + json.dumps(events) + str(failed.headers)
     assert KEY not in told
     assert "run_failed" in logged.getvalue()
-    # What kind of error it was, and what lay behind it.
+    # The kind of error, and the kinds of its causes.
     assert re.search(r"'error': '\w+Error', 'causes': \['.*'event': 'model_failed'", logged.getvalue())
     assert KEY not in logged.getvalue()
     tables = query(superuser_url, "select quote_ident(tablename) from pg_tables where schemaname = 'public'")

@@ -1,4 +1,4 @@
-"""What providers send, each in its own form, as the body of an answer with status 200."""
+"""What providers send, each in its own format, as the body of an answer with status 200."""
 
 import json
 import struct
@@ -24,7 +24,7 @@ OPENAI_CALL = {
 
 
 def chunk(delta: Sent, reason: str | None = None) -> str:
-    """Return a piece of a stream in OpenAI's form."""
+    """Return a chunk of a stream in OpenAI's format."""
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
     return event({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
 
@@ -35,19 +35,19 @@ def event(data: Sent) -> str:
 
 
 def openai_stream(reason: str | None, *deltas: Sent) -> Wire:
-    """Return a stream in OpenAI's form."""
+    """Return a stream in OpenAI's format."""
     return Wire("".join(map(chunk, deltas)) + (chunk({}, reason) if reason else "") + DONE)
 
 
 def openai_whole(reason: str | None, message: Sent) -> Wire:
-    """Return a whole response in OpenAI's form."""
+    """Return a whole response in OpenAI's format."""
     choice = {"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": reason}
     head = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "service_tier": "default"}
     return Wire(json.dumps({**head, "choices": [choice], "usage": COUNTED}), JSON)
 
 
 def anthropic_stream(reason: str | None, *, text: str = "", call: bool = False) -> Wire:
-    """Return a stream in Anthropic's form."""
+    """Return a stream in Anthropic's format."""
     start: Sent = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "c", "stop_reason": None}
     sent: list[Sent] = [
         {"type": "message_start", "message": {**start, "usage": {"input_tokens": 1, "output_tokens": 1}}}
@@ -70,7 +70,7 @@ def anthropic_stream(reason: str | None, *, text: str = "", call: bool = False) 
 
 
 def anthropic_whole(reason: str, *blocks: Sent) -> Wire:
-    """Return a whole response in Anthropic's form."""
+    """Return a whole response in Anthropic's format."""
     usage = {"input_tokens": 1, "output_tokens": 1}
     head = {"id": "m", "type": "message", "role": "assistant", "model": "c", "stop_reason": reason, "usage": usage}
     return Wire(json.dumps({**head, "content": blocks}), JSON)
@@ -81,20 +81,20 @@ GEMINI_CALL = {"functionCall": {"name": "add_task", "args": PAY}}
 
 
 def candidate(parts: Sequence[Sent] | None, reason: str | None = None) -> Sent:
-    """Return a candidate in Gemini's form; without parts it has no content at all."""
+    """Return a candidate in Gemini's format; without parts it has no content at all."""
     content = {} if parts is None else {"content": {"role": "model", "parts": list(parts)}}
     return {**content, "index": 0, **({"finishReason": reason} if reason else {})}
 
 
 def gemini_stream(*candidates: Sent | None) -> Wire:
-    """Return a stream in Gemini's form; None stands for a piece that has the usage alone."""
+    """Return a stream in Gemini's format; None stands for a chunk that has only the usage."""
     counted = {"usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}}
     sent = [counted if one is None else {"candidates": [one]} for one in candidates]
     return Wire("".join(f"data: {json.dumps(one)}\r\n\r\n" for one in sent))
 
 
 def gemini_whole(one: Sent) -> Wire:
-    """Return a whole response in Gemini's form."""
+    """Return a whole response in Gemini's format."""
     counted = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
     return Wire(json.dumps({"candidates": [one], "usageMetadata": counted}), JSON)
 
@@ -105,14 +105,14 @@ COHERE_CALL = {
 
 
 def cohere_whole(reason: str, **message: Any) -> Wire:
-    """Return a whole response in the form of Cohere's second version."""
+    """Return a whole response in the format of Cohere's second version."""
     usage = {"tokens": {"input_tokens": 1, "output_tokens": 1}}
     said = {"role": "assistant", **message}
     return Wire(json.dumps({"id": "1", "finish_reason": reason, "message": said, "usage": usage}), JSON)
 
 
 def cohere_v1_whole(reason: str, *, text: str = "", call: bool = False) -> Wire:
-    """Return a whole response in the form of Cohere's first version."""
+    """Return a whole response in the format of Cohere's first version."""
     made = {"tool_calls": [{"name": "add_task", "parameters": PAY}]} if call else {}
     counted = {"billed_units": {"input_tokens": 1, "output_tokens": 1}}
     return Wire(
@@ -125,7 +125,7 @@ _OLLAMA = {"model": "m", "created_at": "2026-01-01T00:00:00Z"}
 
 
 def ollama_stream(reason: str | None, message: Sent) -> Wire:
-    """Return a stream in the form of Ollama's chat."""
+    """Return a stream in the format of Ollama's chat API."""
     said: list[Sent] = [
         {**_OLLAMA, "message": {"role": "assistant", "content": "", **message}, "done": False},
         {**_OLLAMA, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": reason},
@@ -134,13 +134,13 @@ def ollama_stream(reason: str | None, message: Sent) -> Wire:
 
 
 def ollama_whole(reason: str | None, message: Sent) -> Wire:
-    """Return a whole response in the form of Ollama's chat."""
+    """Return a whole response in the format of Ollama's chat API."""
     said = {"role": "assistant", "content": "", **message}
     return Wire(json.dumps({**_OLLAMA, "message": said, "done": True, "done_reason": reason}), JSON)
 
 
 def ollama_text(reason: str, text: str) -> Wire:
-    """Return a stream in the form of Ollama's older way, without a chat."""
+    """Return a stream in the format of Ollama's older API, which has no chat."""
     said: list[Sent] = [
         {**_OLLAMA, "response": text, "done": False},
         {**_OLLAMA, "response": "", "done": True, "done_reason": reason},
@@ -152,9 +152,9 @@ CONVERSE_CALL = {"toolUse": {"toolUseId": "t", "name": "add_task", "input": PAY}
 
 
 def converse_stream(reason: str | None, *, text: str = "", call: bool = False, failing: str = "") -> Wire:
-    """Return a stream in the form of Bedrock's Converse.
+    """Return a stream in the format of Bedrock's Converse API.
 
-    Without a reason its last message is missing; where the reason is empty, it has null. `failing` names an exception.
+    With None as reason, the last message is missing; with an empty reason, it has null. `failing` names an exception.
     """
     frames = [aws_frame("messageStart", {"role": "assistant"})]
     if text:
@@ -176,14 +176,14 @@ def converse_stream(reason: str | None, *, text: str = "", call: bool = False, f
 
 
 def converse_whole(reason: str, *blocks: Sent) -> Wire:
-    """Return a whole response in the form of Bedrock's Converse."""
+    """Return a whole response in the format of Bedrock's Converse API."""
     counted = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
     said = {"message": {"role": "assistant", "content": blocks}}
     return Wire(json.dumps({"output": said, "stopReason": reason, "usage": counted, "metrics": {"latencyMs": 1}}), JSON)
 
 
 def invoked(wire: Wire) -> Wire:
-    """Return a stream of server-sent events as Bedrock's older way sends it, each event in a frame."""
+    """Return a stream of server-sent events in the format of Bedrock's older API, with each event in a frame."""
     assert isinstance(wire.body, str)
     sent = [line.removeprefix("data: ") for line in wire.body.splitlines() if line.startswith("data: {")]
     frames = [aws_frame("chunk", {"bytes": b64encode(one.encode()).decode()}) for one in sent]
@@ -191,7 +191,7 @@ def invoked(wire: Wire) -> Wire:
 
 
 def cut_short(wire: Wire, size: int) -> Wire:
-    """Return the beginning of a stream of AWS's."""
+    """Return the beginning of an AWS stream."""
     assert isinstance(wire.body, bytes)
     assert size < len(wire.body)
     return Wire(wire.body[:size], wire.kind)
@@ -201,7 +201,10 @@ AWS_EVENTS = "application/vnd.amazon.eventstream"
 
 
 def aws_frame(kind: str, data: Sent, *, message: str = "event") -> bytes:
-    """Return one message of AWS's event streams: lengths, their checksum, headers, payload, the checksum of all."""
+    """Return one message of an AWS event stream.
+
+    It consists of lengths, their checksum, headers, payload, and the checksum of everything before.
+    """
     named = {":message-type": message, f":{message}-type": kind, ":content-type": JSON}
     headers = b"".join(
         struct.pack(">B", len(name)) + name.encode() + struct.pack(">BH", 7, len(value)) + value.encode()
@@ -231,7 +234,7 @@ RESPONSES_CALL = {
 
 
 def responses_stream(last: str | None, status: str, item: Sent, reason: str | None = None) -> Wire:
-    """Return a stream in the form of OpenAI's Responses API, whose last event is `last`."""
+    """Return a stream in the format of OpenAI's Responses API, whose last event is `last`."""
     place = {"item_id": item["id"], "output_index": 0}
     empty: Sent = {"content": []} if "content" in item else {"arguments": ""}
     begun = {**item, **empty}
@@ -252,7 +255,7 @@ def responses_stream(last: str | None, status: str, item: Sent, reason: str | No
 
 
 def responses_whole(status: str, item: Sent, reason: str | None = None) -> Wire:
-    """Return a whole response in the form of OpenAI's Responses API."""
+    """Return a whole response in the format of OpenAI's Responses API."""
     return Wire(json.dumps({**_response(status, reason), "output": [item]}), JSON)
 
 

@@ -11,7 +11,7 @@ from tests.problem import refused
 
 
 def say(guest: httpx.Client, message: str, **more: Any) -> dict[str, Any]:
-    """Say something and return the reply."""
+    """Send a message and return the reply."""
     answer = guest.post("/api/chat", json={"message": message, **more})
     assert answer.status_code == 200, answer.text
     reply: dict[str, Any] = answer.json()
@@ -19,7 +19,7 @@ def say(guest: httpx.Client, message: str, **more: Any) -> dict[str, Any]:
 
 
 def placed(text: str) -> str:
-    """Return a cursor as ours are written."""
+    """Encode a text as our cursors are encoded."""
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -74,7 +74,7 @@ def test_a_conversation_is_named_by_its_first_words(guest: httpx.Client) -> None
 def test_pages_follow_each_other_the_last_changed_first(guest: httpx.Client, superuser_url: str) -> None:
     for number in range(5):
         say(guest, f"Conversation {number}")
-    # Equal moments must not make a page repeat or skip one.
+    # Equal times must not make a page repeat or skip a conversation.
     me = guest.get("/api/me").json()["id"]
     query(
         superuser_url, "update conversations set updated_at = '2026-01-01' where user_id = %s and id in (2, 3, 4)", me

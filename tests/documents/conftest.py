@@ -1,4 +1,4 @@
-"""The routes of documents alone on a real socket, with small limits, over a database whose documents nobody reads."""
+"""Only the document routes on a real socket, with small limits, over a database in which no document is ingested."""
 
 import socket
 import threading
@@ -33,7 +33,7 @@ MOST_BYTES_OF_A_USER = 5 * 1024 * 1024
 
 @dataclass
 class Shelf:
-    """Where documents are kept and nobody reads them, so that they stay as they came."""
+    """Document routes over a database in which nothing is ingested, so documents stay as uploaded."""
 
     superuser_url: str
     database: Database
@@ -42,7 +42,7 @@ class Shelf:
     most_bytes: int = MOST_BYTES
     url: str = ""
     added: list[None] = field(default_factory=list)
-    """One for each time that there may be a document to read."""
+    """One entry for each call of `on_added`."""
 
     def purge(self, user_id: str, document_id: int) -> None:
         with self.database.scope(user_id, ZoneInfo("UTC")) as scope:
@@ -64,7 +64,7 @@ class Shelf:
         return httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {token}"})
 
     def caller(self, reader: httpx.Client) -> Caller:
-        """Return whom a client is signed in as."""
+        """Return the caller whom a client is signed in as."""
         return self.authenticator.caller(reader.headers["Authorization"].removeprefix("Bearer "))
 
     def query(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -72,7 +72,7 @@ class Shelf:
         return query(self.superuser_url, statement, *arguments)
 
     def but(self, **changes: Any) -> "Shelf":
-        """Return another shelf over the same database."""
+        """Return another shelf with changes, over the same database."""
         return replace(self, added=[], **changes)
 
     def _guest_token(self) -> str:

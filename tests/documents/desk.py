@@ -1,4 +1,4 @@
-"""Ingestion around a database of its own, with the embedders, the files and the moments of a test's choice."""
+"""Ingestion in a separate database, with embedders, files and timing chosen by each test."""
 
 import asyncio
 import hashlib
@@ -37,18 +37,18 @@ from tests.documents.files import TEXT
 from tests.documents.indexed import ENTRY
 
 BUNDLED = BundledEmbedder()
-"""One for all tests: to load it takes a second."""
+"""Shared by all tests, because loading it takes a second."""
 UTC = ZoneInfo("UTC")
 SENTENCE = "The keeper of lighthouse number {} writes down the wind, the tide and every passing ship of the day. "
 
 
 def long_text(passages: int) -> str:
-    """Return a text that is cut into about so many passages."""
+    """Return a text that is divided into about this many passages."""
     return "\n\n".join((SENTENCE * 8).format(*[number] * 8) for number in range(passages))
 
 
 class TinyEmbedder:
-    """Eight dimensions, at once; it can be held up and can fail, as a provider does."""
+    """Eight dimensions, computed at once; it can be delayed and can fail, like a provider."""
 
     max_tokens = 256
     unrelated: ClassVar = {UNSURE: UNRELATED}
@@ -56,21 +56,21 @@ class TinyEmbedder:
     dim = 8
 
     def __init__(self, name: str = "tiny", *, before: Callable[[int], None] = lambda _calls: None) -> None:
-        """`before` is called with the number of each call from 1, and may wait or raise."""
+        """`before` is called with the number of each call, from 1, and may wait or raise."""
         self.id = name
         self.calls = 0
         self.texts: list[str] = []
         self._before = before
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:  # noqa: ARG002  # The same for both.
-        """Return a vector for each text by its letters."""
+        """Return a vector for each text, computed from its letters."""
         self.calls += 1
         self._before(self.calls)
         self.texts += texts
         return [_unit([1 + sum(map(ord, text[place :: self.dim])) % 97 for place in range(self.dim)]) for text in texts]
 
     def count(self, text: str) -> int:
-        """Return about how many tokens a text has."""
+        """Return the approximate number of a text's tokens."""
         return len(text) // 4 + 1
 
 
@@ -81,7 +81,7 @@ def _unit(values: list[int]) -> list[float]:
 
 @dataclass
 class Held:
-    """Holds a thread up at the call of a number until it is let go."""
+    """Blocks a thread at its n-th call until the thread is released."""
 
     at: int
     reached: threading.Event = field(default_factory=threading.Event)
@@ -94,7 +94,7 @@ class Held:
             assert self.let_go.wait(30), "Nobody let go."
 
     async def until_reached(self) -> None:
-        """Wait until the thread is held up."""
+        """Wait until the thread is blocked."""
         assert await run_sync(self.reached.wait, 20), "The call was never made."
 
 
@@ -152,7 +152,7 @@ async def at_work(*desks: Desk) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Return the condition's value as soon as it is true; it may ask the database."""
+    """Return the condition's value as soon as it is true; the condition may query the database."""
     return await run_sync(partial(wait_until, condition, seconds=seconds))
 
 
@@ -165,7 +165,7 @@ def keep(
     content_type: str = TEXT,
     rules: KeepingRules | None = None,
 ) -> int:
-    """Keep a file as an upload does, and return its document's number."""
+    """Store a file as an upload does, and return its document's number."""
     data = content.encode() if isinstance(content, str) else content
     file = NewFile(
         filename=name,
@@ -182,7 +182,7 @@ def keep(
 
 @dataclass(frozen=True)
 class Shelf:
-    """Looks at documents behind the policies."""
+    """Reads documents past the policies, as superuser."""
 
     url: str
 
@@ -197,7 +197,7 @@ class Shelf:
         return row
 
     def is_(self, status: str, caller: Caller, document_id: int) -> Callable[[], bool]:
-        """Return the condition that a document's status is this."""
+        """Return a condition that is true when a document has this status."""
         return lambda: self.row(caller, document_id, "status")[0] == status
 
     def passages(self, caller: Caller, document_id: int) -> list[tuple[int, int | None, int, int, str]]:
@@ -210,7 +210,7 @@ class Shelf:
         )
 
     def assert_whole(self, user_id: str, document_id: int) -> int:
-        """Fail unless everything of a ready document stands in its index exactly once; return the passages' number."""
+        """Fail unless a ready document is completely indexed, exactly once; return the number of its passages."""
         mine = (user_id, document_id)
         [(status, is_read, pages, pages_read, pages_cut, chunks, words)] = self.ask(
             "select status, is_read, pages, pages_read, pages_cut, chunks, words from documents "
@@ -244,7 +244,7 @@ class Shelf:
         return int(chunks)
 
     def _assert_covers(self, mine: tuple[str, int], passages: list[tuple[Any, ...]]) -> None:
-        """Fail unless the passages, one behind the other, are all that is not blank on the pages."""
+        """Fail unless the passages, in order, cover everything on the pages except blanks."""
         pages = self.ask(
             "select content from document_pages where user_id = %s and document_id = %s order by number", *mine
         )
@@ -260,7 +260,7 @@ def assert_rising(numbers: Sequence[int]) -> None:
 
 @contextmanager
 def model_in_use(shelf: Shelf, name: str, dim: int) -> Iterator[int]:
-    """Have a model in use until the block ends, and yield its id."""
+    """Make a model the one in use until the block ends, and yield its id."""
     [(before,)] = shelf.ask("select id from embedding_models where is_current")
     use(shelf, name, dim)
     try:
@@ -271,7 +271,7 @@ def model_in_use(shelf: Shelf, name: str, dim: int) -> Iterator[int]:
 
 
 def use(shelf: Shelf, name: str, dim: int) -> None:
-    """Have another model in use from now on, as the end of a build does."""
+    """Make another model the one in use, as the end of a build does."""
     shelf.ask(
         "with old as (update embedding_models set is_current = false where is_current and name <> %s returning 1) "
         "select count(*) from old",
@@ -291,5 +291,5 @@ def delete(database: Database, caller: Caller, document_id: int) -> None:
 
 
 def lapse(shelf: Shelf) -> None:
-    """Make every lease run out, as those of a dead process do."""
+    """Make every lease expire, as those of a dead process do."""
     shelf.ask("update documents set lease_until = now() - interval '1 second' where lease_until is not null")

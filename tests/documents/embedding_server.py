@@ -1,4 +1,4 @@
-"""A server of embeddings over real HTTP, in the words of OpenAI's API, which fails in the ways that real ones fail."""
+"""An embedding server over real HTTP with OpenAI's API, which fails in the ways that real servers fail."""
 
 import json
 import math
@@ -34,7 +34,7 @@ Script = Callable[[Request], Reply]
 
 
 def vector_of(text: str, dim: int) -> list[float]:
-    """Return a vector, not of length 1, that tells texts apart by their length and their first character."""
+    """Return a vector, not of length 1, that depends on a text's length and first character."""
     return [3.0 * math.sin(len(text) + ord(text[0]) + place) for place in range(dim)]
 
 
@@ -44,7 +44,7 @@ def answers(dim: int) -> Script:
 
 
 def first(*replies: Reply, then: Script) -> Script:
-    """Return the script of a server that gives these replies, and then follows another script."""
+    """Return a script that gives these replies and then follows another script."""
     left = list(replies)
     return lambda request: left.pop(0) if left else then(request)
 
@@ -62,7 +62,7 @@ class EmbeddingServer:
 
     @property
     def url(self) -> str:
-        """What OPENAI_BASE_URL is to be."""
+        """The value for OPENAI_BASE_URL."""
         return f"{self.root}/v1"
 
 
@@ -88,7 +88,7 @@ def embedding_server(script: Script) -> Iterator[EmbeddingServer]:
                     self._send(status, {"error": {"message": "No, sk-secret.", "type": "scripted"}}, headers)
                 case vectors:
                     rows = [{"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(vectors)]
-                    # Providers are free in the order; the index counts.
+                    # Providers may return any order; the index counts.
                     self._send(200, {"object": "list", "data": rows[::-1], "model": "any", "usage": USAGE}, {})
 
         def _send(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
@@ -103,7 +103,7 @@ def embedding_server(script: Script) -> Iterator[EmbeddingServer]:
                 self.wfile.write(data)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

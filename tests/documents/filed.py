@@ -1,4 +1,4 @@
-"""Documents as ingestion leaves them, filed at once: a paragraph is a passage, and its words are its meaning."""
+"""Stores documents as ingestion leaves them: each paragraph is a passage, and its vector depends only on its words."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ MODEL_ID = 1
 
 
 def meaning(text: str) -> list[float]:
-    """Return a vector of length 1 by the words of a text, so that texts of like words are near."""
+    """Return a vector of length 1 computed from a text's words, so that texts with similar words are near."""
     values = [0.0] * DIM
     for word in re.findall(r"\w+", text.lower()) or [text]:
         values[zlib.crc32(word.encode()) % DIM] += 1.0
@@ -34,12 +34,12 @@ def meaning(text: str) -> list[float]:
 
 
 def embed(arguments: dict[str, Any]) -> QueryVector:
-    """Embed the `query` among a tool's arguments."""
+    """Embed the `query` in a tool's arguments."""
     return QueryVector(MODEL_ID, meaning(arguments["query"]), {UNSURE: UNRELATED})
 
 
 def door(database: Database) -> Operations:
-    """Return the one door with what the tools over documents are given."""
+    """Return the operations, with the inputs that tools for documents need."""
     return Operations(database, preparations=preparations(embed, address=ADDRESS, rules=KeepingRules()))
 
 
@@ -49,17 +49,17 @@ class Filed:
 
     id: int
     passages: dict[str, int] = field(default_factory=dict)
-    """The ids of the passages by their texts."""
+    """Ids of the passages by text."""
 
 
 def file(database: Database, caller: Caller, *pages: str, **about: Any) -> Filed:
-    """File a document of these pages for a caller; keyword arguments change its row."""
+    """Store a document with these pages for a caller; keyword arguments change its row."""
     with database.scope(caller.user_id, caller.zone) as scope:
         return filed(scope, *pages, **about)
 
 
 def filed(scope: Scope, *pages: str, filename: str = "handbook.pdf", **about: Any) -> Filed:
-    """File a document of these pages; it is ready, unless keyword arguments say otherwise of its row."""
+    """Store a document with these pages; it is ready unless keyword arguments change that."""
     content = "\f".join([filename, *pages]).encode(errors="replace")
     name = NewFile(
         filename=filename,
@@ -70,7 +70,7 @@ def filed(scope: Scope, *pages: str, filename: str = "handbook.pdf", **about: An
     )
     document, _ = DocumentRepository(scope).keep(name, [content], KeepingRules())
     document.pages = document.pages_read = document.pages_cut = len(pages)
-    # Also one that is said to be under way has ended, so that no service that runs beside the tests ingests it.
+    # Even a document marked as in progress gets an end, so that no service running beside the tests ingests it.
     document.status, document.is_read, document.ended_at = "ready", True, scope.now
     document.has_pages = True
     for key, value in about.items():

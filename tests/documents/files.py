@@ -1,4 +1,4 @@
-"""Makes files to upload: good ones of each kind, and bad ones."""
+"""Creates files to upload: good ones of each kind, and bad ones."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ MARKDOWN = "text/markdown"
 TEXT = "text/plain"
 
 PICTURE = "(a picture)"
-"""A page that shows a picture and has no text."""
+"""A page with a picture and no text."""
 
 
 def pdf(
@@ -37,9 +37,9 @@ def pdf(
     password: str | None = None,
     is_packed: bool = True,
 ) -> bytes:
-    """Make a PDF; each text is a page, its first line in large letters when it begins with `# `.
+    """Create a PDF with one page for each text; a first line that begins with `# ` is set in large type.
 
-    A bookmark is a title, a level from 0, and the number of its page.
+    A bookmark is a title, a level from 0, and a page number.
     """
     made = io.BytesIO()
     encrypt = StandardEncryption(password, canPrint=0) if password is not None else None
@@ -69,7 +69,7 @@ def _write(canvas: Canvas, text: str) -> None:
 
 
 def png() -> bytes:
-    """Make a picture of eight by eight pixels."""
+    """Create a picture of eight by eight pixels."""
     from PIL import Image
 
     made = io.BytesIO()
@@ -78,7 +78,7 @@ def png() -> bytes:
 
 
 def word(*paragraphs: str | tuple[str, int], table: Sequence[Sequence[str]] = (), title: str = "") -> bytes:
-    """Make a DOCX; a pair is a heading and its level, 0 for the title."""
+    """Create a DOCX; a pair is a heading and its level, where level 0 is the title."""
     document = docx.Document()
     document.core_properties.title = title
     for paragraph in paragraphs:
@@ -99,7 +99,7 @@ def _add_table(document: Word, rows: Sequence[Sequence[str]]) -> None:
 
 
 def slides(*texts: tuple[str, str, str], has_picture: bool = False) -> bytes:
-    """Make a PPTX; each slide has a title, a text and notes."""
+    """Create a PPTX; each slide has a title, a text and notes."""
     presentation = pptx.Presentation()
     for title, text, notes in texts:
         slide = presentation.slides.add_slide(presentation.slide_layouts[1 if title or text else 6])
@@ -114,7 +114,7 @@ def slides(*texts: tuple[str, str, str], has_picture: bool = False) -> bytes:
 
 
 def sheets(**rows: Iterable[Sequence[object]]) -> bytes:
-    """Make an XLSX of the named sheets."""
+    """Create an XLSX with these sheets."""
     workbook = openpyxl.Workbook(write_only=True)
     for name, content in rows.items():
         sheet = workbook.create_sheet(name)
@@ -145,7 +145,7 @@ def part(archive: bytes, name: str) -> bytes:
 
 
 def laughing(archive: bytes, name: str, text: str) -> bytes:
-    """Return the office document with a billion laughs in place of a text."""
+    """Return an office document with a billion-laughs attack in the place of a text."""
     source = part(archive, name).decode()
     laughs = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{level} "{f"&a{level - 1};" * 10}">' for level in range(1, 11))
     start = source.index("?>") + 2 if source.startswith("<?xml") else 0
@@ -154,7 +154,7 @@ def laughing(archive: bytes, name: str, text: str) -> bytes:
 
 
 def bomb(archive: bytes, name: str, *, megabytes: int) -> bytes:
-    """Return the archive with a part of zeros, which pack to a thousandth."""
+    """Return an archive with an added part of zeros, which compress to a thousandth."""
     made = io.BytesIO(archive)
     with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as opened, opened.open(name, "w", force_zip64=True) as file:
         for _ in range(megabytes):
@@ -163,7 +163,7 @@ def bomb(archive: bytes, name: str, *, megabytes: int) -> bytes:
 
 
 def understated(archive: bytes, name: str) -> bytes:
-    """Return the archive with a lie: the part's declared size is ten bytes."""
+    """Return an archive that declares a size of ten bytes for a longer part."""
     data = bytearray(archive)
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         entry = opened.getinfo(name)
@@ -175,12 +175,12 @@ def understated(archive: bytes, name: str) -> bytes:
 
 
 def looping_pdf() -> bytes:
-    """Make a PDF whose page tree has itself as a branch."""
+    """Create a PDF whose page tree contains itself."""
     return _raw_pdf(b"<</Type/Pages/Kids[2 0 R 3 0 R]/Parent 2 0 R>>", b"<</Type/Pages/Kids[2 0 R]/Parent 2 0 R>>")
 
 
 def claiming_pdf(pages: int) -> bytes:
-    """Make a PDF of one page that says it has many."""
+    """Create a PDF with one page that claims to have many."""
     tree = f"<</Type/Pages/Kids[3 0 R]/Count {pages}>>".encode()
     return _raw_pdf(tree, b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]>>")
 
@@ -199,7 +199,7 @@ def _raw_pdf(*objects: bytes) -> bytes:
 
 
 def long_word(paragraphs: int) -> bytes:
-    """Make a DOCX of many short paragraphs, quickly."""
+    """Create a DOCX with many short paragraphs, quickly."""
     document = word("x")
     name = "word/document.xml"
     source = part(document, name)
@@ -210,6 +210,6 @@ def long_word(paragraphs: int) -> bytes:
 
 
 def compound(*, is_encrypted: bool) -> bytes:
-    """Make the beginning of what Office writes for a password, or wrote before 2007."""
+    """Create the beginning of an Office file with a password, or from before 2007."""
     stream = "EncryptedPackage" if is_encrypted else "WordDocument"
     return bytes.fromhex("d0cf11e0a1b11ae1") + bytes(1016) + stream.encode("utf-16-le") + bytes(512)

@@ -1,4 +1,4 @@
-"""Documents in the index without a file: passages and vectors as a test gives them."""
+"""Indexed documents without files, with passages and vectors given by the tests."""
 
 import random
 import struct
@@ -18,14 +18,14 @@ from backend.identity.caller import Caller
 from backend.postgres.database import Database, Scope
 
 ENTRY = struct.Struct(">ihh")
-"""A passage in the postings of a word: its id, how often it has the word, how many words it has."""
+"""A passage in a word's postings: its id, how often it has the word, and its number of words."""
 
 DIM = 384
 MODEL_ID = 1
 
 
 def axis(number: int) -> list[float]:
-    """Return a vector of unit length that is at right angles to all others of its kind."""
+    """Return a unit vector that is orthogonal to all others this function returns."""
     return [float(place == number) for place in range(DIM)]
 
 
@@ -53,9 +53,9 @@ def indexed(
     model_id: int = MODEL_ID,
     **about: Any,
 ) -> int:
-    """Index a document of these passages and return its number; it is ready, unless `about` says otherwise.
+    """Index a document with these passages and return its number; it is ready unless `about` changes that.
 
-    Without vectors all passages are alike and unlike what `sought` asks for.
+    Without `vectors`, all passages are alike and unrelated to the questions of `sought`.
     """
     numbers = {"user_id": scope.user_id}
     document_id = int(
@@ -74,7 +74,7 @@ def indexed(
     }
     given |= about
     if given["status"] not in ("pending", "processing"):
-        # Without it a service over the same database would ingest the document, and fail it for want of bytes.
+        # Without it a service on the same database would ingest the document, and fail because it has no bytes.
         given.setdefault("ended_at", scope.now)
     document = Document(user_id=scope.user_id, id=document_id, **given)
     scope.session.add(document)
@@ -90,7 +90,7 @@ def indexed(
 
 
 def as_passages(passages: Sequence[str], vectors: Sequence[list[float]], headings: str = "") -> list[IndexedPassage]:
-    """Return texts as passages that stand one behind the other on page 3."""
+    """Return texts as consecutive passages on page 3."""
     starts = [sum(len(earlier) + 1 for earlier in passages[:number]) for number in range(len(passages))]
     return [
         IndexedPassage(3, number, start, start + len(content), content, headings, vector)
@@ -108,7 +108,7 @@ def sought(
     model_id: int = MODEL_ID,
     unrelated: float | Mapping[str, float] = UNRELATED,
 ) -> Found:
-    """Search; without a vector the question is near nothing. `unrelated` may differ by language."""
+    """Search; without a vector the question is near no passage. `unrelated` may differ by language."""
     figures = unrelated if isinstance(unrelated, Mapping) else {UNSURE: unrelated}
     return Search(scope).find(
         query, QueryVector(model_id, vector or axis(0), figures), document_ids=document_ids, limit=limit
@@ -116,5 +116,5 @@ def sought(
 
 
 def texts(found: Found) -> list[str]:
-    """Return the texts of what was found, best first."""
+    """Return the texts of the found passages, best first."""
     return [passage.text for passage in found.passages]

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.database
 
 @pytest.fixture
 def database(shelf: Shelf) -> Database:
-    """One whose documents nobody reads."""
+    """A database in which no document is ingested."""
     return shelf.database
 
 
 @pytest.fixture
 def alice(shelf: Shelf) -> Caller:
-    """A fresh user of it."""
+    """A new user of that database."""
     return shelf.guest()
 
 

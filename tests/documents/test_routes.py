@@ -21,13 +21,13 @@ ADDRESSES = ("", "/pages/1", "/passages/10", "/content")
 
 @pytest.fixture
 def paged(shelf: Shelf, reader: httpx.Client) -> None:
-    """Document 1, with three pages and three passages, one of them on the second page."""
+    """Document 1, with three pages and three passages, one of which is on the second page."""
     kept(reader, "book.pdf", b"%PDF-1.7 of some pages")
     index(shelf, reader, 1, has_pages=True)
 
 
 def index(shelf: Shelf, reader: httpx.Client, document_id: int, *, has_pages: bool) -> None:
-    """Store pages and passages, as the ingestion does."""
+    """Store pages and passages as ingestion does."""
     caller = shelf.caller(reader)
     named: dict[str, Any] = {"user_id": caller.user_id, "document_id": document_id}
     heading = {"start": 0, "level": 1, "title": "Chapter one"}
@@ -51,7 +51,7 @@ def index(shelf: Shelf, reader: httpx.Client, document_id: int, *, has_pages: bo
 
 
 def done(shelf: Shelf, reader: httpx.Client, status: str = "ready", **columns: Any) -> None:
-    """Say how far all documents of a reader have come."""
+    """Set the progress of all documents of a reader."""
     given = {"status": status, "pages": 3, "pages_read": 3, "pages_cut": 3, "chunks": 3, "is_read": True} | columns
     shelf.query(
         f"update documents set {', '.join(f'{name} = %s' for name in given)}, "  # noqa: S608

@@ -1,4 +1,4 @@
-"""The tools over documents, as functions and through the one door."""
+"""The tools for documents, called as functions and through the operations."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ HOLIDAYS = "Everybody has thirty days of holidays."
 
 @pytest.fixture
 def operations(database: Database) -> Operations:
-    """The one door, with what the tools over documents are given."""
+    """The operations, with the inputs that tools for documents need."""
     return door(database)
 
 

@@ -1,4 +1,4 @@
-"""Uploads, as clients write them."""
+"""Uploads in the form that clients send them."""
 
 import socket
 from pathlib import Path
@@ -35,7 +35,7 @@ def listed(reader: httpx.Client) -> list[int]:
 
 
 def form(*parts: tuple[bytes, bytes], end: bytes = b"--") -> bytes:
-    """Write a multipart body by hand: headers and content of each part."""
+    """Write a multipart body by hand, from the headers and content of each part."""
     written = b"".join(
         b"--" + BOUNDARY + b"\r\n" + headers + b"\r\n\r\n" + content + b"\r\n" for headers, content in parts
     )
@@ -49,7 +49,7 @@ def posted(
 
 
 def by_hand(reader: httpx.Client, header: str, body: bytes, *, hang_up: bool = False) -> bytes:
-    """Send a request over a bare socket and return the beginning of the answer; or hang up in the middle of it."""
+    """Send a request over a bare socket and return the beginning of the answer, or hang up halfway through."""
     url = reader.base_url
     with socket.create_connection((url.host, url.port or 80), timeout=10) as connection:
         connection.sendall(
@@ -65,7 +65,7 @@ def by_hand(reader: httpx.Client, header: str, body: bytes, *, hang_up: bool = F
 
 
 def open_in(directory: Path) -> list[Path]:
-    """List the files in a directory that this process has open, those without a name included."""
+    """Return the files in a directory that this process has open, including unnamed ones."""
     found: list[Path] = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:

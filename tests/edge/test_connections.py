@@ -1,4 +1,4 @@
-"""Connections over real sockets: clients that send half, send slowly, read nothing, or come in crowds."""
+"""Connections over real sockets: clients that send half a request, send slowly, read nothing, or come in crowds."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from tests.process import DOCUTALK, answers, started
 
 Address = tuple[str, int]
 SHORT = 0.4
-"""Seconds in place of the thirty."""
+"""Used in place of the thirty seconds."""
 JSON = {"Content-Type": "application/json"}
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -61,7 +61,7 @@ def connect(address: Address, source: str = "127.0.0.1") -> socket.socket:
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """Return all that comes until the server ends the connection."""
+    """Return everything received until the server closes the connection."""
     received = b""
     try:
         while piece := connection.recv(65536):
@@ -79,14 +79,14 @@ def problem_in(answer: bytes) -> tuple[int, dict[str, Any], bytes]:
 
 
 def ask(connection: socket.socket) -> int:
-    """Ask on a connection, leave it open, and return the answer's status."""
+    """Send a request on a connection, leave it open, and return the answer's status."""
     with suppress(ConnectionError):
         connection.sendall(WHOLE)
     return int(connection.recv(65536).split()[1])
 
 
 def asked(address: Address, source: str = "127.0.0.1") -> int:
-    """Ask once on a connection of its own."""
+    """Send a request on a new connection, and return the answer's status."""
     with connect(address, source) as connection:
         return ask(connection)
 
@@ -120,7 +120,7 @@ def test_a_header_that_comes_by_drops_has_no_more_time() -> None:
         def drip() -> bool:
             with suppress(ConnectionError):
                 connection.send(b"a")
-            # The time between the drops is what is tested.
+            # This test is about the time between the drops.
             time.sleep(SHORT / 10)
             return is_ended(connection)
 
@@ -159,7 +159,7 @@ def test_a_slow_answer_and_a_slow_reader_of_a_body_have_all_the_time() -> None:
     body = b"x" * 1_000_000
 
     async def slow(_scope: Scope, receive: Receive, send: Send) -> None:
-        # Meanwhile the server stops reading from the connection: it is not the client that is late.
+        # Meanwhile the server stops reading from the connection, so the client is not the one that is late.
         await asyncio.sleep(1.5 * SHORT)
         read, is_more = 0, True
         while is_more:
@@ -186,7 +186,7 @@ def test_one_connection_more_than_an_address_may_have_is_refused() -> None:
             status, problem, header = problem_in(rest_of(refused))
         assert (status, problem["code"]) == (429, "too_many_connections")
         assert b"\r\nretry-after: " in header
-        # Nobody else's.
+        # Other addresses are not affected.
         assert asked(address, "127.0.0.2") == 200
         for _ in range(6):
             assert ask(opened.enter_context(connect(address, "127.0.0.3"))) == 200
@@ -277,7 +277,7 @@ def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
         with suppress(asyncio.CancelledError):
             while not ended.is_set():
                 await send({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
-                # What `send` no longer takes tells nothing; this does.
+                # A failed `send` tells nothing, but this does.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.01):
                         if (await receive())["type"] == "http.disconnect":
@@ -318,7 +318,7 @@ def test_what_is_no_http_is_a_problem_and_spoils_no_answer() -> None:
 
 @pytest.fixture(scope="module")
 def hurried(make_settings: Callable[..., Settings]) -> Iterator[str]:
-    """The whole service with little patience for headers, and few connections for an address."""
+    """The whole service with short time limits for headers, and few connections for an address."""
     with serving(make_settings(max_connections_per_address=20), header_seconds=2) as url:
         yield url
 
@@ -357,7 +357,7 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
                 )
         begun.append(("a header", b"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bear"))
 
-        # All wait at once: each has its own limit.
+        # All requests wait at the same time, because each has its own limit.
         waiting = [(path, opened.enter_context(connect(address))) for path, _ in begun]
         for (_, connection), (_, half) in zip(waiting, begun, strict=True):
             connection.sendall(half)
@@ -369,7 +369,7 @@ def test_the_service_gives_up_half_a_request_and_keeps_nothing(
         assert guest.get("/api/documents").json()["documents"] == []
 
 
-# A machine that holds the client up for two seconds fails it.
+# A machine that delays the client by two seconds makes this test fail.
 @pytest.mark.slow
 @pytest.mark.spec("LIMIT-5")
 def test_a_body_that_comes_slowly_but_steadily_is_taken(hurried: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +378,7 @@ def test_a_body_that_comes_slowly_but_steadily_is_taken(hurried: str, monkeypatc
 
     def slowly(body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), -(-len(body) // 8)):
-            # All pieces together take longer than one may.
+            # All pieces together take longer than one piece may take.
             time.sleep(0.3)
             yield body[start : start + -(-len(body) // 8)]
 

@@ -1,4 +1,4 @@
-"""What every request passes."""
+"""What every request passes through."""
 
 import re
 import socket
@@ -116,7 +116,7 @@ def test_no_answer_under_api_is_kept_by_a_cache(service: str) -> None:
     described = httpx.get(f"{service}/openapi.json").json()["paths"]
     asked = [(path, method.upper()) for path, methods in described.items() for method in methods]
     with signed_in_guest(service) as guest, httpx.Client(base_url=service) as nobody:
-        # The account goes last.
+        # Deleting the account comes last.
         asked.sort(key=lambda item: item in (("/api/auth/logout", "POST"), ("/api/me", "DELETE")))
         answers = [nobody.request(method, re.sub("{.*?}", "1", path)) for path, method in asked]
         answers += [guest.request(method, re.sub("{.*?}", "1", path), json={}) for path, method in asked]

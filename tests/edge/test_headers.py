@@ -1,4 +1,4 @@
-"""No value of a header makes the service fail."""
+"""No value of any header makes the service fail."""
 
 import json
 import random
@@ -130,7 +130,7 @@ PART_HEADERS = [
 
 
 class Line:
-    """One connection to the service, which sends requests as they are."""
+    """One connection to the service, which sends requests unchanged."""
 
     def __init__(self, url: str, authorization: bytes) -> None:
         host, _, port = url.removeprefix("http://").partition(":")
@@ -138,7 +138,7 @@ class Line:
         self._authorization = authorization
 
     def status(self, sent: bytes) -> int:
-        """Send bytes on a connection of their own, and return the answer's status; 0 when there is no answer."""
+        """Send bytes on a new connection, and return the answer's status, or 0 without an answer."""
         with socket.create_connection(self._address, timeout=40) as connection:
             received = b""
             with suppress(ConnectionError):
@@ -166,7 +166,7 @@ def line(service: str, guest: httpx.Client) -> Line:
 
 
 def cases(name: bytes) -> list[tuple[Request, tuple[bytes, ...]]]:
-    """List the requests with each value of a header, by itself and repeated."""
+    """Return the requests with each value of a header, alone and repeated."""
     values: list[tuple[bytes, ...]] = [(value,) for value in VALUES]
     values += pairwise(VALUES)
     mixed = list(product(REQUESTS, values))

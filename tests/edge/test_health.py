@@ -1,4 +1,4 @@
-"""How the service is."""
+"""The routes that report the service's health."""
 
 import asyncio
 import os
@@ -156,7 +156,7 @@ def test_a_service_that_goes_down_says_so_while_it_still_answers(
         assert problem["detail"] == "The server is going down."
         assert int(ready.headers["Retry-After"]) > 0
 
-        # Who was sent here meanwhile is answered too, and what they said waits for another process.
+        # Requests that still arrive meanwhile are answered, and their messages wait for another process.
         waiting = guest.post("/api/chat", json={"message": "Add a task to buy milk"})
         assert (waiting.status_code, waiting.json()["status"]) == (202, "queued")
         assert guest.get("/health").json()["status"] == "healthy"

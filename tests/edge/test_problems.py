@@ -1,4 +1,4 @@
-"""Errors: whole problems, everywhere."""
+"""All errors are complete problems, everywhere."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Requests of whom nobody knows: an address has a few at work, and is in nobody else's way."""
+"""Requests from unknown senders: each address runs only a few at once, and does not delay others."""
 
 import asyncio
 import socket
@@ -26,13 +26,13 @@ WAITING = "select count(*) from pg_locks where relation = 'sessions'::regclass a
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for a slot."""
+    """Shortens the wait for a slot."""
     monkeypatch.setattr(strangers, "WAIT_SECONDS", 0.2)
 
 
 @pytest.fixture
 def at(service: str) -> Iterator[Callable[[str], httpx.Client]]:
-    """Makes clients at an address."""
+    """Makes clients that come from a given address."""
     with ExitStack() as opened:
 
         def make(address: str) -> httpx.Client:
@@ -44,7 +44,7 @@ def at(service: str) -> Iterator[Callable[[str], httpx.Client]]:
 
 @contextmanager
 def sessions_locked(superuser_url: str) -> Iterator[None]:
-    """Let every look at a session's token wait for as long as the block lasts."""
+    """Make every lookup of a session's token wait until the block ends."""
     url = make_url(superuser_url)
     connection = psycopg2.connect(
         dbname=url.database, user=url.username, host=url.query["host"], port=url.query["port"]

@@ -1,4 +1,4 @@
-"""The account: what it says, what changes it, and how it goes."""
+"""The account: what it shows, how it is changed, and how it is deleted."""
 
 from concurrent.futures import ThreadPoolExecutor
 

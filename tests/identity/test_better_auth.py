@@ -33,13 +33,13 @@ def knows(database: Database, issuer: str | None = None, audience: str | None = 
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """Return a token; it expires in an hour unless told."""
+    """Return a token; it expires in an hour by default."""
     given = {"exp": int(time.time()) + 3600, **claims}
     return jwt.encode({name: value for name, value in given.items() if value is not None}, secret, algorithm)
 
 
 def encoded(part: Any) -> str:
-    """Return one part of a token that no library would make."""
+    """Return one part of a token that no library would produce."""
     raw = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 

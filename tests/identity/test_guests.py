@@ -1,4 +1,4 @@
-"""Guests: how they come, what limits them, and how they go."""
+"""Guests: how they begin, what limits them, and how they are deleted."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def rows_of(superuser_url: str, user_id: str) -> dict[str, int]:
-    """Count a user's rows in every table that has a user_id, behind the policies."""
+    """Count a user's rows in every table that has a user_id, past the policies."""
     tables = [
         name
         for (name,) in query(
@@ -39,7 +39,7 @@ def rows_of(superuser_url: str, user_id: str) -> dict[str, int]:
 
 
 def expire(superuser_url: str, user_id: str) -> None:
-    """Let a guest's days be over."""
+    """Make a guest's account expire."""
     for table in ("sessions", "users"):
         statement = f"update {table} set expires_at = now() - interval '1 second' where user_id = %s"  # noqa: S608
         query(superuser_url, statement, user_id)
@@ -121,7 +121,7 @@ def strict(make_settings: Callable[..., Settings]) -> Any:
 
 
 def come(url: str, *hops: str) -> httpx.Response:
-    """Come as a guest through the proxy, which adds the last hop itself."""
+    """Begin as a guest through the proxy, which appends the last hop itself."""
     return httpx.post(f"{url}/api/auth/guest", headers=[("X-Forwarded-For", hop) for hop in hops])
 
 
@@ -155,7 +155,7 @@ def test_a_refused_guest_reads_when_to_try_again(database_url: str, zone: str, s
 def test_what_a_client_writes_into_x_forwarded_for_changes_nothing(strict: str) -> None:
     spoofed = [f"198.51.100.{number}" for number in range(4)]
 
-    # The proxy appends the address it sees; what stands before it is the client's own invention.
+    # The proxy appends the address it sees; the addresses before that are made up by the client.
     codes = [come(strict, f"{hop}, 203.0.113.3").status_code for hop in spoofed]
     assert codes == [201, 201, 201, 429]
     codes = [come(strict, hop, "203.0.113.4, 10.1.2.3").status_code for hop in spoofed]

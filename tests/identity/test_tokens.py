@@ -23,7 +23,7 @@ def with_token(service: str, token: str) -> httpx.Client:
 
 
 def made(guest: httpx.Client, **wanted: Any) -> dict[str, Any]:
-    """Make a token."""
+    """Create a token."""
     answer = guest.post("/api/tokens", json={"name": "laptop", **wanted})
     assert answer.status_code == 201, answer.text
     token: dict[str, Any] = answer.json()

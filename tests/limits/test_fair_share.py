@@ -1,4 +1,4 @@
-"""Each user's calls at work at once, on a real socket; they hang in the database for as long as a test wants."""
+"""Each user's concurrent calls, on a real socket; the calls hang in the database for as long as a test wants."""
 
 import asyncio
 import threading
@@ -33,7 +33,7 @@ AT_WORK = (
 
 @dataclass
 class Gate:
-    """Changes of a task to a title that begins with "hang" take until it is opened."""
+    """Changing a task's title to one that begins with "hang" blocks until the gate is opened."""
 
     own: OwnDatabase
     most_at_work: int = 0
@@ -46,7 +46,7 @@ class Gate:
         return int(count)
 
     def open(self) -> list[httpx.Response]:
-        """Let them go on, and return their answers."""
+        """Let the changes continue, and return their answers."""
         self.own.query("delete from gate")
         return [answer.result(60) for answer in self.answers]
 
@@ -89,7 +89,7 @@ def ben(url: str) -> Iterator[httpx.Client]:
 
 @contextmanager
 def hanging(gate: Gate, user: httpx.Client, calls: int) -> Iterator[None]:
-    """Have so many calls of a user under way, of which as many as may are at work."""
+    """Keep this many calls of a user in progress, of which as many as allowed are at work."""
 
     def hang(number: int) -> httpx.Response:
         return user.patch(f"/api/tasks/{number}", json={"title": f"hang {number}"}, timeout=120)
@@ -135,7 +135,7 @@ def test_who_waits_too_long_gets_429_and_nothing_was_done(
         assert own.query(kept) == before
         for path in ("/api/tasks", "/api/documents", "/api/conversations"):
             refused(anna.get(path), 429, "too_busy")
-        # What ends a session or a token is never held up.
+        # Requests that end a session or a token are never delayed.
         assert anna.get("/api/me").status_code == anna.get("/api/tokens").status_code == 200
         assert gate.at_work() == MOST_AT_WORK
         answers = gate.open()
@@ -191,7 +191,7 @@ def events_of(own: OwnDatabase, run_id: str) -> list[str]:
 
 
 def run_that_adds_a_task(client: httpx.Client, own: OwnDatabase) -> str:
-    """Have the assistant add a task, and return the run once it has decided to."""
+    """Make the assistant add a task, and return the run once the assistant has decided to."""
     message = {"message": "Add a task to buy groceries"}
     with client.stream("POST", "/api/chat", json=message, headers={"Accept": "text/event-stream"}):
         [(run_id,)] = wait_until(
@@ -211,7 +211,7 @@ def test_a_call_inside_a_run_waits_for_as_long_as_it_takes(
 
     with hanging(gate, anna, MOST_AT_WORK):
         run_id = run_that_adds_a_task(anna, own)
-        # Another user's whole turn comes and goes, and a call of hers outside of the run gives up.
+        # Another user's whole turn completes meanwhile, and a call of this user outside the run gives up.
         assert ben.post("/api/chat", json={"message": "Add a task to call Mum"}).json()["status"] == "completed"
         refused(anna.get("/api/tasks"), 429, "too_busy")
         assert "tool_result" not in events_of(own, run_id)

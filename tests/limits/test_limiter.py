@@ -1,4 +1,4 @@
-"""The limiter by itself. Order and counts decide, never time."""
+"""The limiter alone. The tests check order and counts, never time."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ SENTENCE = "You have two requests at work already. Try again in a few seconds."
 
 
 class Crowd:
-    """People who each hold a slot until they are let go, and note in `served` when they get one."""
+    """People who each hold a slot until they are released, and who are added to `served` when they get one."""
 
     def __init__(self, limiter: Limiter, tasks: asyncio.TaskGroup) -> None:
         self._limiter = limiter
@@ -115,7 +115,7 @@ def test_who_gives_up_or_fails_leaves_the_slot_to_the_next() -> None:
                 waiting, given, _ = await crowd.come("bcd")
                 assert crowd.served == ["a"]
                 waiting.cancel()
-            # By now the slot is c's, who has not come to know it.
+            # By now the slot belongs to c, who has not noticed yet.
             given.cancel()
             await wait_all_tasks_blocked()
             assert crowd.served == ["a", "d"]

@@ -20,13 +20,13 @@ DOORS: tuple[Door, ...] = ("chat", "mcp", "rest")
 
 
 def ledger_of(superuser_url: str, caller: Caller, columns: str) -> list[tuple[Any, ...]]:
-    """Return columns of a user's ledger, oldest first, behind the policies."""
+    """Return columns of a user's ledger, oldest first, past the policies."""
     statement = f"select {columns} from operations where user_id = %s order by id"  # noqa: S608
     return query(superuser_url, statement, caller.user_id)
 
 
 def titles(operations: Operations, caller: Caller) -> list[str]:
-    """List the titles of the user's tasks."""
+    """Return the titles of the user's tasks."""
     return [task["title"] for task in operations.perform(list_tasks, {}, caller).result["tasks"]]
 
 

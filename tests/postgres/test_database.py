@@ -1,4 +1,4 @@
-"""Transactions with a role and a tenant, the guard at the start, and a database that goes away and comes back."""
+"""Transactions with a role and a tenant, the check at the start, and a database that disappears and returns."""
 
 import json
 import os
@@ -47,7 +47,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A server of this module's own, whose roles may be broken and which may be killed; its database is migrated."""
+    """A server for this module only, whose roles may be broken and which may be killed; its database is migrated."""
     postgres = EmbeddedPostgres.start(tmp_path_factory.mktemp("own") / "postgres", major=POSTGRES)
     migrate(postgres.url)
     yield postgres
@@ -265,8 +265,8 @@ def test_a_row_cannot_point_to_a_row_of_another_user(
 
 @pytest.mark.spec("DB-8")
 def test_a_plain_login_that_leaves_the_role_sees_nothing(own_cluster: EmbeddedPostgres) -> None:
-    # From a superuser's URL `reset role` would pass every policy: no statement of ours is built from anybody's text,
-    # and an operator who wants the second wall to stand even then gives the service a login of its own.
+    # With a superuser's URL, `reset role` would bypass every policy. None of our statements contains anybody's text,
+    # and an operator who wants the second wall to hold even then gives the service its own login.
     query(own_cluster.url, "create role plain login")
     query(own_cluster.url, f"grant {APP_ROLE} to plain with set true, inherit false")
     query(own_cluster.url, "insert into users (user_id, kind, name) values ('alice', 'guest', 'A')")

@@ -34,13 +34,13 @@ for order in sys.stdin:
 
 
 class Member:
-    """Another of our processes, which uses the server and does what it is told."""
+    """Another process of ours that uses the server and follows commands."""
 
     def __init__(self, directory: Path) -> None:
         command = [sys.executable, "-W", "error", "-c", MEMBER, str(directory)]
         root = Path(__file__).parents[2]
         pipe = subprocess.PIPE
-        # Its own session stands for the terminal that it was started from.
+        # Its own session stands for the terminal from which it was started.
         self.process = subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
 
     def joined(self) -> str:
@@ -60,13 +60,13 @@ class Member:
     def _line(self) -> str:
         assert self.process.stdout is not None
         while (line := self.process.stdout.readline()) and not line.startswith(("postgresql", "done")):
-            pass  # Its log.
+            pass  # A line of its log.
         return line.strip()
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make one database for the tests that leave it well: making one takes a second."""
+    """Create one database for the tests that do not damage it, because creating one takes a second."""
     directory = tmp_path_factory.mktemp("embedded") / "postgres"
     EmbeddedPostgres.start(directory).stop()
     return directory
@@ -74,7 +74,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(directory: Path, tmp_path: Path) -> Path:
-    """Copy it for a test that does not."""
+    """Copy the database for a test that damages it."""
     subprocess.run(["cp", "-a", directory, tmp_path / "postgres"], check=True)
     return tmp_path / "postgres"
 
@@ -139,7 +139,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_a_missing_directory_becomes_a_database_with_pgvector(
     start: Callable[..., EmbeddedPostgres], tmp_path: Path, major: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PGPORT", "1")  # What the environment says of another Postgres is not ours.
+    monkeypatch.setenv("PGPORT", "1")  # Settings in the environment are for another Postgres and must not affect ours.
 
     url = start(tmp_path / "deep" / "below", major=major).url
 
@@ -177,7 +177,7 @@ def test_ten_processes_with_full_pools_find_a_place(start: Callable[..., Embedde
 def test_no_plan_counts_on_parallel_workers(cluster: EmbeddedPostgres) -> None:
     libpq = make_url(cluster.url).set(drivername="postgresql").render_as_string()
     with closing(psycopg2.connect(libpq)) as connection, connection.cursor() as cursor:
-        # With these, PostgreSQL would take as many as it may.
+        # With these settings PostgreSQL would use as many workers as it may.
         for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
             cursor.execute(f"set {setting} = 0")
         cursor.execute("explain select sum(reltuples) from pg_class")
@@ -351,7 +351,7 @@ def test_a_server_that_somebody_else_runs_on_the_files_is_not_joined_or_harmed(
     start: Callable[..., EmbeddedPostgres], directory: Path
 ) -> None:
     owner = directory.stat().st_uid
-    # It works in the cluster's directory, as every Postgres does.
+    # Like every Postgres, it works in the cluster's directory.
     with subprocess.Popen(
         ["sleep", "60"], cwd=directory / "cluster", user=owner if os.geteuid() == 0 else None
     ) as stranger:
@@ -432,7 +432,7 @@ def test_a_server_that_is_going_down_is_started_again_at_once(
 
     assert time.monotonic() - began < 45
     deadline = time.monotonic() + 5
-    while True:  # The server that goes down may have answered the first look; then the next one repairs it.
+    while True:  # A server that is shutting down may have answered the first check; then the next one repairs it.
         try:
             assert ask(ours.url, "select 1") == 1
             break

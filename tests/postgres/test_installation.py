@@ -1,4 +1,4 @@
-"""The database behind a service that starts before it, and what the service says meanwhile."""
+"""The database of a service that starts before the database does, and what the service reports meanwhile."""
 
 import os
 import signal
@@ -86,7 +86,7 @@ def test_a_database_of_a_newer_version_is_not_migrated_and_told_at_ready(
 ) -> None:
     with own_database(cluster, template, f"newer_{worker_id}") as own:
         own.query("update alembic_version set version_num = '9999'")
-        # The service's login may not migrate where it is a plain one: that is not what has to be said.
+        # A plain login may not migrate; this is about another error.
         settings = make_settings(database_url=own.url, migrate_on_start=True, log_level="CRITICAL")
         with TestClient(create_app(settings), base_url="http://localhost") as client:
             told = wait_until(lambda: "newer" in client.get("/ready").text and client.get("/ready").json())

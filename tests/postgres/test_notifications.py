@@ -1,4 +1,4 @@
-"""What processes tell each other: heard at once, lost and found again, and swallowed by a pooler."""
+"""Messages between processes: received at once, lost and restored, and swallowed by a pooler."""
 
 import asyncio
 import re
@@ -67,7 +67,7 @@ class Listener:
         return self.notifications.is_listening
 
     def _hear(self, kind: str, subject: str) -> None:
-        # Without a subject a process only tells itself to look.
+        # Without a subject, the process only reminds itself to check.
         if subject:
             self.heard.append((kind, subject))
             self.at.append(time.monotonic())
@@ -75,7 +75,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(database: Database, own: OwnDatabase, **options: Any) -> AsyncIterator[Listener]:
-    """Begin to listen, and yield once that is known to work."""
+    """Start listening, and yield once listening is known to work."""
     listener = Listener(database, own.url, **options)
     try:
         await until(lambda: listener.is_listening)
@@ -92,7 +92,7 @@ async def until(condition: Callable[[], Any], *, seconds: float = 10) -> None:
 
 
 async def tell(database: Database, kind: Kind, subject: str) -> float:
-    """Tell everybody, and return when that began."""
+    """Notify everybody, and return when that began."""
 
     def speak() -> None:
         with database.transaction(None) as session:
@@ -104,7 +104,7 @@ async def tell(database: Database, kind: Kind, subject: str) -> float:
 
 
 async def lose_connections(own: OwnDatabase) -> None:
-    """End every listening connection on the server's side, as a database does that falls asleep."""
+    """Close every listening connection on the server's side, as a database does that falls asleep."""
     ended = await run_sync(query, own.elsewhere, f"select pg_terminate_backend(pid) {LISTENING}", own.name)
     assert ended
     await until(lambda: connections(own) == 0)
@@ -156,7 +156,7 @@ def test_a_connection_that_is_lost_while_nothing_happens_is_made_anew_when_somet
 ) -> None:
     async def run() -> None:
         async with listening(database, own) as listener:
-            # That something went on earlier does not count.
+            # Earlier activity does not count.
             listener.notifications.want()
             for number in range(2):
                 await lose_connections(own)
@@ -277,7 +277,7 @@ def test_one_slow_answer_does_not_end_the_listening(
 ) -> None:
     monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(notifications, "ASK_AGAIN_SECONDS", 0.01)
-    # As slow as can be: it is not even sent.
+    # The slowest case: it is not even sent.
     monkeypatch.setattr(notifications, "notify", lambda *_: None)
 
     async def run() -> None:
@@ -325,7 +325,7 @@ def test_a_connection_that_cannot_listen_is_closed(own: OwnDatabase, monkeypatch
     with pytest.raises(psycopg2.Error) as raised:
         notifications._listening(own.url)
 
-    # What was raised keeps everything alive that the function had.
+    # The exception's traceback keeps the function's local variables alive.
     assert raised.tb is not None
     wait_until(lambda: connections(own) == 0)
 
@@ -367,7 +367,7 @@ def test_a_run_is_followed_from_another_process_with_notifications_and_without(
             listener.task.cancel()
             assert [event.seq for event in events] == list(range(1, 15))
             assert text_of(events) == events[-1].data["response"] == "".join(f"word{n} " for n in range(12))
-            # Heard of at once, or looked for twice a second.
+            # Received at once, or found by checking twice a second.
             assert len(late) == 12
             assert statistics.median(late) < (0.1 if is_told else POLL_SECONDS)
             assert max(late) < 1
@@ -412,7 +412,7 @@ def logged(service: Process, event: str) -> list[dict[str, Any]]:
 
 
 def followed(url: str, headers: httpx.Headers) -> tuple[dict[int, float], list[str]]:
-    """Follow a run to its end; return when each stored text came, by its number, and the events' names."""
+    """Follow a run to its end; return the arrival time of each stored text by its number, and the events' names."""
     texts: dict[int, float] = {}
     names: list[str] = []
     seq = None

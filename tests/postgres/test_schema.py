@@ -1,4 +1,4 @@
-"""The migrations up and down, by us and by hand, and what stands in the catalog after them."""
+"""The migrations up and down, by our command and by Alembic's, and the resulting catalog."""
 
 import os
 import subprocess
@@ -75,7 +75,7 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 
 @pytest.fixture
 def new_database(cluster: EmbeddedPostgres, database_url: str, worker_id: str) -> Iterator[Callable[[], str]]:
-    """Makes empty databases; returns the URL of the login that migrates, which is no superuser when LOGIN is owner."""
+    """Makes empty databases, and returns the migrating login's URL, which is not a superuser's when LOGIN is owner."""
     made: list[str] = []
     owner = f" owner {make_url(database_url).username}" if LOGIN == "owner" else ""
 
@@ -159,10 +159,10 @@ def test_leases_go_down_and_up_again_under_the_rows_that_are_there(
     added = "select distinct fruitless, purged_at from runs"
     assert query(superuser, columns) == before
     assert query(superuser, added) == [(0, None)]
-    # What an earlier version left unended is there to be claimed, the first of the conversation first.
+    # Runs that an earlier version left unended can be claimed, the first of a conversation first.
     found = [query(superuser, statement) for statement in (CLAIMABLE, CLAIMABLE, PURGEABLE)]
     assert found == [[(None,)], [("queued",)], [("completed",), ("failed",)]]
-    # The first look took the leases away that had run out.
+    # The first call removed expired leases.
     before = query(superuser, columns)
     query(superuser, "update runs set fruitless = 3, purged_at = now()")
 
@@ -231,7 +231,7 @@ def test_alembic_works_by_hand_on_the_database_that_the_settings_name(
     url = new_database()
     superuser = behind(cluster, url)
 
-    # A host's spelling of the URL; psycopg2's own dialect would refuse it.
+    # A hosting provider's form of the URL, which psycopg2's own dialect would reject.
     up = run_alembic("upgrade", "head", DATABASE_URL=url.replace("postgresql+psycopg2://", "postgres://"))
     assert up.returncode == 0, up.stderr
     assert query(superuser, "select version_num from alembic_version") == [(head(),)]
@@ -401,7 +401,7 @@ def test_user_id_leads_every_key_and_index_of_a_table_of_users(superuser_url: st
         "join pg_class c on c.oid = i.indrelid and c.relnamespace = 'public'::regnamespace",
     )
 
-    # What has to be found before a user is known.
+    # For lookups before a user is known.
     exceptions = {
         "uq_sessions_token_hash",
         "uq_api_tokens_token_hash",
@@ -500,7 +500,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         assert is_definer, name
         assert config[0] == 'search_path=""', name
         assert config[1:] in ([], ["enable_seqscan=off", "enable_bitmapscan=off", "enable_sort=off"]), name
-        # A trigger is fired by the change of a row, and called by nobody.
+        # A trigger function runs when a row changes; nobody may call it.
         assert grantees == ([OWNER_ROLE] if result == "trigger" else [APP_ROLE, OWNER_ROLE]), name
         told = result.removeprefix("TABLE(").rstrip(")").split(", ")
         assert {column.split()[0] for column in told} <= {"user_id", "id", "boolean", "trigger"}, name
@@ -533,7 +533,7 @@ def test_a_number_is_never_given_twice(database: Database, alice: Caller, bob: C
 
 
 def _compare(url: str, *, after: str | None = None) -> None:
-    """Compare models and schema, after a change that is taken back."""
+    """Compare models and schema after a change, which is rolled back."""
     engine = make_engine(url)
     try:
         with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A database of its own for the tests of runs: any process over a database takes up what nobody works on."""
+"""A separate database for the tests of runs: any process on a database claims runs that nobody is working on."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def authenticator(database: Database) -> Authenticator:
-    """Knows every credential; any address may bring any number of guests."""
+    """Accepts every kind of credential, and any number of guests from any address."""
     return Authenticator(database, secret=lambda: "tests", guests=GuestRules(per_hour=0))
 
 

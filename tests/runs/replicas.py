@@ -1,4 +1,4 @@
-"""Several services over one database, who follows their runs, and how a test stops them at a moment of its choice."""
+"""Several services on one database, followers of their runs, and ways to stop both at chosen moments."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ class Replicas:
     @classmethod
     @contextmanager
     def over(cls, directory: Path, *, model: str, database_url: str, **settings: Any) -> "Iterator[Replicas]":
-        """Yield replicas, none of which is started yet, and leave no process behind."""
+        """Yield replicas that are not started yet, and kill all processes at the end."""
         given = {
             "DATABASE_URL": database_url,
             "MODEL": "openai/any",
@@ -52,19 +52,19 @@ class Replicas:
             yield replicas
 
     def alive(self, wanted: int) -> list[Process]:
-        """Return as many running services as are wanted; those that are missing are started, side by side."""
+        """Return this many running services, starting the missing ones at the same time."""
         self.processes = [process for process in self.processes if process.popen.poll() is None]
         new = [self.start() for _ in range(wanted - len(self.processes))]
         for process in new:
             process.wait_serving()
-            # What a provider's library loads at its first use is not part of what is tested.
+            # Loading a provider's library at its first use is not part of the test.
             with signed_in_guest(process.url) as guest:
                 guest.post("/api/chat", json={"message": "hello"}).raise_for_status()
         self.processes += new
         return self.processes[:wanted]
 
     def only(self, wanted: int) -> list[Process]:
-        """Return as many running services as are wanted, and stop all others."""
+        """Return this many running services, and stop all others."""
         kept = self.alive(wanted)
         for process in self.processes[wanted:]:
             process.kill()
@@ -72,22 +72,22 @@ class Replicas:
         return kept
 
     def start(self, *command: str) -> Process:
-        """Start a process, `docutalk serve` unless told, and return it before it is ready."""
+        """Start a process, `docutalk serve` by default, and return it before it is ready."""
         name = f"service{next(self._numbers)}"
         return self._left.enter_context(started(self.directory, *command, name=name, **self.settings))
 
 
 class Reader(threading.Thread):
-    """Reads a run's events as they come, as a page does, until the stream ends or breaks off."""
+    """Reads a run's events as they arrive, like the page, until the stream ends or breaks."""
 
     def __init__(
         self, client: httpx.Client, url: str, *, say: dict[str, Any] | None = None, after: int | None = None
     ) -> None:
-        """Post what is to be said, or follow from after an event."""
+        """Post the message `say`, or follow the run from event `after`."""
         super().__init__(daemon=True)
         self.events: list[Event] = []
         self.came: list[float] = []
-        """When each event came, by the clock."""
+        """When each event arrived, in seconds of the monotonic clock."""
         self._url = url
         self._say = say
         self._headers = {"Authorization": client.headers["Authorization"], **STREAM}
@@ -96,7 +96,7 @@ class Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Read."""
+        """Read the stream."""
         method = "POST" if self._say is not None else "GET"
         with (
             suppress(httpx.TransportError),
@@ -115,32 +115,32 @@ class Reader(threading.Thread):
 
     @property
     def last_id(self) -> int:
-        """The number of the last stored event that came."""
+        """The number of the last stored event received."""
         return max((number for number, _, _ in self.events if number is not None), default=0)
 
     @property
     def run_id(self) -> str:
-        """The run, once its first event came."""
+        """The run's id, once its first event arrived."""
         first: Event = wait_until(lambda: self.events[:1], seconds=20)[0]
         return str(first[2]["run_id"])
 
     def kinds(self) -> list[str]:
-        """List the kinds of the events so far."""
+        """Return the kinds of the events so far."""
         return [kind for _, kind, _ in self.events]
 
     def ended(self, *, seconds: float = 30) -> list[Event]:
-        """Return all events once the stream has ended or broken off."""
+        """Return all events once the stream has ended or broken."""
         self.join(seconds)
         assert not self.is_alive(), f"The stream is still open after {seconds} seconds."
         return self.events
 
 
 class Played:
-    """A script by the user's last message: the replies to it in turn, the last again and again; else a greeting."""
+    """Replies that depend on the user's last message, in order, the last one repeated; otherwise a greeting."""
 
     def __init__(self, replies: Mapping[str, Sequence[Reply | Callable[[], Reply]]]) -> None:
         self.asked: dict[str, list[list[dict[str, Any]]]] = {}
-        """What the model was sent for each message, by the order of the requests."""
+        """What the model was sent for each message, in the order of the requests."""
         self._replies = replies
 
     def __call__(self, request: Request) -> Reply:
@@ -153,10 +153,10 @@ class Played:
 
 
 class Held:
-    """A row that the test's own connection keeps locked, so that whoever needs it waits."""
+    """A row that the test's own connection keeps locked, so that others must wait for it."""
 
     def __init__(self, url: str, statement: str, *arguments: Any) -> None:
-        """Lock what the statement selects `for update`, as superuser."""
+        """Lock the rows that the statement selects `for update`, as superuser."""
         self._url = url
         parsed = make_url(url)
         self._connection = psycopg2.connect(
@@ -167,7 +167,7 @@ class Held:
             assert cursor.fetchall(), "There is no such row."
 
     def waiting(self, *, for_what: str = "") -> list[int]:
-        """Return the server processes that wait for the row with a statement that contains these words."""
+        """Return the server processes that wait for the row with a statement containing these words."""
         statement = (
             "select pid from pg_stat_activity where %s = any(pg_blocking_pids(pid)) and strpos(query, %s) > 0 "
             "and strpos(query, 'set lease_until') = 0"
@@ -175,7 +175,7 @@ class Held:
         return [pid for (pid,) in query(self._url, statement, self._connection.info.backend_pid, for_what)]
 
     def release(self) -> None:
-        """Let go of the row."""
+        """Unlock the row."""
         self._connection.close()
 
 
@@ -191,7 +191,7 @@ def held(url: str, statement: str, *arguments: Any) -> Iterator[Held]:
 
 @contextmanager
 def paused(process: Process) -> Iterator[None]:
-    """Stop a process without ending it, and let it go on after the block."""
+    """Pause a process, and continue it after the block."""
     os.kill(process.popen.pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The durable turn's parts around an assistant that does what a test tells it."""
+"""The parts that run turns, around an assistant that follows a test's script."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,13 +19,13 @@ from backend.runs.turns import Turn, Turns
 from backend.runs.worker import RunWorker
 
 Script = Callable[[list[str], Journal], Awaitable[None]]
-"""Takes what was said so far, oldest first, and a journal, and answers."""
+"""Gets the messages so far, oldest first, and a journal, and answers."""
 
 FINAL: dict[str, Any] = {"output": [], "usage": {"input_tokens": 3, "output_tokens": 2}}
 
 
 class ScriptedAssistant:
-    """Answers by a script."""
+    """An assistant that answers by a script."""
 
     is_loaded = True
     is_ready = True
@@ -46,7 +46,7 @@ class ScriptedAssistant:
 
 @dataclass(frozen=True)
 class Parts:
-    """What one process is made of, as far as runs go."""
+    """The parts of one process, as far as runs go."""
 
     live: Live
     turns: Turns
@@ -80,12 +80,12 @@ class Parts:
         return cls(live, turns, worker, Follower(database, live, heartbeat_seconds=heartbeat_seconds), looking)
 
     async def say(self, caller: Caller, words: str, conversation_id: int | None = None) -> tuple[Turn, dict[str, Any]]:
-        """Return the turn and its reply once it has ended."""
+        """Send a message, and return the turn and its reply once the run has ended."""
         turn = await self.worker.accept(caller, words, conversation_id=conversation_id)
         return turn, (await self.told(caller, turn))[-1].data
 
     async def told(self, caller: Caller, turn: Turn, *, after: int = 0) -> list[Event]:
-        """Follow a run to its end; heartbeats are left out."""
+        """Follow a run to its end, and return its events without heartbeats."""
         events = self.follower.events(caller, turn.run_id, after=after)
         return [event async for event in without_heartbeats(events)]
 
@@ -108,7 +108,7 @@ async def echo(said: list[str], journal: Journal) -> None:
 
 
 def text_of(events: list[Event]) -> str:
-    """Put the answer together as a client does: by offset, and taken back at a reset."""
+    """Assemble the answer as a client does: by offset, dropping text at a reset."""
     text = ""
     for event in events:
         if event.kind == "text" and event.data["offset"] <= len(text):

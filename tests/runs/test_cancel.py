@@ -1,4 +1,4 @@
-"""Stop a run from another process, whatever it is at; what was done stays, and the conversation goes on."""
+"""Stopping a run from another process, whatever the run is doing; its work stays, and the conversation continues."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ LONG = says("and so on " * 600, wait=0.05)
 
 @dataclass
 class Two:
-    """A guest who talks to one process and stops its runs at another."""
+    """A guest who talks to one process and stops the runs at another."""
 
     guest: httpx.Client
     other: str
@@ -46,7 +46,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def processes(make_settings: Callable[..., Settings], database_url: str) -> Iterator[tuple[ScriptedModel, list[str]]]:
-    """The provider's server, and two services that know of each other what two processes know: the database."""
+    """The provider's server, and two services that share nothing but the database."""
     importlib.import_module("backend.agent.providers")
     with scripted_model([says("Hello.")]) as model, ExitStack() as stack:
         settings = make_settings(
@@ -54,12 +54,12 @@ def processes(make_settings: Callable[..., Settings], database_url: str) -> Iter
             model="openai/any",
             openai_base_url=model.url,
             openai_api_key=KEY,
-            # What is wished is found at each renewal too, and the next one is far away.
+            # A wish to stop is also found at each renewal, so the next renewal is set far in the future.
             lease_seconds=300,
         )
         urls = [stack.enter_context(serving(settings)) for _ in range(2)]
         for url in urls:
-            # What a provider's library loads at its first use is not part of what is tested.
+            # Loading a provider's library at its first use is not part of the test.
             with signed_in_guest(url) as guest:
                 say(guest, "hello").raise_for_status()
         yield model, urls
@@ -67,14 +67,14 @@ def processes(make_settings: Callable[..., Settings], database_url: str) -> Iter
 
 @pytest.fixture
 def two(processes: tuple[ScriptedModel, list[str]]) -> Iterator[Two]:
-    """A fresh guest of both."""
+    """A new guest of both services."""
     model, (here, there) = processes
     with signed_in_guest(here) as guest:
         yield Two(guest, there, model)
 
 
 def assert_cancelled(events: list[Event]) -> dict[str, Any]:
-    """Fail unless a stream ends with a run that was stopped; return its `done`."""
+    """Fail unless a stream ends with a stopped run; return its `done`."""
     assert_gapless(events)
     done = events[-1][2]
     assert (done["status"], done["error"]["code"]) == ("cancelled", "run_cancelled")
@@ -117,7 +117,7 @@ def test_a_run_is_stopped_in_mid_stream_and_what_was_said_stays(two: Two) -> Non
 
 @contextmanager
 def tool_that_waits(two: Two, url: str) -> Iterator[tuple[Reader, Held]]:
-    """Begin a run with two parallel calls whose first waits for a row that is locked."""
+    """Begin a run with two parallel calls, whose first one waits for a locked row."""
     two.guest.post("/api/tasks", json={"title": "Bread"}).raise_for_status()
     user_id = two.guest.get("/api/me").json()["id"]
     two.model.follow([says("I add it.", calls=(ADD, ToolCall("complete_task", {"task_id": 1}))), says("Done.")])

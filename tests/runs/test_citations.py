@@ -1,4 +1,4 @@
-"""Every mark in an answer is proven before the answer is kept."""
+"""Every citation mark in an answer is checked before the answer is stored."""
 
 import asyncio
 import importlib
@@ -291,7 +291,7 @@ def reader(database: Database, model: ScriptedModel, alice: Caller) -> Reader:
 
 
 def assert_told_alike(events: list[Event], database: Database, caller: Caller) -> dict[str, Any]:
-    """Fail unless stream, last event and message agree; return the last event."""
+    """Fail unless the stream, the last event and the message agree; return the last event."""
     done = events[-1].data
     assert text_of(events) == done["response"]
     assert [event.data for event in events if event.kind == "citation"] == done["citations"]
@@ -309,7 +309,7 @@ def test_what_fails_is_taken_back_from_the_first_difference_on(reader: Reader, m
         f'It ends "with three months\' notice" [p{reader.notice}] 👍. It costs "1 euro" [p{reader.rent}]. Bye [p999].'
     )
 
-    # A service that another test started in this process may have left it at warnings.
+    # A service started by another test in this process may have left the log level at warnings.
     unfiltered = structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=structlog.BoundLogger)
     monkeypatch.setattr(ending, "log", unfiltered)
     with capture_logs() as logs:
@@ -417,7 +417,7 @@ def test_an_attempt_that_goes_on_comes_to_the_same_citations(
     done = assert_told_alike(disturbed, reader.database, reader.caller)
     assert done["citations"] == undisturbed[-1].data["citations"] != []
     assert done["response"] == undisturbed[-1].data["response"]
-    # The model is sent again, word by word, what the tool returned.
+    # The model is sent exactly what the tool returned, once more.
     assert reader.model.requests[-1]["messages"] == reader.model.requests[-2]["messages"]
 
 

@@ -1,4 +1,4 @@
-"""Processes of the service are killed, paused and told to go down in the middle of runs; nothing is lost or doubled."""
+"""Service processes are killed, paused and stopped in the middle of runs, and nothing is lost or done twice."""
 
 import sys
 import threading
@@ -27,7 +27,7 @@ ENDLESS = says("and so on " * 4000, wait=0.05)
 DONE = says("All of it is done.")
 
 CLAIM_SECONDS = LEASE_SECONDS + 5
-"""The longest until a run whose process died is taken up by another."""
+"""The most seconds until another process continues a run whose process died."""
 OF_RUN = "select 1 from runs where user_id = %s and ended_at is null for update"
 OF_COUNTER = "select 1 from counters where user_id = %s and noun = %s for update"
 OF_TASK = "select 1 from tasks where user_id = %s and id = 1 for update"
@@ -42,32 +42,33 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory: pytest.TempPathFactory, model: ScriptedModel, database_url: str) -> Iterator[Replicas]:
-    """Processes that come and go."""
+    """Processes that are started and killed."""
     with Replicas.over(tmp_path_factory.mktemp("replicas"), model=model.url, database_url=database_url) as made:
         yield made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Where a run is when its process is killed."""
+    """The state of a run when its process is killed."""
 
     name: str
     replies: tuple[Reply, ...]
-    """What the model says, by the order of the requests, whoever makes them."""
+    """The model's replies in the order of the requests, from whichever process they come."""
     locks: str = ""
     """The row that the run waits for."""
     lock_arguments: tuple[Any, ...] = ()
     at_request: int = 0
-    """The request at which the row is locked; the run waits for it behind the reply. Before all of them: 0."""
+    """The request during which the row is locked, so that the run waits for it after the reply. 0 locks it before all
+    requests."""
     waits_with: str = ""
-    """Words of the statement that waits, where another may wait for the same row."""
+    """Words of the waiting statement, if others may wait for the same row."""
     asked: int
-    """How often the model is asked, in both attempts together."""
+    """How often the model is called, in both attempts together."""
     tasks: tuple[tuple[str, bool], ...]
-    """Titles of the tasks in the end, and whether they are done."""
+    """Titles of the resulting tasks, and whether they are completed."""
     answer: str
     voids: bool = False
-    """Whether readers saw text before the kill that does not stay."""
+    """Whether readers saw text before the kill that is later discarded."""
 
     @property
     def cut_off(self) -> int:
@@ -161,12 +162,12 @@ MOMENTS = [
 
 
 def speaks(reader: Reader) -> bool:
-    """Tell whether a reader hears the long text."""
+    """Return whether a reader has received some of the long text."""
     return "and so on" in text_of(reader.events)
 
 
 class Interrupted:
-    """The run of one guest, who reads it in the process that is to be killed, up to its moment."""
+    """A guest's run, read in the process that will be killed, up to its moment."""
 
     def __init__(self, moment: Moment, guest: httpx.Client, url: str) -> None:
         self.moment = moment
@@ -181,7 +182,7 @@ class Interrupted:
         self._asked = 0
 
     def __repr__(self) -> str:
-        """Say how far it has come."""
+        """Show how far the run has come."""
         heard = [(number, kind) for number, kind, _ in self.before.events[-5:]]
         return f"{self.moment.name}: the model was asked {self._asked} times, last heard {heard}"
 
@@ -193,11 +194,11 @@ class Interrupted:
         self.before = Reader(self.guest, url, say={"message": self.moment.name})
 
     def is_there(self) -> bool:
-        """Tell whether the run has come to its moment."""
+        """Return whether the run has reached its moment."""
         if self.moment.locks:
             return self._lock is not None and bool(self._lock.waiting(for_what=self.moment.waits_with))
         is_asked = self._asked == self.moment.cut_off
-        # Some of the text is stored, and some was told live only.
+        # Some of the text is stored, and some was only sent live.
         texts = [number for number, kind, _ in self.before.events if kind == "text"]
         return is_asked and (not self.moment.voids or (None in texts and any(texts)))
 
@@ -207,14 +208,14 @@ class Interrupted:
             self._lock.release()
 
     def resume(self, url: str) -> None:
-        """Read on in another process."""
+        """Continue reading in another process."""
         self.before.ended()
         url = f"{url}/api/runs/{self.before.run_id}/events"
         self.after = Reader(self.guest, url, after=self.before.last_id)
 
     @property
     def events(self) -> list[Event]:
-        """What the reader was told by both."""
+        """The events that the reader received from both processes."""
         return [*self.before.events, *self.after.ended(seconds=60)]
 
     def _reply(self, number: int, reply: Reply) -> Reply:
@@ -229,18 +230,18 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What became of the runs at every moment, after one kill."""
+    """The runs at every moment, after one kill."""
 
     runs: dict[str, Interrupted]
     asked: dict[str, list[list[dict[str, Any]]]]
     survivor: str
     seconds: dict[str, float]
-    """How long after the kill each run was taken up."""
+    """How many seconds after the kill each run was continued."""
 
 
 @pytest.fixture(scope="module")
 def aftermath(replicas: Replicas, model: ScriptedModel, superuser_url: str) -> Iterator[Aftermath]:
-    """Every moment at once in one process, which is killed while another lives."""
+    """All moments at once in one process, which is killed while another one lives."""
     victim, survivor = replicas.alive(2)
     with ExitStack() as stack:
         runs = {}
@@ -249,9 +250,9 @@ def aftermath(replicas: Replicas, model: ScriptedModel, superuser_url: str) -> I
             runs[moment.name] = Interrupted(moment, guest, superuser_url)
         played = Played({name: run.replies for name, run in runs.items()})
         model.follow(played)
-        # Where the machine holds up the victim for longer than a lease, the survivor must not take its runs up already.
+        # If the machine delays the victim for longer than a lease, the survivor must not take its runs too early.
         with paused(survivor):
-            # What is locked waits for five seconds at most, so those that take their time come first.
+            # A locked row is waited for at most five seconds, so the slow moments begin first.
             for is_quick in (False, True):
                 begun = [run for run in runs.values() if bool(run.moment.locks) is is_quick]
                 for run in begun:
@@ -312,7 +313,7 @@ def test_a_model_is_asked_again_only_for_what_was_not_committed(moment: Moment, 
     assert len(asked) == moment.asked
     for messages in asked:
         assert_acceptable(messages)
-    # The repeated question is the one that was cut off, word by word.
+    # The repeated request is exactly the one that was cut off.
     assert len([number for number in range(1, len(asked)) if asked[number] == asked[number - 1]]) == (
         moment.asked - aftermath.runs[moment.name].events[-1][2]["usage"]["requests"]
     )
@@ -423,7 +424,7 @@ def test_a_process_that_slept_alone_goes_on_with_its_own_runs(
 
 
 def stopped_in_order(process: Process) -> tuple[int, list[int]]:
-    """Stop a process in order; return its exit status, and what /ready said meanwhile."""
+    """Stop a process in order; return its exit status, and the statuses of /ready meanwhile."""
     statuses: list[int] = []
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What one run, one user, one process or one notification goes through holds up nobody else, and tells no untruth."""
+"""The trouble of one run, user, process or notification delays nobody else, and leads to no false statement."""
 
 import asyncio
 import socket
@@ -55,7 +55,7 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 async def queued(database: Database, caller: Caller, words: str = "hello", *, assistant: Any = None) -> Turn:
-    """Accept a message in a process that has no slot for its run."""
+    """Accept a message in a process without a free slot for its run."""
     parts = Parts.of(database, assistant or ScriptedAssistant(echo), slots=0)
     turn = await parts.worker.accept(caller, words, conversation_id=None)
     await gone(parts)
@@ -63,7 +63,7 @@ async def queued(database: Database, caller: Caller, words: str = "hello", *, as
 
 
 async def begun(database: Database, url: str, caller: Caller, words: str = "hello", *, assistant: Any = None) -> Turn:
-    """Accept a message, begin its run, and vanish."""
+    """Accept a message, begin its run, and disappear."""
     parts = Parts.of(database, assistant or ScriptedAssistant(echo), slots=0)
     turn = await parts.worker.accept(caller, words, conversation_id=None)
     await gone(parts)
@@ -75,13 +75,13 @@ async def begun(database: Database, url: str, caller: Caller, words: str = "hell
 
 
 async def gone(parts: Parts) -> None:
-    """Let a process look for work no more."""
+    """Stop a process from looking for work."""
     parts.looking.cancel()
     await asyncio.wait([parts.looking])
 
 
 class Unreadable(ScriptedAssistant):
-    """Cannot make head or tail of one message."""
+    """Fails on one message."""
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
         if messages[-1].content == "garbled":
@@ -105,7 +105,7 @@ def test_a_row_that_cannot_be_read_fails_its_own_run_and_no_other(
                 "on conflict (user_id, run_id, seq) do update set kind = excluded.kind, data = excluded.data"
             )
             query(superuser_url, event, alice.user_id, broken.run_id)
-        # It has waited longest, and comes first at every look.
+        # It has waited longest, so it comes first at every attempt.
         others = [await queued(database, bob, f"m{number}") for number in range(3)]
         parts = Parts.of(database, Unreadable(echo), slots=1)
         async with asyncio.timeout(20):
@@ -147,7 +147,7 @@ def test_a_time_zone_that_this_machine_does_not_know_leaves_no_message_unanswere
 
 
 class Watched(AgentAssistant):
-    """Shows the journal of the run that it answers."""
+    """Exposes the journal of the run that it answers."""
 
     journal: Journal
 
@@ -220,7 +220,7 @@ def test_a_cancellation_that_nobody_asked_for_fails_the_run_once(database: Datab
         attempts.append(said[-1])
         if said[-1] == "fail":
             await journal.add_text("I begin")
-            # As a library does whose own task group broke down.
+            # As a library does whose own task group failed.
             raise asyncio.CancelledError
         await echo(said, journal)
 
@@ -241,7 +241,7 @@ def test_a_cancellation_that_nobody_asked_for_fails_the_run_once(database: Datab
 
 
 class Choosing(ScriptedAssistant):
-    """Has a model for people, and another one for guests, and notes which it is asked for."""
+    """Has one model for people and another for guests, and records which one it is asked for."""
 
     def __init__(self, script: Script, *, guests_get: str) -> None:
         super().__init__(script)
@@ -337,7 +337,7 @@ def test_a_notification_stops_only_what_its_row_says_is_to_stop(
         await echo(said, journal)
 
     async def told() -> dict[str, Any]:
-        # The next beat would come after 20 seconds.
+        # The next heartbeat would come after 20 seconds.
         parts = Parts.of(database, ScriptedAssistant(script), lease_seconds=60)
         notifications = Notifications(database)
         notifications.on_heard(parts.worker.heard)
@@ -388,14 +388,14 @@ def test_a_run_that_meets_no_database_waits_longer_after_each_attempt_and_is_giv
                 [(attempt, seconds)] = await until(lambda: query(superuser_url, put_off, turn.run_id))
                 assert attempt == attempts == number
                 waits.append(seconds)
-                # The test does not wait as long.
+                # The test does not wait that long.
                 query(superuser_url, RUN_OUT, turn.run_id)
             return await parts.told(alice, turn)
 
     events = asyncio.run(given_up())
 
     for seconds, longest in zip(waits, (2, 4, 6, 7, 7), strict=True):
-        # The clock that both moments are read from may be set back a little in between.
+        # The clock used for both times may be set back a little in between.
         assert longest - 1.5 < seconds <= longest + 0.1
     assert attempts == MOST_FRUITLESS_ATTEMPTS
     assert (events[-1].data["status"], events[-1].data["error"]["code"]) == ("failed", "run_gave_up")
@@ -403,7 +403,7 @@ def test_a_run_that_meets_no_database_waits_longer_after_each_attempt_and_is_giv
 
 @asynccontextmanager
 async def served(database: Database, parts: Parts, callers: dict[str, Caller]) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the routes of one process on a real socket; the header X-User says who asks."""
+    """Serve the routes of one process on a real socket; the header X-User names the user."""
 
     async def signed_in(request: Request) -> Caller:
         return callers[request.headers["X-User"]]
@@ -451,7 +451,7 @@ def test_a_user_follows_only_so_many_runs_at_once(
                 assert answer.status_code == 200
                 lines = answer.aiter_lines()
                 one.push_async_callback(lines.aclose)  # type: ignore[attr-defined]  # It is a generator.
-                # Who is told something is counted.
+                # Followers that receive something are counted.
                 assert await anext(lines) == "id: 1"
                 return one
 
@@ -463,7 +463,7 @@ def test_a_user_follows_only_so_many_runs_at_once(
                 await client.get(path, headers=mine),
                 await client.post("/api/chat", json={"message": "one more"}, headers=mine),
             ]
-            # The state can be read, and another user follows.
+            # The run's state can still be read, and another user can follow.
             state = await client.get(f"/api/runs/{turn.run_id}", headers=mine)
             other = await parts.worker.accept(bob, "hello", conversation_id=None)
             await follow("bob", f"/api/runs/{other.run_id}/events")
@@ -505,7 +505,7 @@ def test_a_process_goes_down_in_time_while_its_database_hangs(
     async def goes_down() -> float:
         if what == "claims a run":
             await queued(database, alice)
-            # A claim passes over locked rows; for a locked table it has to wait.
+            # A claim skips locked rows, but has to wait for a locked table.
             with held(superuser_url, "lock table queues; select 1") as lock:
                 parts = Parts.of(database, ScriptedAssistant(script))
                 await until(lambda: lock.waiting(for_what="claimable_runs"))

@@ -41,7 +41,7 @@ async def with_a_reset(said: list[str], journal: Journal) -> None:
 
 
 def followed(database: Database, caller: Caller, script: Any) -> tuple[list[Event], dict[int, list[Event]]]:
-    """Return what a follower was told from the start, and others that came back after each stored event."""
+    """Return what one follower received from the start, and what others received from each stored event on."""
 
     async def run() -> tuple[list[Event], dict[int, list[Event]]]:
         parts = Parts.of(database, ScriptedAssistant(script))
@@ -109,7 +109,7 @@ def test_a_follower_elsewhere_is_told_the_same_stored_events(
     async def run() -> tuple[list[Event], list[Event]]:
         parts = Parts.of(database, ScriptedAssistant(slowly))
         turn = await parts.worker.accept(alice, "hello", conversation_id=None)
-        # A process that does not execute the run has no live channel of it.
+        # A process that does not execute the run has no live channel for it.
         elsewhere = Follower(database, Live())
         there = [event async for event in elsewhere.events(alice, turn.run_id)]
         return await parts.told(alice, turn), there
@@ -227,7 +227,7 @@ def test_who_is_far_behind_is_told_the_rest_from_the_database(database: Database
         async for event in parts.follower.events(alice, turn.run_id):
             events.append(event)
             if event.seq == 1:
-                # It reads no further until the run has written more than is kept.
+                # It stops reading until the run has written more than is kept.
                 told.append(await parts.told(alice, turn))
         return events
 
@@ -242,7 +242,7 @@ def test_followers_are_told_of_a_call_once_it_is_committed_and_of_none_that_is_r
     database: Database, alice: Caller
 ) -> None:
     class Broken(Exception):
-        """What keeps a transaction from being committed."""
+        """Keeps a transaction from being committed."""
 
     async def script(_said: list[str], journal: Journal) -> None:
         def record(result: str, *, fails: bool) -> None:

@@ -31,7 +31,7 @@ TAKEN = "select coalesce(sum(turns), 0)::int from guest_model_turns"
 
 
 class Costly(ScriptedAssistant):
-    """Has a model that costs, and for guests another one as well."""
+    """Has a model that costs money, and another one for guests as well."""
 
     def __init__(self, script: Script = echo) -> None:
         super().__init__(script)
@@ -52,7 +52,7 @@ def _a_new_day(superuser_url: str) -> None:
 
 @pytest.fixture
 def taken(superuser_url: str) -> Callable[[], int]:
-    """Tells how many turns guests have taken."""
+    """Returns how many turns guests have taken."""
 
     def count() -> int:
         [(turns,)] = query(superuser_url, TAKEN)
@@ -63,7 +63,7 @@ def taken(superuser_url: str) -> Callable[[], int]:
 
 @pytest.fixture
 def other_database(database_url: str) -> Iterator[Database]:
-    """The same database, as another process has it open."""
+    """The same database, opened as by another process."""
     with opened(database_url) as other:
         yield other
 

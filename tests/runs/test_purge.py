@@ -1,4 +1,4 @@
-"""What is left of a run whose events were purged: its messages, its ledger, its end, and the answer to a repeat."""
+"""What remains of a run whose events were purged: its messages, its ledger, its end, and the answer to a repeat."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ def test_what_ended_long_ago_keeps_its_messages_its_ledger_and_its_end(
                     assert client.get(f"/api/runs/{old['run_id']}").json() == state
                     there = client.get(f"/api/conversations/{old['conversation_id']}").json()
                     assert there == conversation
-                    # One event is left: the last one, in its own words and with its own number.
+                    # Only the last event is left, with its own data and number.
                     for after in (None, 0, 2, last - 1):
                         assert told(client, old["run_id"], after=after) == events[-1:]
                     for after in (last, last + 1, last + 1000):

@@ -1,4 +1,4 @@
-"""A run goes on in another attempt as if there had been one; attempts are fenced, and not repeated for ever."""
+"""A run continues in another attempt as if there had been only one; attempts are fenced, and not repeated forever."""
 
 import asyncio
 import importlib
@@ -46,7 +46,7 @@ def _runs_are_looked_for_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def let_run_out(url: str, turn: Turn, also: str = "") -> None:
-    """Make the lease of a run one that has run out, as if whoever works on it had vanished."""
+    """Make the lease of a run expire, as if its worker had disappeared."""
     set_to = f"lease_until = now() - interval '1 second'{also}"
     query(url, f"update runs set {set_to} where id = %s", turn.run_id)  # noqa: S608  # the test's own words
 
@@ -56,7 +56,7 @@ def stored(events: list[Event]) -> list[Event]:
 
 
 def seen(events: list[Event]) -> list[tuple[Any, ...]]:
-    """Return what a reader is told of the calls, apart from the run's id, the numbers of operations and the time."""
+    """Return what a reader sees of the calls, without the run's id, operation numbers and times."""
 
     def timeless(result: Any) -> Any:
         return {name: value for name, value in (result or {}).items() if not name.endswith("_at")}
@@ -131,7 +131,7 @@ def test_a_replayed_attempt_comes_to_the_same_outcome(
     assert seen(events) == seen(expected)
     assert text_of(events) == events[-1].data["response"] == expected[-1].data["response"]
     assert events[-1].data["usage"] == expected[-1].data["usage"]
-    # The model is asked for nothing but what was not committed, and in the same words.
+    # The model is asked only for what was not committed, with exactly the same request.
     cut_off, repeated = model.requests[-2:]
     assert len(model.requests) == len(script) + 2
     assert repeated["messages"] == cut_off["messages"]

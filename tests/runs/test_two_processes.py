@@ -1,4 +1,4 @@
-"""Two processes of the service over one database: one run for equal messages, one at a time, and bounds for all."""
+"""Two service processes on one database: one run for equal messages, one run at a time, and limits for all."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ WHAT_WAS_ANSWERED = (
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, model: ScriptedModel, database_url: str) -> Iterator[list[Process]]:
-    """Two services whose people get the scripted model."""
+    """Two services that use the scripted model for people."""
     directory = tmp_path_factory.mktemp("both")
     settings = {"MAX_CONCURRENT_RUNS": SLOTS}
     with Replicas.over(directory, model=model.url, database_url=database_url, **settings) as replicas:
@@ -102,7 +102,7 @@ def test_twenty_equal_messages_at_once_are_one_run(
 
 @dataclass(frozen=True)
 class Answered:
-    """A run as its row and its messages have it."""
+    """A run, as stored in its row and messages."""
 
     id: str
     input: dict[str, Any]
@@ -144,7 +144,7 @@ def test_two_messages_at_once_are_answered_in_order_every_time(
             assert len(titles) == len(set(titles)) == 2 * rounds
             return first["conversation_id"], pairs
 
-    # Whoever is over a database takes up what waits there: those of the other tests have another model.
+    # A process on a database takes any waiting run, and the runs of the other tests have another model.
     with own_database(cluster, template, f"in_order_{worker_id}") as database:
         settings = {"database_url": database.url, "MODEL": "offline"}
         with Replicas.over(tmp_path, model=model.url, **settings) as replicas:
@@ -156,8 +156,8 @@ def test_two_messages_at_once_are_answered_in_order_every_time(
     for runs, (_, pairs) in zip(answered, talks, strict=True):
         assert len(runs) == 2 * len(pairs) + 1
         for earlier, later in pairwise(runs):
-            # What a run works on is fixed in the transaction that begins it. It has the earlier run's answer, so that
-            # one had ended by then.
+            # A run's input is fixed in the transaction that begins it. This input has the earlier run's answer, so that
+            # run had already ended.
             said = [item["content"] for item in later.input["items"] if "content" in item]
             assert said[-3:] == [earlier.question, earlier.answer, later.question]
         places = {run.id: place for place, run in enumerate(runs)}
@@ -194,7 +194,7 @@ def test_a_reader_elsewhere_is_told_stored_events_within_a_second_and_text_withi
 
 
 def _when(reader: Reader, length: int) -> float:
-    """Return when a reader had more than so many characters of the answer."""
+    """Return when a reader had more than this many characters of the answer."""
     for (_, kind, data), came in zip(reader.events, reader.came, strict=True):
         if kind == "text" and data["offset"] + len(data["delta"]) > length:
             return came
@@ -218,7 +218,7 @@ def test_runs_at_once_are_bounded_for_each_process_and_each_user(
             return str(answer.raise_for_status().json()["response"])
 
         def seen_while(some: list[httpx.Client]) -> list[list[tuple[str, str]]]:
-            """Send the messages of some guests, and return what runs there were at each look."""
+            """Send the messages of some guests, and return the runs seen at each look."""
             answers = [pool.submit(say, guest, number) for number in range(each) for guest in some]
             seen: list[list[tuple[str, str]]] = []
 
@@ -235,7 +235,8 @@ def test_runs_at_once_are_bounded_for_each_process_and_each_user(
     def most(seen: list[list[tuple[str, str]]], place: int) -> int:
         return max(max(Counter(run[place] for run in running).values(), default=0) for running in seen)
 
-    # The bounds were reached, and never passed. Several users may share the places without one of them having its own.
+    # The limits were reached and never exceeded. Several users may fill all places before one of them reaches its own
+    # limit.
     assert most(alone, 1) == MOST_OF_A_USER
     assert most(together, 1) <= MOST_OF_A_USER
     assert most(together, 0) == SLOTS

@@ -243,7 +243,7 @@ def test_no_connection_is_held_while_the_model_speaks(database_url: str, alice: 
     held: list[int] = []
 
     async def script(said: list[str], journal: Journal) -> None:
-        # The look for work with which the worker began the turn may still be on its way back.
+        # The check for work with which the worker began the turn may still be in progress.
         for _ in range(1_000):
             if not database.pool_status()["checked_out"]:
                 break
@@ -271,7 +271,7 @@ def test_no_connection_is_held_while_the_model_speaks(database_url: str, alice: 
 def test_a_turn_with_one_tool_call_writes_in_four_transactions(
     database_url: str, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Text is stored once a second besides; on a busy machine this turn may take as long.
+    # Text is also stored once a second, and on a busy machine this turn may take that long.
     monkeypatch.setattr(journals, "STORE_TEXT_SECONDS", 60)
     database = Database()
     database.open(database_url)
@@ -279,7 +279,7 @@ def test_a_turn_with_one_tool_call_writes_in_four_transactions(
     by_thread: dict[int, list[str]] = {}
 
     def heard(statement: str) -> None:
-        # A follower reads on another thread meanwhile.
+        # A follower reads on another thread at the same time.
         writes = by_thread.setdefault(threading.get_ident(), [])
         if statement == "COMMIT":
             if writes:
@@ -397,7 +397,7 @@ def test_news_of_a_document_is_none_of_a_run(database: Database) -> None:
 def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
     database_url: str, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing is looked for by the clock, and nobody listens to notifications.
+    # Nothing is checked periodically, and nobody listens to notifications.
     monkeypatch.setattr(finder, "LOOK_SECONDS", 3600)
     looks: list[str] = []
 

@@ -1,4 +1,4 @@
-"""What words for a due date mean, said on Wednesday, November 18, 2026 at 10 AM unless stated."""
+"""The meaning of words for a due date, said on Wednesday, November 18, 2026 at 10 AM unless stated otherwise."""
 
 import subprocess
 import sys
@@ -20,12 +20,12 @@ NOW = datetime(2026, 11, 18, 10, 0, tzinfo=BERLIN)
 
 
 def said(words: str, now: datetime = NOW, zone: ZoneInfo = BERLIN) -> str:
-    """Return what the clocks of the zone show at the moment that is understood."""
+    """Return what the zone's clocks show at the time that the words mean."""
     return f"{understand(words, now=now, zone=zone).at:%Y-%m-%d %H:%M}"
 
 
 def moments(first: int, before: int) -> st.SearchStrategy[datetime]:
-    """Draw moments of the years from the first to the one before the last."""
+    """Draw times in the years from `first` up to, but not including, `before`."""
     start, end = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (first, before))
     return st.integers(start, end - 1).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 

@@ -40,7 +40,7 @@ def added(guest: httpx.Client, **wanted: Any) -> dict[str, Any]:
 
 
 def listed(guest: httpx.Client, **wanted: Any) -> list[int]:
-    """List the numbers of the tasks that fit."""
+    """Return the numbers of the matching tasks."""
     answer = guest.get("/api/tasks", params=wanted)
     assert answer.status_code == 200, answer.text
     return [task["id"] for task in answer.json()["tasks"]]

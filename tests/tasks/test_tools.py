@@ -1,4 +1,4 @@
-"""The task tools, through the one door."""
+"""The tools for tasks, called through the operations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ from tests.conftest import query
 
 
 def titles(operations: Operations, caller: Caller, **wanted: Any) -> list[str]:
-    """List the titles of the tasks that fit."""
+    """Return the titles of the matching tasks."""
     return [task["title"] for task in operations.perform(list_tasks, wanted, caller).result["tasks"]]
 
 
@@ -262,7 +262,7 @@ ORDERS = {
 
 @pytest.fixture
 def many(operations: Operations, alice: Caller, bob: Caller) -> Callable[..., list[int]]:
-    """Returns the numbers of Alice's seven tasks page by page; `between` is called with those that were listed."""
+    """Returns the numbers of Alice's seven tasks page by page; `between` is called with the numbers listed so far."""
     for wanted in MANY:
         operations.perform(add_task, wanted, alice)
         operations.perform(add_task, wanted, bob)
@@ -286,7 +286,7 @@ def many(operations: Operations, alice: Caller, bob: Caller) -> Callable[..., li
 def test_a_list_is_sorted_whole_and_page_by_page(many: Callable[..., list[int]], limit: int) -> None:
     assert {sort: many(limit, sort=sort) for sort in ORDERS} == ORDERS
     assert many(limit) == [1, 2, 3, 4, 5, 6, 7]
-    # Where a letter beyond ASCII stands is up to the database's collation.
+    # The place of a letter beyond ASCII depends on the database's collation.
     assert [number for number in many(limit, sort="title") if number != 5] == [2, 3, 6, 7, 4, 1]
     assert [number for number in many(limit, sort="-title") if number != 5] == [1, 4, 7, 2, 3, 6]
     assert sorted(many(limit, sort="title")) == sorted(many(limit, sort="-title")) == [1, 2, 3, 4, 5, 6, 7]

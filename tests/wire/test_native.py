@@ -44,7 +44,7 @@ CONVERSATION: list[tuple[str, list[tuple[str, dict[str, Any]]], str]] = [
 
 
 def told(lines: Any) -> list[Told]:
-    """Read server-sent events: number, kind, data."""
+    """Parse server-sent events: number, kind, data."""
     events: list[Told] = []
     number, kind = None, ""
     for line in lines:

@@ -1,4 +1,4 @@
-"""Tasks that are made of a document."""
+"""Tasks that are created from a document."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,18 +33,18 @@ MINUTES = (
 
 @pytest.fixture
 def operations(database: Database) -> Operations:
-    """The one door, with what the tools over documents are given."""
+    """The operations, with the inputs that tools for documents need."""
     return door(database)
 
 
 def create(operations: Operations, caller: Caller, document_id: int, **arguments: Any) -> dict[str, Any]:
-    """Call the tool and return what it told."""
+    """Call the tool and return its result."""
     wanted = {"document_id": document_id, **arguments}
     return operations.perform(create_tasks_from_document, wanted, caller).result
 
 
 def titles(operations: Operations, caller: Caller) -> list[str]:
-    """List the titles of the caller's tasks."""
+    """Return the titles of the caller's tasks."""
     return [task["title"] for task in operations.perform(list_tasks, {"limit": 100}, caller).result["tasks"]]
 
 
@@ -204,7 +204,7 @@ def test_the_dry_run_and_the_making_need_a_message_of_the_user_between_them(
 
 @pytest.fixture
 def resolved(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:
-    """The words that were tried as dates; fails when a connection is held meanwhile."""
+    """The words that were tried as dates; fails if a connection is held meanwhile."""
     words: list[str] = []
 
     def noting(said: str, **more: Any) -> Due:
@@ -249,7 +249,7 @@ def test_the_tries_at_one_line_are_few(alice: Caller, resolved: list[str], line:
 
 
 def meanwhile(database: Database, change: Callable[[], object]) -> Operations:
-    """Return a door at which something changes after a document was looked through, and before tasks are made."""
+    """Return operations in which `change` happens after a document was examined and before tasks are created."""
 
     def prepared(arguments: dict[str, Any], open_scope: OpenScope) -> Any:
         found = find_to_do(arguments, open_scope)

@@ -1,4 +1,4 @@
-"""What the rules take for something that is to be done, and what they leave alone."""
+"""What the rules recognize as action items, and what they ignore."""
 
 import time
 from pathlib import Path
@@ -12,13 +12,13 @@ from tests.documents.files import HTML
 
 
 def page(text: str, *headings: tuple[str, int], number: int = 1) -> DocumentPage:
-    """Return a page whose headings stand in its text."""
+    """Return a page with these headings in its text."""
     known = [{"start": text.index(title), "level": level, "title": title} for title, level in headings]
     return DocumentPage(user_id="u", document_id=1, number=number, content=text, headings=known)
 
 
 def found(*texts: str) -> list[str]:
-    """Return the texts of the actions on pages without known headings."""
+    """Return the action items on pages without known headings."""
     pages = [page(text, number=number) for number, text in enumerate(texts, 1)]
     return [action.text for action in find_actions(pages)]
 

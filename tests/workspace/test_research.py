@@ -1,4 +1,4 @@
-"""The pair that research clients expect: search names pages and tasks, fetch reads them."""
+"""The two tools that research clients expect: search names pages and tasks, fetch reads them."""
 
 import json
 from typing import Any
@@ -22,12 +22,12 @@ REFUND = "Goods may be returned for a full refund within thirty days."
 
 @pytest.fixture
 def operations(database: Database) -> Operations:
-    """The one door, with what the tools over documents are given."""
+    """The operations, with the inputs that tools for documents need."""
     return door(database)
 
 
 def ids(operations: Operations, caller: Caller, query: str) -> list[str]:
-    """Return the ids of what is found."""
+    """Return the ids of what a search finds."""
     return [item["id"] for item in operations.perform(search, {"query": query}, caller).result["results"]]
 
 

@@ -147,7 +147,7 @@ class Librarian(Planner):
     """The plans for documents."""
 
     def look_up(self, question: str, otherwise: str) -> Plan:
-        """Answer a question by quoting passages, or report that none were found; without documents, say `otherwise`."""
+        """Answer a question by quoting passages, or say that nothing was found; without documents, say `otherwise`."""
         (result,) = yield [("search_documents", {"query": question})]
         if isinstance(result, str):
             return result

@@ -89,7 +89,7 @@ class Mind(Librarian, TaskKeeper):
             self.named = writes or [task for _, task in found]
 
     def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
-        """Return the plan for the yes in "yes, and also delete task 3"; None if it is unclear."""
+        """Return the plan for the yes in "yes, and also delete task 3", or None if it is unclear."""
         if not clauses:
             return None
         first, *more = clauses

@@ -300,7 +300,7 @@ FILLER = frozenset(re.findall(r"\S+", """
     a all also an and any are each entire every everything from have i in is item items just list lists me mine my
     of off on one ones our own please reminder reminders task tasks that the there these those to-do to-dos todo
     todos which whole"""))
-# More words that tell nothing about the tasks, in a question.
+# More words of a question that say nothing about the tasks.
 ASKING = frozenset(re.findall(r"\S+", """
     again agenda am anything as at be been before by can check coming could count currently did display do does
     doing due else find first for get give got had happening has hello hey hi how i'd i'll i'm i've it let look

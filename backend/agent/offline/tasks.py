@@ -267,7 +267,7 @@ class TaskKeeper(Planner):
         return (yield from act([found[0]["id"]]))
 
     def _on_all(self, text: str, act: Act, tool: str) -> Plan:
-        """Act on all tasks of a kind after a yes; deleting all completed tasks needs none."""
+        """Act on all tasks of a kind after a yes; deletes all completed tasks without asking."""
         wanted = selection.wanted(text)
         if wanted.unclear:
             return said.UNCLEAR.format(said.shown(wanted.unclear.strip()))

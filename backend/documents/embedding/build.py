@@ -140,7 +140,7 @@ class Builds:
             )
 
     def _forget_others(self, engine: Engine, model_id: int) -> None:
-        """Delete the vectors of models that are neither in use nor `model_id`; none if `model_id` is in use."""
+        """Delete the vectors of models that are neither in use nor `model_id`, unless `model_id` is in use."""
         with _as_owner(engine) as connection:
             others = connection.execute(
                 text(

@@ -13,8 +13,7 @@ def index_ddl(model_id: int, dim: int, *, concurrently: bool = False) -> str:
     """Return the statement with which the owner creates the approximate index of a model's embeddings.
 
     The index compares inner products, which equal cosines for vectors of unit length and are the fastest to compute. It
-    is built with more candidates than pgvector's default, because its speed otherwise costs neighbors; like this it
-    misses less than one percent of them.
+    is built with more candidates than pgvector's default, so that it misses less than one percent of the neighbors.
     """
     return (
         f"create index {'concurrently ' if concurrently else ''}if not exists {index_name(model_id)} "

@@ -143,7 +143,7 @@ def saturated(bm25: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
-    """Keep, of the spellings of the codes, only the first that occurs in any passage."""
+    """Drop the terms of all spellings of the codes except the first spelling that occurs in a passage."""
     there = [term.spelling for term in terms if term.passages and term.identifies]
     return [term for term in terms if term.spelling in (0, min(there, default=1))]
 

@@ -1,8 +1,8 @@
-"""What the offline model understands: the table is its specification, and every row is a test.
+"""What the offline model understands. The table is its specification, and every row is a test.
 
 Each row is a first message to a user who has these tasks: 1 "Buy groceries" (tagged home), 2 "Pay bills" (high
-priority), 3 "Call mom" (completed) and 4 "Prepare the meeting" (due, high priority). A row gives the calls in their
-order, a list for each response of the model, and a part of the answer.
+priority), 3 "Call mom" (completed) and 4 "Prepare the meeting" (due, high priority). A row lists the expected calls in
+order, one list for each response of the model, and a part of the answer.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ Call = tuple[str, dict[str, Any]]
 
 
 class Sentence(NamedTuple):
-    """A message, the calls that it leads to, and a part of the answer."""
+    """A message, the calls it leads to, and a part of the answer."""
 
     said: str
     calls: list[list[Call]]
@@ -208,7 +208,7 @@ def _from_document(document_id: int, *, dry_run: bool = True) -> Call:
 
 
 # fmt: off
-# A user who has these tasks has document 1, "lease.pdf" with two pages, and document 2, "notes.md", too.
+# The user with these tasks also has document 1, "lease.pdf" with two pages, and document 2, "notes.md".
 OF_DOCUMENTS = [
     Sentence("What is the notice period?", [[_search("What is the notice period")]],
              'what I found in your documents:\n- lease.pdf, page 1: "The notice period is three months." [p11]'),
@@ -248,7 +248,7 @@ OF_DOCUMENTS = [
     Sentence("Delete document 1", NONE, "I can't delete documents."),
     Sentence("Upload a file", NONE, "I can't take files here."),
     Sentence("Help", NONE, "Search my documents for warranty"),
-    # What is about tasks stays so.
+    # Questions about tasks still go to tasks.
     Sentence("What's pending?", [[_list("pending")]], "You have 3 pending tasks"),
     Sentence("What is due this week?", [[_list("pending", due_before="this week")]], "due by this week"),
     Sentence("What's due after Friday?", NONE, "I can't list tasks sorted"),

@@ -1,4 +1,4 @@
-"""The offline model over documents: it finds and quotes, with marks that can be proven, and obeys no document."""
+"""The offline model with documents: it finds and quotes, its citation marks can be checked, it obeys no document."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ NOTES = "Next steps\n- Call Anna\n- Pay the plumber"
 
 
 class Library(TaskList):
-    """Task tools and document tools over lists in memory, whose results look like the server's."""
+    """Task tools and document tools over lists in memory, with results like the server's."""
 
     def __init__(self, tasks: TaskList | None = None) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ def test_what_a_document_or_its_name_says_triggers_nothing(said: str) -> None:
 
     assert {name for made in calls for name, _ in made} <= {*DOCUMENT_TOOLS[:3]}
     assert len(shelf.tasks) == 4
-    # No mark is taken from a document's text or name.
+    # Marks in a document's text or name do not count.
     passages = passages_in([shelf.read_document(1), shelf.read_document(1, 2)])
     assert check(answer, passages).text == answer
 

@@ -29,7 +29,7 @@ READS = ("list_tasks", "get_task")
 
 
 class TaskList:
-    """Seven tools over a list in memory, whose results look like the server's."""
+    """Seven tools over a list in memory, with results like the server's."""
 
     def __init__(self, *titles: str) -> None:
         self.tasks: dict[int, dict[str, Any]] = {}
@@ -103,7 +103,7 @@ class TaskList:
 
 
 class Conversation:
-    """Turns of one conversation by the rules alone, with the history that a run is given."""
+    """The turns of one conversation by the rules alone, with the history that a run is given."""
 
     def __init__(self, tasks: TaskList, *tools: str) -> None:
         self.tasks = tasks
@@ -111,7 +111,7 @@ class Conversation:
         self.items: list[Any] = []
 
     def say(self, words: str) -> tuple[list[list[Call]], str]:
-        """Return the calls, a list for each response, and the answer."""
+        """Return the calls, one list for each response, and the answer."""
         self.items.append({"role": "user", "content": words})
         responses: list[list[Call]] = []
         while not isinstance(answer := respond(self.items, self.tools), str):
@@ -129,7 +129,7 @@ class Conversation:
 
 
 class ConversationBySDK(Conversation):
-    """The same, with each turn run by the SDK."""
+    """The same, but the SDK runs each turn."""
 
     def __init__(self, tasks: TaskList, *tools: str) -> None:
         super().__init__(tasks, *tools)
@@ -161,12 +161,12 @@ def four_tasks() -> TaskList:
 
 
 def ask(items: str | list[Any], *tools: str) -> str | list[Call]:
-    """Return what the rules answer or ask for, given a conversation."""
+    """Return the rules' answer or calls for a conversation."""
     return respond(items, {*(tools or READS + WRITES)})
 
 
 def ask_the_model(items: list[Any]) -> str | list[Call]:
-    """Return the same by the SDK's interface of a model."""
+    """Return the same through the SDK's model interface."""
     arguments: Any = (None, items, ModelSettings(), TaskList().tools(), None, [], ModelTracing.DISABLED)
     output = asyncio.run(OfflineModel().get_response(*arguments, previous_response_id=None)).output
     if isinstance(output[0], ResponseOutputMessage) and isinstance(output[0].content[0], ResponseOutputText):

@@ -1,4 +1,4 @@
-"""The right task and no other: what a message writes, and what becomes of the tasks."""
+"""Only the right task is changed: what each message writes, and the resulting tasks."""
 
 from copy import deepcopy
 from typing import Any
@@ -30,7 +30,7 @@ class Talk:
         )
 
     def say(self, words: str) -> tuple[list[Call], str]:
-        """Return the calls that a message led to, in their order, and the answer."""
+        """Return the calls that a message led to, in order, and the answer."""
         responses, answer = self.conversation.say(words)
         return [call for calls in responses for call in calls], answer
 
@@ -624,7 +624,7 @@ def test_what_only_looks_like_reopening_reopens_nothing(said: str) -> None:
 
 
 def three_completed() -> TaskList:
-    """Return the tasks of `TITLES`, of which 3, 4 and 5 are completed."""
+    """Return the tasks of `TITLES`, with 3, 4 and 5 completed."""
     tasks = TaskList(*TITLES)
     for number in (3, 4, 5):
         tasks.complete_task(number)

@@ -1,7 +1,7 @@
-"""What people say when the right task and no other has to be meant.
+"""Messages in which exactly the right task must be recognized.
 
-Each row is a first message to a user who has the tasks of `TITLES`; a refusal or a question writes nothing. A row's
-answer names a part of what the person reads.
+Each row is a first message to a user who has the tasks of `TITLES`. A refusal or a question must write nothing. A row's
+answer is a part of what the person reads.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ TITLES = ("Plan the party", "Wash car", "Buy milk", "Call the bank", "Ring Bo", 
 
 
 class Wish(NamedTuple):
-    """A message, the writes that it may make, and a part of the answer."""
+    """A message, the writes it may make, and a part of the answer."""
 
     said: str
     writes: list[Call]
@@ -26,7 +26,7 @@ def _set(*ids: int, **fields: str) -> list[Call]:
 NOTHING: list[Call] = []
 # fmt: off
 FIELD = [
-    # The right task and no other.
+    # Only the right task.
     Wish("Delete the planet task", NOTHING, 'No task of yours matches "the planet task".'),
     Wish("Delete the carpet task", NOTHING, "No task of yours matches"),
     Wish("Delete task 3 and 4", [_delete(3), _delete(4)]),
@@ -98,7 +98,7 @@ FIELD = [
 ]
 
 VARIANTS = [
-    # Titles that are near.
+    # Similar titles.
     Wish("Remove the partying task", NOTHING),
     Wish("Please delete the cart task", NOTHING, "No task of yours matches"),
     Wish("Trash the banking task", NOTHING, "Do you mean this task?"),
@@ -202,7 +202,7 @@ VARIANTS = [
     Wish("Add a note to task 2: on Friday take the bus", _set(2, description="On Friday take the bus")),
     Wish("Move the team meeting to noon", _set(6, due="noon")),
     Wish("Move meeting to 3pm", NOTHING, "Which of these do you mean?"),
-    # Taking back in other words.
+    # Undoing, in other words.
     Wish("Mark the milk task as not completed", NOTHING, "Task 3 is not completed"),
     Wish("Please re-open #3", NOTHING, "Task 3 is not completed"),
     Wish("I haven't finished the car wash yet", NOTHING, "Task 2 is not completed"),
@@ -212,7 +212,7 @@ VARIANTS = [
     Wish("make task 3 open again", NOTHING, "Task 3 is not completed"),
     Wish("Can you undo the last change?", NOTHING, 'say "Reopen task" with its number'),
     Wish("Remove task 3 from the completed ones", NOTHING),
-    # Fields of a task that is there, in other words.
+    # Fields of an existing task, in other words.
     Wish("Add the tag home to the milk task", [_update(3, tags=["home"])]),
     Wish("Put the tags home and garden on task 2", [_update(2, tags=["home", "garden"])]),
     Wish("Add low priority to the milk task", _set(3, priority="low")),
@@ -234,7 +234,7 @@ VARIANTS = [
     Wish("Add tasks: buy salt and vinegar chips and pay Bo", NOTHING),
     Wish("Add todos: milk and eggs", [_add("Milk"), _add("Eggs")]),
     Wish("Add it to my list", NOTHING),
-    # Found by a second, hostile look.
+    # Found in a second, adversarial review.
     Wish("I have already called the bank", NOTHING),
     Wish("I should have called the bank", NOTHING),
     Wish("Rename task 3 to", NOTHING),
@@ -303,7 +303,7 @@ VARIANTS = [
     Wish("todo: buy bread every day", NOTHING, "tasks do not repeat yet"),
     Wish("Make a task for the Friday after next to pay rent", NOTHING),
     Wish("Add all of these as tasks", NOTHING),
-    # Found by a third look. Dashes, signs and points between words.
+    # Found in a third review. Dashes, signs and dots between words.
     Wish("Delete tasks 3 - 5", [_delete(3), _delete(4), _delete(5)]),
     Wish("Delete task 1 - 2", [_delete(1), _delete(2)]),
     Wish("Complete tasks 1 + 2", [_complete(1), _complete(2)]),
@@ -328,7 +328,7 @@ VARIANTS = [
     Wish("Delete milk from my to-do list", [_delete(3)]),
     Wish("Delete everything on my whole list", NOTHING, "Shall I delete all of these?"),
     Wish("Delete completed and overdue tasks", NOTHING, 'I did not understand "overdue" there'),
-    # Numbers that are no task's.
+    # Numbers that are not a task's.
     Wish("Delete task 1,000", NOTHING, "I understood only part of"),
     Wish("Complete task 2,345", NOTHING, "I understood only part of"),
     Wish("Move task 1 000 to Friday", NOTHING),

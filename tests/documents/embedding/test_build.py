@@ -1,4 +1,4 @@
-"""Another model's vectors beside those in use, the index of a large user, and who notices that they are due."""
+"""Building another model's vectors beside those in use, the index of a large user, and what triggers a build."""
 
 import asyncio
 import subprocess
@@ -89,7 +89,7 @@ def builds(own: OwnDatabase) -> Builds:
 
 @pytest.fixture
 def every_event() -> Iterator[None]:
-    """Log every event, whatever a command in this process has set, and leave that as it was."""
+    """Log every event, whatever a command in this process has configured, and restore that afterwards."""
     before = structlog.get_config()
     structlog.reset_defaults()
     yield
@@ -101,13 +101,13 @@ def build(builds: Builds, embedder: TinyEmbedder, **options: Any) -> bool:
 
 
 def filed(database: Database, callers: list[Caller]) -> None:
-    """File eight passages of each user."""
+    """Store eight passages for each user."""
     for caller in callers:
         file(database, caller, *(f"The {word} of {caller.user_id[-6:]}." for word in WORDS))
 
 
 def vectors(own: OwnDatabase) -> dict[str, int]:
-    """Count the vectors by the names of their models."""
+    """Count the vectors by model name."""
     rows = own.query(
         "select m.name, (select count(*)::int from chunk_vectors v where v.model_id = m.id) from embedding_models m"
     )
@@ -120,7 +120,7 @@ def in_use(own: OwnDatabase) -> tuple[int, str]:
 
 
 def found(database: Database, caller: Caller, word: str) -> list[str]:
-    """Search as a process does that asks the database which model is in use."""
+    """Search like a process that asks the database which model is in use."""
     embedders = {BUNDLED: None, **{name: TinyEmbedder(name) for name in ("tiny", "third")}}
     with database.transaction(None) as session:
         model_id, name = current_model(session)
@@ -145,7 +145,7 @@ def test_another_model_is_built_beside_the_one_in_use_and_then_used(
     with ThreadPoolExecutor(1) as threads:
         building = threads.submit(build, builds, tiny, tell=sentences.append)
         assert held.reached.wait(20)
-        # Search goes on by the old model.
+        # Search still uses the old model.
         assert in_use(own)[1] == BUNDLED
         for caller in callers:
             assert "dock" in found(database, caller, "dock")[0]
@@ -170,7 +170,7 @@ def test_passages_that_come_in_meanwhile_are_covered_before_the_model_is_used(
 
     def arrives(calls: int) -> None:
         if calls == 4:
-            # Behind the place that the build has reached.
+            # Before the place that the build has reached.
             file(database, first, "The late one.", filename="late.pdf")
 
     assert build(builds, TinyEmbedder(before=arrives)) is True
@@ -268,7 +268,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
         monkeypatch.setattr(place, "EXACT_UP_TO", 7)
     assert builds.due(None).is_index_due
     model_id, _ = in_use(own)
-    # What a build that was killed in the middle leaves behind.
+    # A build killed in the middle leaves this behind.
     own.query(hnsw.index_ddl(model_id, tiny.dim))
     own.query("update pg_index set indisvalid = false where indexrelid = to_regclass(%s)", hnsw.index_name(model_id))
     assert builds.due(None).is_index_due
@@ -284,7 +284,7 @@ def test_a_large_user_s_index_is_due_made_without_holding_anybody_up_and_used(
     assert builds.due(None).is_any is False
     for word in WORDS:
         assert found(database, callers[0], word)[0] == f"The {word} of {callers[0].user_id[-6:]}."
-    # The next model's build takes the index away with the vectors.
+    # The next model's build deletes the index together with the vectors.
     build(builds, TinyEmbedder("third"))
     build(builds, TinyEmbedder("fourth"))
     assert own.query("select to_regclass(%s)::text", hnsw.index_name(model_id)) == [(None,)]
@@ -302,7 +302,7 @@ def test_documents_are_ingested_while_an_index_is_being_made(
     ready, go = threading.Event(), threading.Event()
 
     def hold_a_writer() -> None:
-        # A transaction that has written: the index waits for it before it is done, and nobody else does.
+        # The index build waits for this open transaction that has written, and nobody waits for the build.
         with database.scope(callers[1].user_id, UTC) as scope:
             scope.session.execute(text("delete from chunk_vectors where chunk_id = 8"))
             ready.set()
@@ -405,7 +405,7 @@ def test_a_second_build_at_once_is_refused_and_changes_nothing(
             held.let_go.set()
         assert building.result(20) is True
 
-    # It keeps its server's session from a pooler's other clients, and holds up neither vacuums nor indexes.
+    # A pooler cannot lend its session to other clients, and it delays neither vacuums nor index builds.
     assert holders == [("idle in transaction", None)]
     assert (status, capsys.readouterr().err) == (75, f"{BuildUnderWay()}\n")
     assert (second.calls, during) == (0, {BUNDLED: 16, "tiny": 0})
@@ -452,7 +452,7 @@ def test_a_killed_build_and_one_whose_lock_is_lost_stop_nobody(
     with pytest.raises(DatabaseUnavailable):
         build(builds, lost)
 
-    # The batch that it was at is kept, and it begins no other.
+    # The current batch is kept, and no other is begun.
     assert (lost.calls, in_use(own)[1], vectors(own)) == (2, BUNDLED, {BUNDLED: 16, "tiny": 8})
     assert build(builds, TinyEmbedder()) is True
     assert vectors(own) == {BUNDLED: 16, "tiny": 16}
@@ -465,7 +465,7 @@ def test_the_service_takes_another_build_for_no_failure_and_looks_again(
 ) -> None:
     filed(database, callers)
     monkeypatch.setattr(upkeep, "LOOK_AGAIN_SECONDS", 0.1)
-    # What the command ends with while another build is under way.
+    # The exit status of the command while another build is running.
     monkeypatch.setattr(upkeep, "BUILD", ("sh", "-c", "exit 75"))
     embeddings = Embeddings(database, {BUNDLED: TinyEmbedder(BUNDLED), "tiny": TinyEmbedder()}.__getitem__)
 

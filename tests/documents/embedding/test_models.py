@@ -106,7 +106,7 @@ def test_only_the_first_tokens_of_a_long_text_count(bundled: Embedder) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """The library's, which reads a text as a whole."""
+    """The library's tokenizer, which reads a text as a whole."""
     made = Tokenizer.from_file(str(TOKENIZER))
     made.no_truncation()
     made.no_padding()

@@ -1,4 +1,4 @@
-"""Texts become vectors, by models of providers over real HTTP."""
+"""Texts become vectors, by providers' models over real HTTP."""
 
 import math
 import time
@@ -20,7 +20,7 @@ OPENAI_KEY = "key of openai"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddingServer]:
-    """The provider; LiteLLM is loaded here, and not within a test's time."""
+    """The provider's server; LiteLLM is loaded here, so that no test's time includes it."""
     with embedding_server(answers(1536)) as running:
         remote(running).embed(["load"], "query")
         yield running
@@ -28,7 +28,7 @@ def server() -> Iterator[EmbeddingServer]:
 
 @pytest.fixture
 def provider(server: EmbeddingServer) -> Callable[..., EmbeddingServer]:
-    """Lets the provider follow a script, with nothing asked so far."""
+    """Makes the provider follow a script, and forgets earlier requests."""
 
     def follow(script: Any) -> EmbeddingServer:
         server.script = script

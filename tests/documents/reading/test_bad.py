@@ -1,4 +1,4 @@
-"""What becomes of files that are no good, or mean no good."""
+"""What happens to damaged and malicious files."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pytest
 from backend.documents.reading.reader import About, Limits, Page, Unreadable, read
 from tests.documents import files
 
-# Each starts a process of its own, and some are made to take seconds.
+# Each test starts its own process, and some are meant to take seconds.
 pytestmark = pytest.mark.slow
 
 NO_TEXT = "scanned pages have no text that could be searched. Run text recognition (OCR) on it and upload the result."
@@ -22,7 +22,7 @@ SHEET = "xl/worksheets/sheet1.xml"
 PROSE = "\n".join(["The tide turns twice a day, and the harbor with it."] * 40)
 
 Content = Callable[[], bytes]
-"""Makes a file: only the process that runs the test makes it, and not every process that reads this module."""
+"""Makes a file when a test runs, so that not every process that imports this module makes it."""
 
 
 @cache
@@ -41,7 +41,7 @@ def slides() -> bytes:
 
 
 def outcome(path: Path, content: bytes, content_type: str, limits: Limits | None = None) -> str:
-    """Return the text that is read, or the sentence that says why there is none."""
+    """Return the text that was read, or the error message."""
     path.write_bytes(content)
     try:
         pages = [part for part in read(path, content_type, limits=limits or Limits()) if isinstance(part, Page)]
@@ -121,7 +121,7 @@ def test_a_pdf_that_was_cut_off_fails(tmp_path: Path, tenths: int) -> None:
 
 @pytest.mark.spec("READ-13")
 def test_a_pdf_whose_last_pages_were_cut_off_behind_its_directory_fails(tmp_path: Path) -> None:
-    # Saved in parts, its catalog comes first, so that what is left opens and says that it has all its pages.
+    # A PDF saved in this way has its catalog first, so the beginning opens and claims to have all pages.
     whole = files.pdf("It is a text.", PROSE, is_packed=False)
     cut = whole[: whole.rindex(b"stream", 0, whole.rindex(b"endstream"))]
 

@@ -1,4 +1,4 @@
-"""The process that reads: what it may, what it knows, when it ends, and what is believed of what it says."""
+"""The child process that reads files: what it may do and knows, when it ends, and what of its output is trusted."""
 
 import json
 import os
@@ -40,7 +40,7 @@ print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, reso
 
 
 def children(parent: int) -> list[int]:
-    """Return the processes that a process has started and that live."""
+    """Return the live child processes of a process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -120,7 +120,7 @@ def test_closing_the_reading_ends_the_child(tmp_path: Path) -> None:
 @pytest.mark.spec("READ-19")
 def test_the_child_ends_with_a_killed_service_even_inside_a_parser(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"<dd><dt>" * 1_000_000)  # The parser is at it for a minute, and says nothing meanwhile.
+    path.write_bytes(b"<dd><dt>" * 1_000_000)  # The parser works on this for a minute without output.
     service = subprocess.Popen([sys.executable, "-c", READING, str(path), files.HTML], cwd=ROOT)
 
     try:

@@ -1,4 +1,4 @@
-"""What comes out of good files."""
+"""The pages that valid files give."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Reader = Callable[..., tuple[About, list[Page]]]
 
 @pytest.fixture
 def pages_of(tmp_path: Path) -> Reader:
-    """Reads bytes as a file of a type."""
+    """Reads bytes as a file of a given type."""
 
     def reader(content: bytes, content_type: str, *, from_page: int = 1) -> tuple[About, list[Page]]:
         path = tmp_path / "file"

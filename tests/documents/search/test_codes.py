@@ -1,4 +1,4 @@
-"""A code that stands nowhere finds nothing, whatever words the question puts around it."""
+"""A code that occurs nowhere finds nothing, whatever words the question has around it."""
 
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import pytest
@@ -35,7 +35,7 @@ QUESTIONS = [
 
 
 def keep_library(scope: Scope, *languages: str) -> None:
-    """Index texts whose embeddings are all equal to that of `axis(0)`, many of each language."""
+    """Index many texts in each language whose embeddings all equal that of `axis(0)`."""
     for language in languages or LIBRARY:
         indexed(scope, LIBRARY[language] * 30, vectors=[axis(0)] * 30 * len(LIBRARY[language]), language=language)
 

@@ -1,4 +1,4 @@
-"""The words of a question that say nothing are left out, by the question's own language."""
+"""Words that say nothing about a question's subject are ignored, in the question's own language."""
 
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import pytest
@@ -55,7 +55,7 @@ def test_what_is_common_in_another_language_alone_stays(question: str) -> None:
 
 @pytest.mark.spec("SEARCH-11")
 def test_the_documents_language_decides_between_two() -> None:
-    # "Was" is common in both, "wer" and "has" in one each.
+    # "Was" is common in both languages, "wer" and "has" in one each.
     assert without_common_words("was wer has", ["german"]) == "has"
     assert without_common_words("was wer has", ["english"]) == "wer"
     assert without_common_words("was wer has", ["simple"]) == "wer"

@@ -1,4 +1,4 @@
-"""What the index keeps of a passage."""
+"""What the index stores for a passage."""
 
 import random
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from tests.documents.indexed import ENTRY, MODEL_ID, as_passages, axis, indexed,
 pytestmark = pytest.mark.database
 
 STATISTICS = {"none": -1, "of an empty table": 0}
-"""How many rows PostgreSQL takes the table to have, from before it was filled."""
+"""The number of rows PostgreSQL assumes for the table, from before it was filled."""
 CASCADE = "delete from only chunk_vectors v where $1 = v.user_id and $2 = v.chunk_id"
-"""What the foreign key runs for each deleted passage."""
+"""The statement that the foreign key runs for each deleted passage."""
 OTHER_MODEL = """
 insert into chunk_vectors (user_id, model_id, chunk_id, document_id, embedding)
 select user_id, 2, chunk_id, document_id, embedding from chunk_vectors
@@ -134,7 +134,7 @@ def test_words_are_stemmed_by_their_documents_language(database: Database, alice
 @pytest.mark.parametrize("letter", ["x", "ß", "語"])
 def test_a_word_of_endless_length_does_no_harm(database: Database, alice: Caller, letter: str) -> None:
     chance = random.Random(1)
-    # Random ends keep an index row from being compressed.
+    # Random endings keep an index row from being compressed.
     endless = letter * 300 + "".join(chance.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(1500))
 
     with user(database, alice) as scope:
@@ -168,7 +168,7 @@ def test_vectors_are_looked_up_by_the_key_whatever_the_statistics(
         scope.session.execute(text(OTHER_MODEL))
 
     with old_statistics(superuser_url, rows):
-        # A passage's deletion reads its own vectors in the key, and not all of the user's.
+        # Deleting a passage reads its own vectors by the key, and not all of the user's vectors.
         assert columns_of(superuser_url, index_of_a_deletion(superuser_url))[:2] == ["user_id", "chunk_id"]
 
         # A search reads one model's rows, in one scan.
@@ -183,7 +183,7 @@ def test_vectors_are_looked_up_by_the_key_whatever_the_statistics(
 
 @contextmanager
 def old_statistics(superuser_url: str, rows: int) -> Iterator[None]:
-    """Keep PostgreSQL from knowing, for a while, what the table of vectors has."""
+    """Keep PostgreSQL's statistics of the vectors' table outdated until the block ends."""
     query(superuser_url, "alter table chunk_vectors set (autovacuum_enabled = off)")
     try:
         query(superuser_url, "delete from pg_statistic where starelid = 'chunk_vectors'::regclass")
@@ -194,7 +194,7 @@ def old_statistics(superuser_url: str, rows: int) -> Iterator[None]:
 
 
 def index_of_a_deletion(superuser_url: str) -> str:
-    """Return the name of the index that the foreign key looks a deleted passage's vectors up in."""
+    """Return the name of the index that the foreign key uses to find a deleted passage's vectors."""
     engine = make_engine(superuser_url)
     try:
         with engine.begin() as connection:
@@ -208,7 +208,7 @@ def index_of_a_deletion(superuser_url: str) -> str:
 
 
 def columns_of(superuser_url: str, index: str) -> list[str]:
-    """Return the columns of an index in their order."""
+    """Return the columns of an index, in order."""
     columns = query(
         superuser_url,
         "select a.attname::text from pg_index i, unnest(i.indkey) with ordinality as k (number, place), pg_attribute a "

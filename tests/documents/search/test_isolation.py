@@ -1,4 +1,4 @@
-"""Another user's passages do not exist: for any question, any vector, any filter."""
+"""Another user's passages cannot be found by any question, vector or filter."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ WORDS = [f"word{number}" for number in range(30)]
 
 
 def stock(database: Database, caller: Caller, chance: random.Random, *, secret: str) -> None:
-    """Give a user passages of the words that all users have, each with a word of their own."""
+    """Give a user passages with the words that all users have, each passage with the user's own word added."""
     with user(database, caller) as scope:
         for _ in range(3):
             passages = [f"{secret} {' '.join(chance.sample(WORDS, 8))}" for _ in range(12)]
@@ -27,13 +27,13 @@ def stock(database: Database, caller: Caller, chance: random.Random, *, secret: 
 
 
 def foreign(scope: Scope, chance: random.Random, *, secret: str, many: int) -> Iterator[str]:
-    """Ask random questions and yield what is found that does not carry the user's secret."""
+    """Ask random questions, and yield the found texts that do not contain the user's own word."""
     for _ in range(many):
         question = " ".join(chance.sample([*WORDS, "alpha", "beta"], chance.randint(0, 4)))
         chosen = chance.choice([None, None, [1, 2], [3], [4, 5, 6], list(range(1, 40))])
         vector = QueryVector(MODEL_ID, somewhere(chance), unrelated={UNSURE: -1})
         found = Search(scope).find(question, vector, document_ids=chosen, limit=chance.choice([1, 8, 100]))
-        # Every user's documents are numbered from 1: the filter names others' documents too.
+        # Every user's documents are numbered from 1, so the filter also names other users' documents.
         assert bool(found.passages) == (chosen != [4, 5, 6])
         for passage in found.passages:
             if not passage.text.startswith(secret) or passage.filename != f"{secret}.txt":
@@ -73,7 +73,7 @@ def test_nothing_is_found_without_a_tenant_or_with_anothers(database: Database, 
         assert sought(scope, "turbine").reason is None
 
     for tenant in (None, bob.user_id):
-        # The statements name alice all the same: the policies alone keep her rows from view.
+        # The statements still name alice, so only the policies keep her rows hidden.
         with database.transaction(tenant) as session:
             found = sought(Scope(session, alice.user_id, database.now(), alice.zone), "turbine")
         assert (found.passages, found.reason) == ([], "no_documents")

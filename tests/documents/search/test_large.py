@@ -1,4 +1,4 @@
-"""How a user with very many passages is searched."""
+"""How search works for a user with very many passages."""
 
 import math
 import random
@@ -37,7 +37,7 @@ def test_a_large_user_is_searched_by_the_approximate_index(
         cosines = [passage.vector_score or 0 for passage in approximate.passages]
         assert cosines == sorted(cosines, reverse=True)
 
-        # The index gives up before it has gone through all of the user's, and then every embedding is compared.
+        # The index gives up before it has seen all of the user's rows, and then every embedding is compared.
         scope.session.execute(text("set local hnsw.max_scan_tuples = 1"))
         whole = sought(scope, "", asked, limit=120, unrelated=-1)
         assert scans(scope, index) == 2
@@ -91,7 +91,7 @@ def test_the_approximate_index_misses_little(
 
 
 def about(topics: list[list[float]], chance: random.Random) -> list[float]:
-    """Return a vector of unit length near a random topic, as passages of like content have them."""
+    """Return a unit vector near a random topic, as passages with similar content have."""
     mixed = [0.8 * one + 0.6 * other for one, other in zip(chance.choice(topics), somewhere(chance), strict=True)]
     length = math.hypot(*mixed)
     return [value / length for value in mixed]
@@ -99,7 +99,7 @@ def about(topics: list[list[float]], chance: random.Random) -> list[float]:
 
 @contextmanager
 def hnsw_index(superuser_url: str) -> Iterator[str]:
-    """Make the approximate index of the model in use, for a while; yields its name."""
+    """Create the approximate index of the model in use until the test ends; yield its name."""
     name = hnsw.index_name(1)
     query(superuser_url, hnsw.index_ddl(1, 384))
     try:

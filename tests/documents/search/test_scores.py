@@ -1,4 +1,4 @@
-"""What scores say: BM25, how the halves are put together, and what tells an answer."""
+"""What scores mean: BM25, how the halves are combined, and how an answer is recognized."""
 
 import math
 import random
@@ -17,7 +17,7 @@ from tests.documents.indexed import axis, indexed, somewhere, sought, texts, use
 
 
 def between(first: int, second: int) -> list[float]:
-    """Return the vector half way between two axes."""
+    """Return the unit vector halfway between two axes."""
     return [(one + other) / math.sqrt(2) for one, other in zip(axis(first), axis(second), strict=True)]
 
 
@@ -36,7 +36,7 @@ def test_words_are_weighed_by_bm25(database: Database, alice: Caller) -> None:
             indexed(scope, passages[first : first + 30], language="simple")
         found = sought(scope, " ".join(question), limit=120)
 
-    # No passage is near, so that half of the score is 0 and the other is by words.
+    # No passage is near, so that half of the score is 0 and the other half comes from words.
     expected = [one for one in by_definition(passages, question) if one[1] > 0]
     got = [passage for passage in found.passages if passage.text_score > 0]
     assert [passage.text for passage in got] == [passages[number] for number, _ in expected]
@@ -46,7 +46,7 @@ def test_words_are_weighed_by_bm25(database: Database, alice: Caller) -> None:
 
 
 def by_definition(passages: list[str], question: list[str]) -> list[tuple[int, float]]:
-    """Return passages' numbers and their BM25, best first, by the definition, over the question's rarity."""
+    """Return passage numbers and BM25 scores, best first, by the definition, divided by the question's rarity."""
     counts = [Counter(passage.split()) for passage in passages]
     average = sum(count.total() for count in counts) / len(counts)
     rarity = {
@@ -96,7 +96,7 @@ def test_a_score_does_not_depend_on_what_else_is_found(database: Database, alice
         indexed(scope, ["A kettle boils."], vectors=[axis(0)])
         beside = {passage.text: passage for passage in sought(scope, "turbine", axis(0)).passages}
 
-    # The best of a bad lot is no good one: 0.05 of 0.8 above what is unrelated, and no word.
+    # The best of a bad lot still scores low: 0.05 of 0.8 above what is unrelated, and no word in common.
     assert alone.text == "A weak hint."
     assert alone.score == pytest.approx((0.25 - 0.2) / 0.8 / 2, abs=0.001)
     assert beside["A weak hint."].score == alone.score
@@ -111,7 +111,8 @@ def test_a_passage_that_is_near_comes_before_one_that_shares_a_word(database: Da
 
         found = sought(scope, "Which noise do cats make on paint?", axis(1))
 
-    # Stretched to the candidates' own extremes, a word that every passage has would be worth as much as equality.
+    # If scores were stretched between the candidates' extremes, a word that every passage has would be worth as much as
+    # equality.
     assert found.passages[0].text == "Felines purr at night."
     assert found.passages[1].score < 0.2
 
@@ -195,7 +196,8 @@ def test_half_of_a_question_s_words_is_half_however_few_passages_there_are(
 
         shares = [sought(scope, asked).passages[0].text_score for asked in ("high deposit", "deposit")]
 
-    # What stands nowhere is a little rarer than what stands in one, and a longer passage counts for a little less.
+    # A word that occurs nowhere is a little rarer than one that occurs once, and a longer passage scores a little
+    # lower.
     half, whole = shares
     assert half == pytest.approx(0.45, abs=0.1)
     assert whole == pytest.approx(0.7, abs=0.1)
@@ -207,7 +209,7 @@ def test_the_rarest_words_are_sought(database: Database, alice: Caller, monkeypa
     monkeypatch.setattr(bm25, "MOST_POSTINGS", 9)
 
     with user(database, alice) as scope:
-        # The word w3 stands in three passages, and so on.
+        # The word w3 is in three passages, and so on.
         indexed(scope, [f"w{number}" for number in range(1, 10) for _ in range(number)])
         indexed(scope, ["a1", "a2", "a3", "a4", "a5"])
 
@@ -235,6 +237,6 @@ def test_a_word_that_is_rare_in_one_language_alone_is_not_taken_for_rare(
         indexed(scope, ["annex bill corner landlord turbine winter"], language="simple")
         [found, *_] = sought(scope, "annex bill corner landlord turbine winter").passages
 
-    # By the note alone, all of its words would be as rare as each other, and the first of the alphabet be taken.
+    # By the note alone, all its words would be equally rare, and the alphabetically first would be chosen.
     assert found.text == "annex bill corner landlord turbine winter"
     assert found.text_score > 0.5

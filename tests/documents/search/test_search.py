@@ -1,4 +1,4 @@
-"""What is found, in which order, and why nothing is."""
+"""What is found, in which order, and why nothing is found."""
 
 # ruff: noqa: RUF001  # Other alphabets are what this is about.
 import math
@@ -86,7 +86,7 @@ def test_only_what_is_ready_and_not_deleted_is_found(database: Database, alice: 
         indexed(scope, ["the turbine runs", "a bird sings"])
         before = sought(scope, "turbine")
         for about in ({"status": "processing"}, {"status": "failed"}, {"deleted_at": scope.now}):
-            # They would fill every place of both halves and make the word a common one.
+            # They would fill all places of both halves, and make the word a common one.
             indexed(scope, [f"turbine {number} {about}" for number in range(210)], vectors=[axis(0)] * 210, **about)
 
         assert sought(scope, "turbine") == before
@@ -131,7 +131,7 @@ def test_vectors_of_another_model_are_not_compared(database: Database, alice: Ca
 
 @pytest.fixture
 def other_model(superuser_url: str) -> int:
-    """A model of 8 dimensions beside the one in use; returns its id."""
+    """A model with 8 dimensions beside the one in use; returns its id."""
     query(superuser_url, "insert into embedding_models (name, dim) values ('small', 8) on conflict do nothing")
     [(model_id,)] = query(superuser_url, "select id from embedding_models where name = 'small'")
     return int(model_id)

@@ -1,4 +1,4 @@
-"""What kind of file it is, and what it is called."""
+"""A file's type, and the name shown for it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Uploads through the whole service, and what they cost it in memory."""
+"""Uploads through the whole service, and the memory they take."""
 
 import os
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_memory_stays_flat_while_a_large_file_comes_and_goes(tmp_path: Path) -> 
 
 
 def upload(guest: httpx.Client, size: int) -> int:
-    """Upload a file of this size, which is never in one piece here either, and return its number."""
+    """Upload a file of this size, without holding it in memory here, and return its number."""
     lead = b"--%b\r\n" % BOUNDARY + b'Content-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-'
     end = b"\r\n--%b--\r\n" % BOUNDARY
 
@@ -71,6 +71,6 @@ def upload(guest: httpx.Client, size: int) -> int:
 
 
 def peak(pid: int) -> int:
-    """Return the most memory that a process has had since the mark was reset, in bytes."""
+    """Return the most memory, in bytes, that a process has used since the mark was reset."""
     [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024

@@ -21,7 +21,7 @@ LONGEST_SETEXT = 3
 def read(path: str) -> Iterator[About | Page]:
     """Yield the pages of a Markdown text, unchanged."""
     with opened(path) as file:
-        # Only the first 100 blocks are searched for a title, because it stands early if there is one.
+        # Only the first 100 blocks are searched for a title, because a title comes early if there is one.
         first = (block for block in islice(_blocks(lines(file)), 100) if block.level == 1)
         title = next((block.title for block in first), "")
         file.seek(0)
