@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -94,6 +93,159 @@ def current_call() -> Call:
     return _call.get()
 
 
+@dataclass(slots=True)
+class ToolCall:
+    """One call of one tool on its way through the door: what it is made of, and the steps that perform it."""
+
+    database: Database
+    preparations: Mapping[str, Preparation]
+    tool: Tool[Any, Any]
+    arguments: dict[str, Any]
+    """As they came; `_check` sets what is made of them."""
+    caller: Caller
+    call: Call
+    started: float = 0.0
+    checked: dict[str, Any] = field(default_factory=dict)
+    """The arguments as the tool takes them."""
+    stored: dict[str, Any] = field(default_factory=dict)
+    """The same as JSON, for the ledger."""
+    key: str | None = None
+    request_hash: str | None = None
+    prepared: dict[str, Any] = field(default_factory=dict)
+
+    def perform(self) -> Outcome:
+        """Check, prepare and commit the call; raises as `Operations.perform` does."""
+        self.started = time.monotonic()
+        with self._watched():
+            try:
+                self._check()
+                self._prepare()
+                try:
+                    outcome = self._commit()
+                except IntegrityError:
+                    if self.key is None and self.call.call_id is None:
+                        raise
+                    # An equal call committed first: its ledger row is what made ours fail. Now it can be found.
+                    outcome = self._commit()
+            except DocuTalkError as error:
+                # When the database is away, nobody knows whether the call was done.
+                if not isinstance(error, Unavailable):
+                    self._record_failure(error)
+                raise
+            self._log("replayed" if outcome.replayed else "ok", operation_id=outcome.operation_id)
+            return outcome
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Log inside the block with the tool and the user, and report an outcome that nobody knows."""
+        with structlog.contextvars.bound_contextvars(tool_name=self.tool.name, user_id=self.caller.user_id):
+            try:
+                yield
+            except Unavailable as error:
+                if self.call.on_unavailable is not None:
+                    self.call.on_unavailable(error)
+                raise
+
+    def _check(self) -> None:
+        self.caller.require(self.tool.scope)
+        self.checked = self.tool.checked(self.arguments)
+        self.key = self.checked.pop(KEY_ARGUMENT, None) or self.call.idempotency_key
+        model = self.tool.arguments_model.model_construct(**self.checked)
+        self.stored = model.model_dump(mode="json", include=set(self.checked))
+        self.request_hash = hash_of(self.stored) if self.key else None
+
+    def _prepare(self) -> None:
+        if self.tool.prepared:
+            # It may ask the network, or take seconds: so before the transaction.
+            prepare = self.preparations[self.tool.name]
+            self.prepared[self.tool.prepared] = prepare(self.checked, self._scope)
+
+    def _commit(self) -> Outcome:
+        """Run the tool, with its ledger row and what the caller writes beside it, in one transaction."""
+        tool, call = self.tool, self.call
+        with self._scope() as scope:
+            ledger = Ledger(scope)
+            done = self._done_before(ledger)
+            if done is not None and tool.writes:
+                return self._replayed(done, scope)
+            if call.run_id and tool.changes(self.checked) and ledger.is_tainted(call.run_id):
+                raise TaintedTurn
+            returned = tool.function(**self.checked, **self.prepared, scope=scope)
+            result = returned.model_dump(mode="json")
+            if done is not None:
+                return Outcome(tool.name, call.call_id, done.id, result)
+            operation_id = ledger.add(
+                door=self.caller.door,
+                client=self.caller.client,
+                tool=tool.name,
+                arguments=self.stored,
+                result=result if tool.writes else outline(result),
+                outcome="ok",
+                milliseconds=self._milliseconds,
+                run_id=call.run_id,
+                call_id=call.call_id,
+                idempotency_key=self.key,
+                request_hash=self.request_hash,
+                document_ids=returned.document_ids_read() if tool.returns_documents else [],
+            )
+            outcome = Outcome(tool.name, call.call_id, operation_id, result)
+            if call.record is not None:
+                call.record(scope, outcome)
+            return outcome
+
+    def _done_before(self, ledger: Ledger) -> Operation | None:
+        call = self.call
+        if call.run_id and call.call_id and (found := ledger.find_call(call.run_id, call.call_id)):
+            return found
+        if self.key and self.request_hash:
+            return ledger.find_key(self.tool.name, self.key, self.request_hash)
+        return None
+
+    def _replayed(self, done: Operation, scope: Scope) -> Outcome:
+        """Return the recorded outcome of an equal call."""
+        call = self.call
+        outcome = Outcome(
+            done.tool, call.call_id, done.id, done.result or {}, is_error=done.outcome != "ok", replayed=True
+        )
+        # The call itself recorded its event when it was done; another one with its key has not yet.
+        if call.record is not None and (done.run_id, done.call_id) != (call.run_id, call.call_id):
+            call.record(scope, outcome)
+        return outcome
+
+    def _record_failure(self, error: DocuTalkError) -> None:
+        """Record, in a transaction of its own and once, that the call failed or was denied."""
+        call = self.call
+        how: Literal["failed", "denied"] = "denied" if isinstance(error, Forbidden) else "failed"
+        with self._scope() as scope:
+            ledger = Ledger(scope)
+            if call.run_id and call.call_id and ledger.find_call(call.run_id, call.call_id):
+                return
+            operation_id = ledger.add(
+                door=self.caller.door,
+                client=self.caller.client,
+                tool=self.tool.name,
+                arguments=self.arguments,
+                result=error.result,
+                outcome=how,
+                milliseconds=self._milliseconds,
+                run_id=call.run_id,
+                call_id=call.call_id,
+            )
+            if call.record is not None:
+                call.record(scope, Outcome(self.tool.name, call.call_id, operation_id, error.result, is_error=True))
+        self._log(how, code=error.code)
+
+    def _scope(self) -> AbstractContextManager[Scope]:
+        return self.database.scope(self.caller.user_id, self.caller.zone)
+
+    def _log(self, outcome: str, **more: Any) -> None:
+        log.info("tool_performed", door=self.caller.door, outcome=outcome, latency_ms=self._milliseconds, **more)
+
+    @property
+    def _milliseconds(self) -> int:
+        return round((time.monotonic() - self.started) * 1000)
+
+
 class Operations:
     """Performs tools: scope, transaction, effect, ledger row and the caller's event, all or nothing."""
 
@@ -114,11 +266,11 @@ class Operations:
                 recorded, so the call may be made again under the same identity.
             DocuTalkError: As `perform` does.
         """
-        work = partial(self.perform, tool, arguments, caller, call)
-        if call is not None and call.has_slot:
-            return await run_sync(work)
+        made = self._call(tool, arguments, caller, call)
+        if made.call.has_slot:
+            return await run_sync(made.perform)
         try:
-            return await self.share.run(caller.user_id, work)
+            return await self.share.run(caller.user_id, made.perform)
         except TooBusy as refused:
             log.info("tool_refused", tool_name=tool.name, user_id=caller.user_id, door=caller.door, code=refused.code)
             raise
@@ -134,152 +286,7 @@ class Operations:
         Raises:
             DocuTalkError: The call was refused or failed; that is recorded, and nothing else was changed.
         """
-        call = call or Call()
-        started = time.monotonic()
-        with structlog.contextvars.bound_contextvars(tool_name=tool.name, user_id=caller.user_id):
-            try:
-                outcome = self._recorded(tool, arguments, caller, call, started)
-            except Unavailable as error:
-                if call.on_unavailable is not None:
-                    call.on_unavailable(error)
-                raise
-            log.info(
-                "tool_performed",
-                door=caller.door,
-                outcome="replayed" if outcome.replayed else "ok",
-                operation_id=outcome.operation_id,
-                latency_ms=_milliseconds(started),
-            )
-            return outcome
+        return self._call(tool, arguments, caller, call).perform()
 
-    def _recorded(
-        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call, started: float
-    ) -> Outcome:
-        try:
-            return self._performed(tool, arguments, caller, call, started)
-        except Unavailable:
-            raise
-        except DocuTalkError as error:
-            denied = isinstance(error, Forbidden)
-            self._record_failure(tool, arguments, caller, call, started, error, "denied" if denied else "failed")
-            raise
-
-    def _performed(
-        self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call, started: float
-    ) -> Outcome:
-        caller.require(tool.scope)
-        checked = tool.checked(arguments)
-        key = checked.pop(KEY_ARGUMENT, None) or call.idempotency_key
-        prepared = {}
-        if tool.prepared:
-            # It may ask the network, or take seconds: so before the transaction.
-            open_scope = partial(self._database.scope, caller.user_id, caller.zone)
-            prepared[tool.prepared] = self._preparations[tool.name](checked, open_scope)
-        try:
-            return self._in_transaction(tool, checked, prepared, caller, call, key, started)
-        except IntegrityError:
-            if key is None and call.call_id is None:
-                raise
-            # An equal call committed first: its ledger row is what made ours fail. Now it can be found.
-            return self._in_transaction(tool, checked, prepared, caller, call, key, started)
-
-    def _in_transaction(
-        self,
-        tool: Tool[Any, Any],
-        checked: dict[str, Any],
-        prepared: dict[str, Any],
-        caller: Caller,
-        call: Call,
-        key: str | None,
-        started: float,
-    ) -> Outcome:
-        told = tool.arguments_model.model_construct(**checked).model_dump(mode="json", include=set(checked))
-        request_hash = hash_of(told) if key else None
-        with self._database.scope(caller.user_id, caller.zone) as scope:
-            ledger = Ledger(scope)
-            if (done := _done_before(ledger, tool, call, key, request_hash)) is not None and tool.writes:
-                outcome = _replayed(done, call)
-                # The call itself told its event when it was done; another one with its key has yet to.
-                if call.record is not None and (done.run_id, done.call_id) != (call.run_id, call.call_id):
-                    call.record(scope, outcome)
-                return outcome
-            if call.run_id and tool.changes(checked) and ledger.is_tainted(call.run_id):
-                raise TaintedTurn
-            returned = tool(**checked, **prepared, scope=scope)
-            result = returned.model_dump(mode="json")
-            operation_id = (
-                done.id
-                if done is not None
-                else ledger.add(
-                    door=caller.door,
-                    client=caller.client,
-                    tool=tool.name,
-                    arguments=told,
-                    result=result if tool.writes else outline(result),
-                    outcome="ok",
-                    milliseconds=_milliseconds(started),
-                    run_id=call.run_id,
-                    call_id=call.call_id,
-                    idempotency_key=key,
-                    request_hash=request_hash,
-                    document_ids=returned.document_ids_read() if tool.returns_documents else [],
-                )
-            )
-            outcome = Outcome(tool.name, call.call_id, operation_id, result)
-            if call.record is not None and done is None:
-                call.record(scope, outcome)
-        return outcome
-
-    def _record_failure(
-        self,
-        tool: Tool[Any, Any],
-        arguments: dict[str, Any],
-        caller: Caller,
-        call: Call,
-        started: float,
-        error: DocuTalkError,
-        how: Literal["failed", "denied"],
-    ) -> None:
-        with self._database.scope(caller.user_id, caller.zone) as scope:
-            ledger = Ledger(scope)
-            repeated = call.run_id and call.call_id and ledger.find_call(call.run_id, call.call_id)
-            if repeated:
-                return
-            result = error.result
-            operation_id = ledger.add(
-                door=caller.door,
-                client=caller.client,
-                tool=tool.name,
-                arguments=arguments,
-                result=result,
-                outcome=how,
-                milliseconds=_milliseconds(started),
-                run_id=call.run_id,
-                call_id=call.call_id,
-            )
-            if call.record is not None:
-                call.record(scope, Outcome(tool.name, call.call_id, operation_id, result, is_error=True))
-        log.info("tool_performed", door=caller.door, outcome=how, code=error.code, latency_ms=_milliseconds(started))
-
-
-def _done_before(
-    ledger: Ledger, tool: Tool[Any, Any], call: Call, key: str | None, request_hash: str | None
-) -> Operation | None:
-    if call.run_id and call.call_id and (found := ledger.find_call(call.run_id, call.call_id)):
-        return found
-    return ledger.find_key(tool.name, key, request_hash) if key and request_hash else None
-
-
-def _replayed(done: Operation, call: Call) -> Outcome:
-    return Outcome(
-        done.tool,
-        call.call_id,
-        done.id,
-        done.result or {},
-        is_error=done.outcome != "ok",
-        replayed=True,
-    )
-
-
-def _milliseconds(started: float) -> int:
-    return round((time.monotonic() - started) * 1000)
+    def _call(self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None) -> ToolCall:
+        return ToolCall(self._database, self._preparations, tool, arguments, caller, call or Call())
