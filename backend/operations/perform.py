@@ -49,6 +49,8 @@ class Call:
     """Called inside the call's own transaction, so that what it writes commits with the effect."""
     on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
     """Told when nobody knows whether the call was done, so that it has to be made again under the same identity."""
+    prepared: Any = field(default=None, compare=False)
+    """The value of the tool's PREPARED parameter. Without one, the tool's preparation makes it."""
     has_slot: bool = False
     """Whether the caller of `perform_fairly` already holds one of the user's slots for this call."""
 
@@ -156,9 +158,11 @@ class ToolCall:
 
     def _prepare(self) -> None:
         if self.tool.prepared:
-            # It may ask the network, or take seconds: so before the transaction.
-            prepare = self.preparations[self.tool.name]
-            self.prepared[self.tool.prepared] = prepare(self.checked, self._scope)
+            value = self.call.prepared
+            if value is None:
+                # It may ask the network, or take seconds: so before the transaction.
+                value = self.preparations[self.tool.name](self.checked, self._scope)
+            self.prepared[self.tool.prepared] = value
 
     def _commit(self) -> Outcome:
         """Run the tool, with its ledger row and what the caller writes beside it, in one transaction."""

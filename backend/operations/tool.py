@@ -26,7 +26,7 @@ class _Prepared:
 
 
 PREPARED = _Prepared()
-"""Marks a parameter, `Annotated[Vector, PREPARED]`, whose value `Operations` gets from the tool's preparation."""
+"""Marks a parameter, `Annotated[Vector, PREPARED]`, whose value comes from the tool's preparation or the `Call`."""
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
 _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")

@@ -12,7 +12,7 @@ from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository
 from backend.documents.upload.file_types import kind_of
 from backend.documents.upload.form import ReceivedFile, UploadLimits, received
-from backend.documents.upload.keep import DocumentKept, Original, keep_upload, uploading
+from backend.documents.upload.keep import DocumentKept, Original, keep_upload
 from backend.idempotency import hash_of
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
@@ -51,9 +51,8 @@ class Uploads:
         together = hash_of({"files": wanted}) if len(wanted) > 1 else None
         kept = []
         for number, (file, arguments) in enumerate(zip(files, wanted, strict=True)):
-            call = Call(idempotency_key=_key_of(key, number))
-            with uploading(Original(file, self._rules)):
-                outcome = self._operations.perform(keep_upload, {**arguments, "sent_together": together}, caller, call)
+            call = Call(idempotency_key=_key_of(key, number), prepared=Original(file, self._rules))
+            outcome = self._operations.perform(keep_upload, {**arguments, "sent_together": together}, caller, call)
             kept.append(DocumentKept.model_validate(outcome.result))
         return kept
 

@@ -1,9 +1,7 @@
-"""Keeping a file that was uploaded: the tool, and the way its bytes take beside its arguments."""
+"""Keeping a file that was uploaded: the tool, and what it keeps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,33 +9,20 @@ from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository, Kept, NewFile
 from backend.documents.schemas import DocumentSeen
 from backend.documents.upload.form import ReceivedFile
-from backend.operations.tool import tool
+from backend.operations.tool import PREPARED, tool
 from backend.postgres.database import Scope
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The bytes of an upload, and by which rules they are kept."""
+    """The bytes of an upload, and by which rules they are kept.
+
+    The ledger keeps a tool's arguments, so this is a prepared one. `Call.record` does not write the bytes: it runs when
+    the ledger's number is taken, and all other calls of the user would wait for the last of up to 25 slices.
+    """
 
     file: ReceivedFile
     rules: KeepingRules
-
-
-_uploading: ContextVar[Original] = ContextVar("uploading")
-
-
-@contextmanager
-def uploading(original: Original) -> Iterator[None]:
-    """Let `keep_upload` have the bytes of an upload inside the block.
-
-    They are no argument, for the ledger keeps those. And they are not written by `Call.record`, which runs when the
-    ledger's number is taken: everything else that the user does would wait for the last of up to 25 slices.
-    """
-    token = _uploading.set(original)
-    try:
-        yield
-    finally:
-        _uploading.reset(token)
 
 
 class DocumentKept(DocumentSeen):
@@ -54,6 +39,7 @@ def keep_upload(
     file_size: int,
     sha256: str,
     scope: Scope,
+    original: Annotated[Original, PREPARED],
     sent_together: str | None = None,  # noqa: ARG001  (It makes a request with other files another request.)
 ) -> DocumentKept:
     """Keep a file that was uploaded: what REST's POST does."""
@@ -64,6 +50,5 @@ def keep_upload(
         file_size=file_size,
         sha256=sha256,
     )
-    original = _uploading.get()
     document, kept = DocumentRepository(scope).keep(file, original.file.slices(), original.rules)
     return DocumentKept(kept=kept, **DocumentSeen.of(document, scope.zone).model_dump())
