@@ -110,7 +110,7 @@ def make_server(app: FastAPI, settings: Settings, *, header_seconds: float = HEA
 def serve_mcp(given: argparse.Namespace) -> int:
     """Serve MCP over stdin and stdout, for clients that start a command."""
     # Not at the top: the SDK takes as long as all the rest of a start, and no other command needs it at once.
-    from backend.mcp_server.server import build_server
+    from backend.mcp_server.server import ToolServer
     from backend.mcp_server.stdio import bridge_stdio, serve_stdio
 
     level = os.environ.get("LOG_LEVEL", "WARNING").upper()
@@ -132,7 +132,7 @@ def serve_mcp(given: argparse.Namespace) -> int:
     with opened_database(settings) as (database, _):
         caller = make_authenticator(settings, database).caller(token)
         operations = make_operations(settings, database, Embeddings(database, embedder_maker(settings)))
-        server = build_server(TOOLS, operations)
+        server = ToolServer(TOOLS, operations)
         anyio.run(serve_stdio, server, replace(caller, door="mcp", client="stdio"))
     return 0
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import create_task_group, from_thread
 from anyio.to_thread import run_sync
@@ -50,8 +50,9 @@ from backend.workspace.research import fetch, search
 from backend.workspace.tools import WORKSPACE_TOOLS, preparations
 
 if TYPE_CHECKING:
-    from mcp.server import MCPServer
     from starlette.types import ASGIApp
+
+    from backend.mcp_server.server import ToolServer
 
 TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *WORKSPACE_TOOLS)
 OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
@@ -210,12 +211,12 @@ def make_operations(settings: Settings, database: Database, embeddings: Embeddin
 
 def mcp_endpoint(
     settings: Settings, operations: Operations, authenticator: Authenticator
-) -> "tuple[MCPServer[Any], ASGIApp]":
+) -> "tuple[ToolServer, ASGIApp]":
     """Import the MCP SDK, and return the server of our tools with its endpoint for outside clients."""
     from backend.mcp_server.http import guarded_endpoint
-    from backend.mcp_server.server import build_server
+    from backend.mcp_server.server import ToolServer
 
-    server = build_server(TOOLS, operations)
+    server = ToolServer(TOOLS, operations)
     return server, guarded_endpoint(
         server,
         lambda scope: caller_of(scope, authenticator, door="mcp"),

@@ -19,9 +19,8 @@ from backend.postgres.database import Clock
 from backend.runs.journal import Journal
 
 if TYPE_CHECKING:
-    from mcp import Client
-
     from backend.agent.loop import Loop
+    from backend.mcp_server.server import ToolServer
 
 log = structlog.get_logger()
 
@@ -69,10 +68,10 @@ class AgentAssistant:
             return "The model could not be loaded; the log says why. Check MODEL, and start the service again."
         return "The model is being loaded."
 
-    async def load(self, client: "Client") -> None:
+    async def load(self, server: "ToolServer") -> None:
         """Import the Agents SDK, and LiteLLM if the model needs it, on a worker thread."""
         try:
-            self._loop = await run_sync(self._make_loop, client)
+            self._loop = await run_sync(self._make_loop, server)
         except Exception:
             # A provider's library may raise anything. The service keeps running; /ready and every run report what is
             # wrong.
@@ -114,9 +113,9 @@ class AgentAssistant:
             raise ModelFailed("The model could not be loaded; the service's log says why. Your message is kept.")
         await self._loop.answer(fixed_input, model=model, journal=journal)
 
-    def _make_loop(self, client: "Client") -> "Loop":
+    def _make_loop(self, server: "ToolServer") -> "Loop":
         module = importlib.import_module("backend.agent.loop")
         made: Loop = module.Loop(
-            self._choice, client, quoting=self._quoting, max_steps=self._max_steps, share=self._share
+            self._choice, server, quoting=self._quoting, max_steps=self._max_steps, share=self._share
         )
         return made

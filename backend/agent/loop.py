@@ -12,7 +12,6 @@ from agents.mcp import MCPServer, MCPToolMetaContext
 from agents.models.interface import Model
 from agents.run_config import ToolExecutionConfig
 from agents.tool_context import ToolContext
-from mcp import Client
 
 from backend.agent.choice import OFFLINE_NAME, ModelChoice
 from backend.agent.errors import ModelFailed, TooManySteps
@@ -20,8 +19,8 @@ from backend.agent.offline.model import OfflineModel
 from backend.agent.recording import RecordedModel
 from backend.identity.caller import current_caller
 from backend.limits.fair_share import FairShare
-from backend.mcp_server.server import told
-from backend.operations.perform import Call, calling
+from backend.mcp_server.server import ToolServer, told
+from backend.operations.perform import Call
 from backend.runs.journal import Journal
 
 # The SDK's default exporter posts prompts to OpenAI whenever a key exists.
@@ -32,13 +31,13 @@ class Loop:
     """Runs the loop with the model that a run names."""
 
     def __init__(
-        self, choice: ModelChoice, client: Client, *, quoting: frozenset[str], max_steps: int, share: FairShare
+        self, choice: ModelChoice, server: ToolServer, *, quoting: frozenset[str], max_steps: int, share: FairShare
     ) -> None:
         """Take the model, our MCP server, the names of the tools that quote documents, and the slots for calls."""
         self._quoting = quoting
         self._share = share
         self._choice = choice
-        self._client = client
+        self._server = server
         self._max_steps = max_steps
         # Retries are the recorded model's, so that a stream which broke off is retried too.
         once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
@@ -72,7 +71,7 @@ class Loop:
             model_settings=self._settings,
             mcp_servers=[
                 ToolsInProcess(
-                    self._client, journal, await self._tools(fixed_input["tools"]), self._quoting, self._share
+                    self._server, journal, await self._tools(fixed_input["tools"]), self._quoting, self._share
                 )
             ],
         )
@@ -98,7 +97,7 @@ class Loop:
         """Return the tools that the run was given when it began, as the server lists them for its caller's scopes."""
         scopes = current_caller().scopes
         if scopes not in self._listed:
-            self._listed[scopes] = (await self._client.list_tools()).tools
+            self._listed[scopes] = await self._server.list_tools()
         return [tool for tool in self._listed[scopes] if tool.name in allowed]
 
 
@@ -107,7 +106,7 @@ class ToolsInProcess(MCPServer):
 
     def __init__(
         self,
-        client: Client,
+        server: ToolServer,
         journal: Journal,
         tools: list[mcp_types.Tool],
         quoting: frozenset[str],
@@ -116,7 +115,7 @@ class ToolsInProcess(MCPServer):
         super().__init__(tool_meta_resolver=_call_id)
         self._share = share
         self._quoting = quoting
-        self._client = client
+        self._server = server
         self._journal = journal
         self._tools = tools
 
@@ -126,10 +125,10 @@ class ToolsInProcess(MCPServer):
         return "docutalk"
 
     async def connect(self) -> None:
-        """Do nothing: the client is connected for as long as the process serves."""
+        """Do nothing: the server is an object of this process."""
 
     async def cleanup(self) -> None:
-        """Do nothing: the client outlives the run."""
+        """Do nothing: the server outlives the run."""
 
     async def list_tools(self, *_context: Any, **_more: Any) -> list[mcp_types.Tool]:
         """List the tools that the run was given when it began."""
@@ -155,8 +154,7 @@ class ToolsInProcess(MCPServer):
         async with self._share.slot(current_caller().user_id, is_patient=True):
             # After a stop, or a call of which nobody knows whether it was done, none is begun.
             journal.go_on()
-            with calling(call):
-                done = await journal.alone(self._client.call_tool(tool_name, arguments or {}))
+            done = await journal.alone(self._server.call_tool(tool_name, arguments or {}, call=call))
         journal.tell()
         return done
 

@@ -13,17 +13,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from mcp import Client
-    from mcp.server import MCPServer
+    from backend.mcp_server.server import ToolServer
 
 PATIENCE_SECONDS = 20.0
 """How long a request waits for a server that is coming up."""
 
 
 class McpMount:
-    """Passes requests to the MCP server once it is there, and gives the agent a client of it."""
+    """Passes requests to the MCP server once it is there, and gives the agent the server itself."""
 
-    def __init__(self, make: "Callable[[], tuple[MCPServer[Any], ASGIApp]]") -> None:
+    def __init__(self, make: "Callable[[], tuple[ToolServer, ASGIApp]]") -> None:
         """Take what imports and builds the server and its guarded endpoint; it is called on a worker thread."""
         self._make = make
         self._endpoint: ASGIApp | None = None
@@ -34,14 +33,13 @@ class McpMount:
         """The route of the app."""
         return Route("/mcp", endpoint=self, methods=None)
 
-    async def serve(self, use: "Callable[[Client], Any]") -> None:
-        """Bring the server up, hand a client in process to `use`, and serve until cancelled."""
+    async def serve(self, use: "Callable[[ToolServer], Any]") -> None:
+        """Bring the server up, pass it to `use`, and serve until cancelled."""
         server, endpoint = await run_sync(self._make)
-        client = await run_sync(_client_of, server)
-        async with server.session_manager.run(), client:
+        async with server.session_manager.run():
             self._endpoint = endpoint
             self._opened.set()
-            await use(client)
+            await use(server)
             await sleep_forever()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,10 +53,3 @@ class McpMount:
             return
         if self._endpoint is not None:
             await self._endpoint(scope, receive, send)
-
-
-def _client_of(server: "MCPServer[Any]") -> "Client":
-    from mcp import Client
-
-    # Without a cache: the SDK's own would answer one user with what another was told.
-    return Client(server, cache=None, read_timeout_seconds=60)

@@ -1,21 +1,17 @@
-"""The one MCP server, built from the features' tools; chat, HTTP and stdio reach the same object."""
+"""The one MCP server, made of the features' tools; chat, HTTP and stdio reach the same object."""
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import mcp_types
 import structlog
 from mcp.server import MCPServer
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.mcpserver.tools import Tool as McpTool
-from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp_types import CallToolResult, ListToolsResult, TextContent, ToolAnnotations
-from pydantic import PrivateAttr
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
 
 from backend import VERSION
 from backend.errors import DocuTalkError, for_models
 from backend.identity.caller import current_caller
-from backend.operations.perform import Operations, current_call
+from backend.operations.perform import Call, Operations
 from backend.operations.tool import Tool
 
 log = structlog.get_logger()
@@ -38,79 +34,72 @@ PARSED_BY_CLIENTS = {"search", "fetch"}
 CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
 
 
-def build_server(tools: tuple[Tool[Any, Any], ...], operations: Operations) -> MCPServer[Any]:
-    """Return the server of these tools; every call goes through `operations` as the current caller."""
-    scopes = {tool.name: tool.scope for tool in tools}
+class ToolServer(MCPServer[Any]):
+    """Our tools as an MCP server; every call goes through the one door as the current caller."""
 
-    async def only_what_the_caller_may(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        result = await call_next(ctx)
-        if ctx.method == "tools/list":
-            allowed = current_caller().scopes
-            listed = ListToolsResult.model_validate(result)
-            return listed.model_copy(update={"tools": [tool for tool in listed.tools if scopes[tool.name] in allowed]})
-        return result
-
-    return MCPServer(
-        "docutalk",
-        title="DocuTalk",
-        version=VERSION,
-        instructions=INSTRUCTIONS,
-        tools=[ToolThroughTheDoor.of(tool, operations) for tool in tools],
-        middleware=[only_what_the_caller_may],
-        # The tools are always the same: there is nothing to listen for, and a listener would keep its request open.
-        subscriptions=False,
-        log_level="WARNING",
-    )
-
-
-class _AnyArguments(ArgModelBase):
-    """Nothing: `perform` checks the arguments, for every door alike."""
-
-
-class ToolThroughTheDoor(McpTool):
-    """A tool of ours as the MCP SDK registers it."""
-
-    _perform: Callable[[dict[str, Any]], Awaitable[CallToolResult]] = PrivateAttr()
-
-    @classmethod
-    def of(cls, tool: Tool[Any, Any], operations: Operations) -> "ToolThroughTheDoor":
-        """Return the MCP side of a tool."""
-
-        async def perform(arguments: dict[str, Any]) -> CallToolResult:
-            try:
-                outcome = await operations.perform_fairly(tool, arguments, current_caller(), current_call())
-            except DocuTalkError as error:
-                return _failed(for_models(error.result))
-            except Exception:
-                # The SDK would tell the exception's own text, and a driver's quotes the statement and its values.
-                log.exception("tool_crashed", tool_name=tool.name)
-                return _failed(CRASHED)
-            is_parsed = tool.name in PARSED_BY_CLIENTS and current_caller().door == "mcp"
-            quotes = tool.returns_documents and not is_parsed
-            return told(outcome.result, is_error=outcome.is_error, quotes_documents=quotes)
-
-        made = cls(
-            fn=tool.function,
-            name=tool.name,
-            title=tool.title,
-            description=tool.description,
-            parameters=tool.input_schema,
-            fn_metadata=FuncMetadata(arg_model=_AnyArguments, output_schema=tool.output_schema),
-            is_async=False,
-            annotations=ToolAnnotations(
-                title=tool.title,
-                read_only_hint=not tool.writes,
-                destructive_hint=tool.destructive,
-                idempotent_hint=tool.idempotent,
-                open_world_hint=False,
-            ),
+    def __init__(self, tools: tuple[Tool[Any, Any], ...], operations: Operations) -> None:
+        super().__init__(
+            "docutalk",
+            title="DocuTalk",
+            version=VERSION,
+            instructions=INSTRUCTIONS,
+            # The tools are always the same: there is nothing to listen for, and a listener would keep its request open.
+            subscriptions=False,
+            log_level="WARNING",
         )
-        made._perform = perform
-        return made
+        self._operations = operations
+        self._tools = {tool.name: tool for tool in tools}
 
-    async def run(self, arguments: dict[str, Any], *_context: Any, **_more: Any) -> CallToolResult:
-        """Perform the tool with the caller's context."""
-        return await self._perform(arguments)
+    async def list_tools(self) -> list[mcp_types.Tool]:
+        """List the tools that the caller's scopes allow."""
+        allowed = current_caller().scopes
+        return [_listed(tool) for tool in self._tools.values() if tool.scope in allowed]
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        context: Any = None,  # noqa: ARG002  (The SDK's, of an outside client; nothing in it is used.)
+        *,
+        call: Call | None = None,
+    ) -> CallToolResult:
+        """Call a tool as the current caller.
+
+        A run passes its `call`. The SDK calls this method for outside clients and knows no such argument, so no outside
+        client can set a call's identity.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            return _failed(f"Unknown tool: {name}")
+        try:
+            caller = current_caller()
+            outcome = await self._operations.perform_fairly(tool, arguments, caller, call)
+        except DocuTalkError as error:
+            return _failed(for_models(error.result))
+        except Exception:
+            # The SDK would send the exception's own text, and a driver's quotes the statement and its values.
+            log.exception("tool_crashed", tool_name=tool.name)
+            return _failed(CRASHED)
+        is_parsed = tool.name in PARSED_BY_CLIENTS and caller.door == "mcp"
+        quotes = tool.returns_documents and not is_parsed
+        return told(outcome.result, is_error=outcome.is_error, quotes_documents=quotes)
+
+
+def _listed(tool: Tool[Any, Any]) -> mcp_types.Tool:
+    return mcp_types.Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=ToolAnnotations(
+            title=tool.title,
+            read_only_hint=not tool.writes,
+            destructive_hint=tool.destructive,
+            idempotent_hint=tool.idempotent,
+            open_world_hint=False,
+        ),
+    )
 
 
 def told(result: dict[str, Any], *, is_error: bool, quotes_documents: bool = False) -> CallToolResult:

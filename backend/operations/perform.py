@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,24 +74,6 @@ Preparation = Callable[[dict[str, Any], OpenScope], Any]
 
 It may read in transactions of its own. Whatever they found may have changed by the time the tool runs.
 """
-
-_NO_CALL = Call()
-_call: ContextVar[Call] = ContextVar("call", default=_NO_CALL)
-
-
-@contextmanager
-def calling(call: Call) -> Iterator[None]:
-    """Give what is performed inside the block through MCP an identity; an outside client cannot set it."""
-    token = _call.set(call)
-    try:
-        yield
-    finally:
-        _call.reset(token)
-
-
-def current_call() -> Call:
-    """Return the identity that `calling` gave, or none."""
-    return _call.get()
 
 
 @dataclass(slots=True)

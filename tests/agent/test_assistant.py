@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from mcp import Client
 
+from backend.mcp_server.server import ToolServer
 from backend.process import OF_CHAT
 from backend.settings import Settings
 from bench.scripted_model import Answer, Request, ScriptedModel, ToolCall, calls, says
@@ -93,14 +93,14 @@ def real_model(request: Request) -> Answer:
 def test_tools_are_listed_once_for_callers_with_the_same_scopes_and_not_for_each_model_call(
     listener: httpx.Client, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed: list[Client] = []
-    lists = Client.list_tools
+    listed: list[ToolServer] = []
+    lists = ToolServer.list_tools
 
-    async def counted(client: Client, **options: Any) -> Any:
-        listed.append(client)
-        return await lists(client, **options)
+    async def counted(server: ToolServer) -> Any:
+        listed.append(server)
+        return await lists(server)
 
-    monkeypatch.setattr(Client, "list_tools", counted)
+    monkeypatch.setattr(ToolServer, "list_tools", counted)
     model.follow(real_model)
 
     for said in ("Add a task to buy groceries", "Show me all my tasks"):

@@ -3,12 +3,13 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from mcp import Client
-from mcp.server import MCPServer
 
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.limits.fair_share import FairShare
+from backend.mcp_server.server import ToolServer
+from backend.operations.perform import Operations
+from backend.postgres.database import Database
 
 
 def assistant(choice: ModelChoice) -> AgentAssistant:
@@ -21,8 +22,7 @@ async def loaded(choice: ModelChoice) -> tuple[str | None, str | None]:
     """Return the reasons for not being ready before and after loading."""
     made = assistant(choice)
     before = made.not_ready
-    async with Client(MCPServer("nothing", log_level="WARNING"), cache=None) as client:
-        await made.load(client)
+    await made.load(ToolServer((), Operations(Database())))
     return before, made.not_ready
 
 

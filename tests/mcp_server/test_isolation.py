@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller, acting_as
-from backend.mcp_server.server import build_server
-from backend.operations.perform import Call, Operations, calling
+from backend.mcp_server.server import ToolServer
+from backend.operations.perform import Call, Operations
 from backend.operations.tool import tool
 from backend.postgres.database import Scope
 from backend.process import TOOLS
@@ -43,19 +43,19 @@ def titles_of(operations: Operations, caller: Caller) -> list[str]:
 
 @pytest.mark.database
 @pytest.mark.spec("MCP-40")
-def test_users_of_the_shared_client_in_process_are_not_mixed(operations: Operations, new_caller: Everyone) -> None:
+def test_users_of_the_shared_server_in_process_are_not_mixed(operations: Operations, new_caller: Everyone) -> None:
     callers = [new_caller(door="chat") for _ in range(USERS)]
 
     async def all_at_once() -> None:
-        server = build_server(TOOLS, operations)
-        async with Client(server, cache=None, read_timeout_seconds=30) as client:
+        server = ToolServer(TOOLS, operations)
 
-            async def act(caller: Caller, number: int) -> None:
-                with acting_as(caller):
-                    await client.list_tools()
-                    await client.call_tool("add_task", {"title": f"{caller.user_id} {number}"})
+        async def act(caller: Caller, number: int) -> None:
+            with acting_as(caller):
+                await server.list_tools()
+                call = Call(run_id=caller.user_id[-32:], call_id=str(number))
+                await server.call_tool("add_task", {"title": f"{caller.user_id} {number}"}, call=call)
 
-            await asyncio.gather(*(act(caller, number) for number in range(CALLS) for caller in callers))
+        await asyncio.gather(*(act(caller, number) for number in range(CALLS) for caller in callers))
 
     anyio.run(all_at_once)
 
@@ -94,7 +94,7 @@ def test_users_over_http_are_not_mixed(service: str, new_token: Callable[[], str
 @pytest.mark.spec("MCP-41")
 def test_without_a_caller_nothing_is_listed_or_done(operations: Operations) -> None:
     async def unsigned() -> CallToolResult:
-        async with Client(build_server(TOOLS, operations), cache=None) as client:
+        async with Client(ToolServer(TOOLS, operations), cache=None) as client:
             with pytest.raises(MCPError):
                 await client.list_tools()
             return await client.call_tool("list_tasks", {})
@@ -173,7 +173,7 @@ def test_the_caller_is_never_taken_from_other_headers(
 @pytest.mark.spec("MCP-44")
 def test_a_crash_tells_nothing_of_its_cause(operations: Operations, alice: Caller) -> None:
     async def crashed() -> CallToolResult:
-        async with Client(build_server((crash,), operations), cache=None) as client:
+        async with Client(ToolServer((crash,), operations), cache=None) as client:
             with acting_as(alice):
                 return await client.call_tool("crash", {})
 
@@ -186,9 +186,9 @@ def test_a_crash_tells_nothing_of_its_cause(operations: Operations, alice: Calle
 @pytest.mark.spec("MCP-45")
 def test_a_replayed_failure_is_a_failure(operations: Operations, alice: Caller) -> None:
     async def twice() -> list[CallToolResult]:
-        async with Client(build_server(TOOLS, operations), cache=None) as client:
-            with acting_as(alice), calling(Call(run_id="run_replayed", call_id="run_replayed-1-1")):
-                return [await client.call_tool(complete_task.name, {"task_id": 77}) for _ in range(2)]
+        server, call = ToolServer(TOOLS, operations), Call(run_id="run_replayed", call_id="run_replayed-1-1")
+        with acting_as(alice):
+            return [await server.call_tool(complete_task.name, {"task_id": 77}, call=call) for _ in range(2)]
 
     first, second = anyio.run(twice)
 

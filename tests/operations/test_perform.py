@@ -10,7 +10,7 @@ import pytest
 from backend.errors import Forbidden, InvalidInput
 from backend.idempotency import KeyUsedForSomethingElse
 from backend.identity.caller import Caller, Door
-from backend.operations.perform import Call, Operations, Outcome, calling, current_call
+from backend.operations.perform import Call, Operations, Outcome
 from backend.postgres.database import Scope
 from backend.tasks.repository import TaskNotFound
 from backend.tasks.tools import add_task, delete_task, list_tasks
@@ -182,11 +182,3 @@ def test_text_that_cannot_be_stored_does_not_break_the_ledger(
     assert len(rows[0][0]) == 200
     assert rows[0][1]["title"] == "a\ufffd\ufffd"
     assert "left_out" in rows[1][1]
-
-
-@pytest.mark.spec("OPER-8")
-def test_the_identity_of_a_call_is_set_only_inside_its_block() -> None:
-    with calling(Call(run_id="r1", call_id="c1")):
-        assert current_call().run_id == "r1"
-
-    assert current_call() == Call()

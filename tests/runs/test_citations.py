@@ -11,7 +11,6 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcp import Client
 from structlog.testing import capture_logs
 
 from backend.agent.assistant import AgentAssistant
@@ -22,7 +21,7 @@ from backend.documents.tools import DOCUMENT_TOOLS
 from backend.identity.caller import Caller
 from backend.jobs import finder
 from backend.limits.fair_share import FairShare
-from backend.mcp_server.server import build_server
+from backend.mcp_server.server import ToolServer
 from backend.postgres.database import Database, Scope
 from backend.runs import ending
 from backend.runs.citations import LONGEST_QUOTATION, MARK, MOST_MARKS, Passage, check, passages_in
@@ -265,18 +264,17 @@ class Reader:
             assistant = AgentAssistant(
                 choice, DOCUMENT_TOOLS, now=now, max_steps=6, history_characters=10_000, share=FairShare()
             )
-            async with Client(build_server(DOCUMENT_TOOLS, door(self.database)), cache=None) as client:
-                await assistant.load(client)
-                parts = Parts.of(self.database, assistant)
-                parts.turns.still_there = still_there
-                told, conversation_id = [], None
-                for script in replies:
-                    self.model.follow(list(script))
-                    turn = await parts.worker.accept(self.caller, "What?", conversation_id=conversation_id)
-                    conversation_id = turn.conversation_id
-                    other = await also(parts, turn) if also else None
-                    told.append(await (other or parts).told(self.caller, turn))
-                return told
+            await assistant.load(ToolServer(DOCUMENT_TOOLS, door(self.database)))
+            parts = Parts.of(self.database, assistant)
+            parts.turns.still_there = still_there
+            told, conversation_id = [], None
+            for script in replies:
+                self.model.follow(list(script))
+                turn = await parts.worker.accept(self.caller, "What?", conversation_id=conversation_id)
+                conversation_id = turn.conversation_id
+                other = await also(parts, turn) if also else None
+                told.append(await (other or parts).told(self.caller, turn))
+            return told
 
         return asyncio.run(turns())
 

@@ -11,7 +11,6 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
-from mcp import Client
 from structlog.testing import capture_logs
 
 from backend.agent.assistant import AgentAssistant
@@ -24,7 +23,7 @@ from backend.jobs import finder
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
 from backend.jobs.worker import LAST_STEP_SECONDS
 from backend.limits.fair_share import FairShare
-from backend.mcp_server.server import build_server
+from backend.mcp_server.server import ToolServer
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.postgres.notifications import Notifications
@@ -166,26 +165,25 @@ def test_a_stop_while_a_tool_writes_what_is_then_lost_tells_only_what_is_in_the_
         )
 
         async def stopped() -> list[Event]:
-            async with Client(build_server(TASK_TOOLS, Operations(database)), cache=None) as client:
-                await assistant.load(client)
-                parts = Parts.of(database, assistant, lease_seconds=1.5)
-                loop = asyncio.get_running_loop()
-                writing: list[int] = []
+            await assistant.load(ToolServer(TASK_TOOLS, Operations(database)))
+            parts = Parts.of(database, assistant, lease_seconds=1.5)
+            loop = asyncio.get_running_loop()
+            writing: list[int] = []
 
-                def heard(statement: str) -> None:
-                    if statement.startswith("INSERT INTO operations"):
-                        writing.append(threading.get_ident())
-                        cancelled = parts.worker.cancel(alice, assistant.journal.run_id)
-                        asyncio.run_coroutine_threadsafe(cancelled, loop).result(10)
-                        wait_until(lambda: isinstance(assistant.journal.interrupted, RunCancelled))
-                    elif statement == "COMMIT" and threading.get_ident() in writing:
-                        writing.clear()
-                        kill_who_is_about_to_commit(superuser_url)
+            def heard(statement: str) -> None:
+                if statement.startswith("INSERT INTO operations"):
+                    writing.append(threading.get_ident())
+                    cancelled = parts.worker.cancel(alice, assistant.journal.run_id)
+                    asyncio.run_coroutine_threadsafe(cancelled, loop).result(10)
+                    wait_until(lambda: isinstance(assistant.journal.interrupted, RunCancelled))
+                elif statement == "COMMIT" and threading.get_ident() in writing:
+                    writing.clear()
+                    kill_who_is_about_to_commit(superuser_url)
 
-                on_statement(database, heard)
-                async with asyncio.timeout(30):
-                    turn = await parts.worker.accept(alice, "Add a task to buy milk", conversation_id=None)
-                    return await parts.told(alice, turn)
+            on_statement(database, heard)
+            async with asyncio.timeout(30):
+                turn = await parts.worker.accept(alice, "Add a task to buy milk", conversation_id=None)
+                return await parts.told(alice, turn)
 
         events = asyncio.run(stopped())
 

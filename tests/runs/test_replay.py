@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mcp import Client
 
 from backend.agent.assistant import AgentAssistant
 from backend.agent.choice import ModelChoice
 from backend.identity.caller import Caller
 from backend.jobs import finder
 from backend.jobs.leases import MOST_FRUITLESS_ATTEMPTS
-from backend.mcp_server.server import build_server
+from backend.mcp_server.server import ToolServer
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.runs import journal as journals
@@ -107,22 +106,21 @@ def test_a_replayed_attempt_comes_to_the_same_outcome(
         assistant = AgentAssistant(
             choice, TASK_TOOLS, now=database.now, max_steps=6, history_characters=10_000, share=operations.share
         )
-        async with Client(build_server(TASK_TOOLS, operations), cache=None) as client:
-            await assistant.load(client)
-            undisturbed, disturbed = (new_caller(scopes=frozenset(scopes)) for _ in range(2))
-            first = Parts.of(database, assistant)
-            model.follow([*script, final])
-            turn = await first.worker.accept(undisturbed, "Do it", conversation_id=None)
-            expected = await first.told(undisturbed, turn)
+        await assistant.load(ToolServer(TASK_TOOLS, operations))
+        undisturbed, disturbed = (new_caller(scopes=frozenset(scopes)) for _ in range(2))
+        first = Parts.of(database, assistant)
+        model.follow([*script, final])
+        turn = await first.worker.accept(undisturbed, "Do it", conversation_id=None)
+        expected = await first.told(undisturbed, turn)
 
-            model.follow([*script, Silence(), final])
-            turn = await first.worker.accept(disturbed, "Do it", conversation_id=None)
-            await until(lambda: len(model.requests) == len(script) + 1)
-            first.looking.cancel()
-            let_run_out(superuser_url, turn)
-            second = Parts.of(database, assistant)
-            events = await second.told(disturbed, turn)
-            return expected, events, operations_of(superuser_url, turn)
+        model.follow([*script, Silence(), final])
+        turn = await first.worker.accept(disturbed, "Do it", conversation_id=None)
+        await until(lambda: len(model.requests) == len(script) + 1)
+        first.looking.cancel()
+        let_run_out(superuser_url, turn)
+        second = Parts.of(database, assistant)
+        events = await second.told(disturbed, turn)
+        return expected, events, operations_of(superuser_url, turn)
 
     expected, events, operations = asyncio.run(turns())
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mcp import Client
 from structlog.testing import capture_logs
 
 from backend.agent.assistant import AgentAssistant
@@ -13,7 +12,7 @@ from backend.conversations.repository import ConversationRepository, MessageRepo
 from backend.errors import TooManyRequests
 from backend.identity.caller import Caller
 from backend.jobs import finder
-from backend.mcp_server.server import build_server
+from backend.mcp_server.server import ToolServer
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.runs import journal as journals
@@ -293,12 +292,11 @@ def test_a_turn_with_one_tool_call_writes_in_four_transactions(
         assistant = AgentAssistant(
             ModelChoice(), TASK_TOOLS, now=database.now, max_steps=5, history_characters=10_000, share=operations.share
         )
-        async with Client(build_server(TASK_TOOLS, operations), cache=None) as client:
-            await assistant.load(client)
-            parts = Parts.of(database, assistant)
-            on_statement(database, heard)
-            _, reply = await parts.say(alice, "Add a task to buy groceries")
-            return reply
+        await assistant.load(ToolServer(TASK_TOOLS, operations))
+        parts = Parts.of(database, assistant)
+        on_statement(database, heard)
+        _, reply = await parts.say(alice, "Add a task to buy groceries")
+        return reply
 
     try:
         reply = asyncio.run(turn())
