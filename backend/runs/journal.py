@@ -102,14 +102,14 @@ class Journal:
         if self.interrupted is not None:
             raise self.interrupted
 
-    async def alone(self, step: Coroutine[Any, Any, Result]) -> Result:
-        """Run a step that writes, to its end, and while no other step runs."""
+    def alone(self, step: Coroutine[Any, Any, Result]) -> Coroutine[Any, Any, Result]:
+        """Return a coroutine that runs a step that writes, to its end, and while no other step runs."""
 
         async def locked() -> Result:
             async with self._step:
                 return await step
 
-        return await unbroken(locked())
+        return unbroken(locked())
 
     async def add_text(self, delta: str) -> None:
         """Add a piece to the answer. Followers in this process see it now, others within a second."""
