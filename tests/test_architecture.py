@@ -46,6 +46,7 @@ STATEMENTS = {
     "backend/identity/guest_budget.py": "What all guests together have used, a row that belongs to no user.",
     "backend/jobs/housekeeping.py": "When a chore is due, a row that belongs to no user.",
     "backend/jobs/leases.py": "Leases on the rows of several tables.",
+    "backend/operations/access_log.py": "Removing everybody's old rows of the access log.",
     "backend/operations/ledger.py": "The rows of the ledger.",
     "backend/postgres/database.py": "Role, tenant and timeouts of a transaction, and the guard.",
     "backend/postgres/embedded.py": "Making the embedded server's database.",

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -165,16 +166,19 @@ def own_caller(new_caller: Callable[..., Caller]) -> Caller:
 
 
 @pytest.mark.spec("FORGET-1")
-def test_calls_outside_of_runs_are_blanked_and_stay_in_the_ledger(
+def test_calls_outside_of_runs_keep_no_text_once_the_document_is_purged(
     database: Database, superuser_url: str, own_caller: Caller
 ) -> None:
     alice, operations = own_caller, door(database)
     document = file(database, alice, QUOTED, filename="harbor.pdf")
-    operations.perform(search_documents, {"query": f"{MARKER} parrot"}, alice)
-    operations.perform(read_document, {"document_id": document.id}, alice)
+    for caller in (alice, replace(alice, door="mcp")):
+        operations.perform(search_documents, {"query": f"{MARKER} parrot"}, caller)
+        operations.perform(read_document, {"document_id": document.id}, caller)
     added = operations.perform(add_document, {"title": "Keeper", "text": FILED}, alice).result["id"]
-    assert columns_with(superuser_url, alice.user_id, MARKER) >= {"operations.arguments", "chunks.content"}
+    assert "chunks.content" in columns_with(superuser_url, alice.user_id, MARKER)
     assert "operations.arguments" in columns_with(superuser_url, alice.user_id, OTHER)
+    kept = columns_with(superuser_url, alice.user_id, MARKER, OTHER)
+    assert not [column for column in kept if column.startswith("access_log")]
     purge = desk(database, forget=forget_document).purge
 
     for number in (document.id, added):
@@ -184,7 +188,11 @@ def test_calls_outside_of_runs_are_blanked_and_stay_in_the_ledger(
 
     assert columns_with(superuser_url, alice.user_id, MARKER, OTHER) == set()
     left = query(superuser_url, "select tool, outcome from operations where user_id = %s order by id", alice.user_id)
-    assert left == [("search_documents", "ok"), ("read_document", "ok"), ("add_document", "ok")]
+    assert left == [("add_document", "ok")]
+    logged = query(
+        superuser_url, "select tool, document_ids from access_log where user_id = %s order by at", alice.user_id
+    )
+    assert logged == [("search_documents", [document.id]), ("read_document", [document.id])]
 
 
 @pytest.mark.spec("FORGET-2")

@@ -1,15 +1,15 @@
-"""The repository of operations: what was done, through which door, and how it ended."""
+"""The repository of operations: writes, and the reads of runs, through which door, and how they ended."""
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import func, text
 from sqlmodel import col
 
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
-from backend.operations.models import Operation
-from backend.plain_text import storable, storable_json
+from backend.operations.models import CallOutcome, Operation
+from backend.plain_text import storable_json
 from backend.postgres.repository import UserRepository
 from backend.redaction import without_text
 
@@ -92,7 +92,7 @@ class Ledger(UserRepository[Operation]):
         tool: str,
         arguments: dict[str, Any],
         result: dict[str, Any],
-        outcome: Literal["ok", "failed", "denied"],
+        outcome: CallOutcome,
         milliseconds: int,
         run_id: str | None,
         call_id: str | None,
@@ -108,7 +108,7 @@ class Ledger(UserRepository[Operation]):
                 user_id=self._scope.user_id,
                 id=operation_id,
                 door=door,
-                client=None if client is None else storable(client)[:200],
+                client=client,
                 run_id=run_id,
                 call_id=call_id,
                 idempotency_key=idempotency_key,

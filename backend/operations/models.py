@@ -1,17 +1,20 @@
-"""The ledger's table."""
+"""The tables of the ledger and of the access log."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, text
+from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
+CallOutcome = Literal["ok", "failed", "denied"]
+
 
 class Operation(Owned, table=True):
-    """One call of one tool, through whichever door it came, and how it ended."""
+    """One call of one tool that changes something or belongs to a run, and how it ended."""
 
     __tablename__ = "operations"
 
@@ -58,4 +61,34 @@ class Operation(Owned, table=True):
         ),
         Index("ix_operations_user_id_created_at", "user_id", "created_at"),
         Index("ix_operations_user_id_read", "user_id", "run_id", postgresql_where=text("document_ids <> '{}'")),
+    )
+
+
+class Access(Owned, table=True):
+    """One read by an outside MCP client, and how it ended."""
+
+    __tablename__ = "access_log"
+
+    id: UUID | None = Field(
+        default=None,
+        primary_key=True,
+        sa_type=Uuid,
+        sa_column_kwargs={"server_default": text("gen_random_uuid()")},
+    )
+    at: datetime = timestamp(default_now=True)
+    client: str | None = Field(default=None, sa_type=Text, description="The client's own name for itself, if any.")
+    tool: str = Field(sa_type=Text)
+    outcome: str = Field(sa_type=Text, description="ok, failed or denied")
+    milliseconds: int = Field(sa_type=Integer)
+    document_ids: list[int] = Field(
+        default_factory=list,
+        sa_type=ARRAY(Integer),
+        sa_column_kwargs={"server_default": text("'{}'")},
+        description="The documents whose text the call brought back.",
+    )
+
+    __table_args__ = (
+        belongs_to_user(),
+        CheckConstraint("outcome in ('ok', 'failed', 'denied')", name="outcome"),
+        Index("ix_access_log_at", "at"),
     )

@@ -1,10 +1,10 @@
 """The one door: every call of every tool, from chat, MCP and REST alike, goes through `Operations`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from anyio.to_thread import run_sync
@@ -15,9 +15,11 @@ from backend.idempotency import hash_of
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare
 from backend.limits.limiter import TooBusy
+from backend.operations.access_log import AccessLog
 from backend.operations.ledger import Ledger, outline
-from backend.operations.models import Operation
+from backend.operations.models import CallOutcome, Operation
 from backend.operations.tool import KEY_ARGUMENT, Tool
+from backend.plain_text import storable
 from backend.postgres.database import Database, Scope
 
 log = structlog.get_logger()
@@ -29,7 +31,8 @@ class Outcome:
 
     tool: str
     call_id: str | None
-    operation_id: int
+    operation_id: int | None
+    """The ledger's number of the call; None for a read outside of a run, which is not in the ledger."""
     result: dict[str, Any]
     """The tool's result; of a failure `{"error": sentence}`."""
     is_error: bool = False
@@ -159,18 +162,11 @@ class ToolCall:
             result = returned.model_dump(mode="json")
             if done is not None:
                 return Outcome(tool.name, call.call_id, done.id, result)
-            operation_id = ledger.add(
-                door=self.caller.door,
-                client=self.caller.client,
-                tool=tool.name,
+            operation_id = self._record(
+                scope,
+                "ok",
                 arguments=self.stored,
                 result=result if tool.writes else outline(result),
-                outcome="ok",
-                milliseconds=self._milliseconds,
-                run_id=call.run_id,
-                call_id=call.call_id,
-                idempotency_key=self.key,
-                request_hash=self.request_hash,
                 document_ids=returned.document_ids_read() if tool.returns_documents else [],
             )
             outcome = Outcome(tool.name, call.call_id, operation_id, result)
@@ -200,25 +196,58 @@ class ToolCall:
     def _record_failure(self, error: DocuTalkError) -> None:
         """Record, in a transaction of its own and once, that the call failed or was denied."""
         call = self.call
-        how: Literal["failed", "denied"] = "denied" if isinstance(error, Forbidden) else "failed"
-        with self._scope() as scope:
-            ledger = Ledger(scope)
-            if call.run_id and call.call_id and ledger.find_call(call.run_id, call.call_id):
-                return
-            operation_id = ledger.add(
-                door=self.caller.door,
-                client=self.caller.client,
-                tool=self.tool.name,
-                arguments=self.arguments,
-                result=error.result,
-                outcome=how,
-                milliseconds=self._milliseconds,
-                run_id=call.run_id,
-                call_id=call.call_id,
-            )
-            if call.record is not None:
-                call.record(scope, Outcome(self.tool.name, call.call_id, operation_id, error.result, is_error=True))
+        how: CallOutcome = "denied" if isinstance(error, Forbidden) else "failed"
+        if self._is_in_ledger or self._is_in_access_log:
+            with self._scope() as scope:
+                if call.run_id and call.call_id and Ledger(scope).find_call(call.run_id, call.call_id):
+                    return
+                operation_id = self._record(scope, how, arguments=self.arguments, result=error.result)
+                if call.record is not None:
+                    call.record(scope, Outcome(self.tool.name, call.call_id, operation_id, error.result, is_error=True))
         self._log(how, code=error.code)
+
+    @property
+    def _is_in_ledger(self) -> bool:
+        """Whether the call gets a row there: replay, forgetting and tainted turns need the reads of a run too."""
+        return self.tool.writes or self.call.run_id is not None
+
+    @property
+    def _is_in_access_log(self) -> bool:
+        return not self._is_in_ledger and self.caller.door == "mcp"
+
+    def _record(
+        self,
+        scope: Scope,
+        outcome: CallOutcome,
+        *,
+        arguments: dict[str, Any],
+        result: dict[str, Any],
+        document_ids: Sequence[int] = (),
+    ) -> int | None:
+        """Add the row of the call where its kind has one, and return its number in the ledger."""
+        client = self.caller.client
+        same: dict[str, Any] = {
+            "client": client and storable(client)[:200],
+            "tool": self.tool.name,
+            "outcome": outcome,
+            "milliseconds": self._milliseconds,
+            "document_ids": document_ids,
+        }
+        if self._is_in_ledger:
+            return Ledger(scope).add(
+                door=self.caller.door,
+                arguments=arguments,
+                result=result,
+                run_id=self.call.run_id,
+                call_id=self.call.call_id,
+                # A call that was not done leaves its key free, to be made again with it.
+                idempotency_key=self.key if outcome == "ok" else None,
+                request_hash=self.request_hash if outcome == "ok" else None,
+                **same,
+            )
+        if self._is_in_access_log:
+            AccessLog(scope).add(**same)
+        return None
 
     def _scope(self) -> AbstractContextManager[Scope]:
         return self.database.scope(self.caller.user_id, self.caller.zone)

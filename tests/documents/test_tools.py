@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from backend.documents.tools import (
 )
 from backend.errors import Forbidden, InvalidInput
 from backend.identity.caller import Caller
-from backend.operations.perform import Operations
+from backend.operations.perform import Call, Operations
 from backend.postgres.database import Database
 from tests.conftest import query as sql
 from tests.conftest import wait_until
@@ -29,6 +30,7 @@ from tests.documents.filed import door, embed, file, filed
 REFUND = "Goods may be returned for a full refund within thirty days."
 SHIPPING = "Parcels are shipped on weekdays by noon."
 HOLIDAYS = "Everybody has thirty days of holidays."
+IN_A_RUN = Call(run_id="r1")
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_no_question_is_too_long_or_too_strange(
 ) -> None:
     file(database, alice, REFUND)
 
-    outcome = operations.perform(search_documents, {"query": question}, alice)
+    outcome = operations.perform(search_documents, {"query": question}, alice, IN_A_RUN)
 
     assert outcome.result.keys() == {"passages", "reason"}
     [(kept,)] = sql(superuser_url, "select length(arguments::text) from operations where user_id = %s", alice.user_id)
@@ -272,12 +274,15 @@ def test_what_was_read_is_written_down_without_its_text(
         (list_documents, {}),
         (read_document, {"document_id": handbook.id}),
     ):
-        operations.perform(tool, arguments, alice)
+        operations.perform(tool, arguments, alice, IN_A_RUN)
+        operations.perform(tool, arguments, replace(alice, door="mcp"))
 
+    logged = sql(superuser_url, "select document_ids, a::text from access_log a where user_id = %s", alice.user_id)
+    assert [row[0] for row in logged] == [[handbook.id]] * 3
     rows = sql(superuser_url, "select document_ids, result from operations where user_id = %s", alice.user_id)
     assert [row[0] for row in rows] == [[handbook.id]] * 3
-    assert "refund" not in json.dumps(rows)
-    assert "ecretplan" not in json.dumps(rows)
+    assert "refund" not in json.dumps([rows, logged])
+    assert "ecretplan" not in json.dumps([rows, logged])
 
 
 @pytest.mark.spec("DTOOL-10")

@@ -216,6 +216,8 @@ def test_statements_by_hand_reach_no_row_of_another_user(
         "drop table tasks cascade",
         "select count(*) from arrivals",
         "delete from operations",
+        "delete from access_log",
+        "update access_log set tool = 'add_task'",
         "create table mine (id int)",
     ],
 )

@@ -405,6 +405,7 @@ def test_user_id_leads_every_key_and_index_of_a_table_of_users(superuser_url: st
     exceptions = {
         "uq_sessions_token_hash",
         "uq_api_tokens_token_hash",
+        "ix_access_log_at",
         "ix_users_expires_at",
         "ix_queues_place",
         "ix_runs_lapsing",
@@ -458,7 +459,7 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
     rights = dict.fromkeys([model.__tablename__ for model in _owned(Owned)], "delete insert select update")
     read_only = dict.fromkeys(["alembic_version", "embedding_models", "guest_model_turns"], "select")
     kept = dict.fromkeys(["operations", "queues"], "insert select update")
-    assert dict(granted) == rights | read_only | kept | {"chores": "select update"}
+    assert dict(granted) == rights | read_only | kept | {"access_log": "insert select", "chores": "select update"}
     assert "arrivals" not in dict(granted)
     assert query(superuser_url, "select 1 from pg_class where relowner = 'docutalk_app'::regrole") == []
     assert (
@@ -490,6 +491,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "is_any_chore_left",
         "is_any_document_left",
         "is_any_run_left",
+        "prune_access_log",
         "purgeable_documents",
         "purgeable_runs",
         "queue_documents",
@@ -503,7 +505,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         # A trigger function runs when a row changes; nobody may call it.
         assert grantees == ([OWNER_ROLE] if result == "trigger" else [APP_ROLE, OWNER_ROLE]), name
         told = result.removeprefix("TABLE(").rstrip(")").split(", ")
-        assert {column.split()[0] for column in told} <= {"user_id", "id", "boolean", "trigger"}, name
+        assert {column.split()[0] for column in told} <= {"user_id", "id", "boolean", "integer", "trigger"}, name
 
 
 @pytest.mark.spec("SCHEMA-10")

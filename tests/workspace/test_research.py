@@ -10,7 +10,7 @@ from backend.documents.tools import StillIndexing
 from backend.errors import InvalidInput, NotFound
 from backend.identity.caller import Caller
 from backend.operations.models import Operation
-from backend.operations.perform import Operations
+from backend.operations.perform import Call, Operations
 from backend.postgres.database import Database
 from backend.tasks.repository import TaskNotFound, TaskRepository
 from backend.tasks.tools import add_task, complete_task
@@ -179,8 +179,9 @@ def test_what_was_read_is_written_down_by_its_documents_alone(
 ) -> None:
     handbook = file(database, alice, REFUND)
 
-    found = operations.perform(search, {"query": "refund"}, alice)
-    read = operations.perform(fetch, {"id": f"document-{handbook.id}"}, alice)
+    found = operations.perform(search, {"query": "refund"}, alice, Call(run_id="r1", call_id="r1-1-1"))
+    wanted = {"id": f"document-{handbook.id}"}
+    read = operations.perform(fetch, wanted, alice, Call(run_id="r1", call_id="r1-1-2"))
 
     with database.scope(alice.user_id, alice.zone) as scope:
         kept = [scope.session.get(Operation, (alice.user_id, done.operation_id)) for done in (found, read)]

@@ -1,0 +1,53 @@
+"""The access log: which reads outside MCP clients made, and of which documents; it holds none of their text."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+
+from backend.operations.models import Access, CallOutcome
+from backend.postgres.database import Database
+from backend.postgres.repository import UserRepository
+
+REMOVED_AT_ONCE = 5_000
+"""Rows that one transaction removes at most."""
+
+
+class AccessLog(UserRepository[Access]):
+    """What outside clients read of the user's."""
+
+    model = Access
+
+    def add(
+        self, *, client: str | None, tool: str, outcome: CallOutcome, milliseconds: int, document_ids: Sequence[int]
+    ) -> None:
+        """Record a read. It takes no number of the user's, so no read waits for another call."""
+        self._session.add(
+            Access(
+                user_id=self._scope.user_id,
+                client=client,
+                tool=tool,
+                outcome=outcome,
+                milliseconds=milliseconds,
+                document_ids=sorted(set(document_ids)),
+            )
+        )
+        self._session.flush()
+        self._written("added")
+
+
+def old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]:
+    """Remove everybody's rows older than `keep`, the oldest first; yield the number removed by each transaction."""
+    removed = REMOVED_AT_ONCE
+    while removed == REMOVED_AT_ONCE:
+        removed = prune(database, older_than=database.now() - keep, most=REMOVED_AT_ONCE)
+        yield removed
+
+
+def prune(database: Database, *, older_than: datetime, most: int) -> int:
+    """Remove at most `most` of everybody's oldest rows in one transaction; return how many were removed."""
+    with database.transaction(None) as session:
+        found = session.execute(
+            text("select prune_access_log(:older_than, :most)"), {"older_than": older_than, "most": most}
+        )
+        return int(found.scalar_one())
