@@ -25,6 +25,7 @@ from backend.identity.expiry import remove_expired_guests
 from backend.jobs.housekeeping import IDLE_SECONDS, REST_SECONDS, Chore, Housekeeper
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
+from backend.operations.access_log import remove_old_accesses
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.postgres.installation import Installation
@@ -129,6 +130,10 @@ class Process:
             database,
             (
                 Chore("deleted_documents", self.purge.all_due, is_waiting=lambda: self.purge.is_put_off),
+                Chore(
+                    "old_accesses",
+                    partial(remove_old_accesses, database, keep=timedelta(days=settings.access_log_days)),
+                ),
                 Chore("expired_guests", partial(remove_expired_guests, database)),
                 Chore(
                     "old_run_events", partial(purge_old_runs, database, keep=timedelta(days=settings.run_events_days))

@@ -50,7 +50,7 @@ class Purge:
     def _find(self, but_not: Sequence[Key]) -> list[Key]:
         with self._database.transaction(None) as session:
             found = session.execute(
-                text("select user_id, id from purgeable_documents(:before, :most, :but_not)"),
+                text("select user_id, id from due_documents(:before, :most, :but_not)"),
                 {
                     "before": self._database.now() - self._keep_deleted,
                     "most": FOUND_AT_ONCE,

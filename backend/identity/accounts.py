@@ -103,14 +103,25 @@ class AccountRepository(UserRepository[User]):
     def delete_some(self, *, most: int) -> int:
         """Delete at most `most` of the user's rows, and return how many; 0 when none is left.
 
-        Rows that refer to others go first, so that no deletion takes many with it. What the service may only add, such
-        as operations, goes with the user's own row, which is the last.
+        Rows that refer to others go first, so that no deletion takes many with it. The user's own row is the last. Of
+        the ledger, which the service may otherwise only add to, nothing goes before the account has expired.
         """
-        for table in (*self._session.execute(_TABLES_OF_USERS).scalars(), "users"):
+        for table in self._session.execute(_TABLES_OF_USERS).scalars():
             if count := self._delete_some(table, most=most):
-                self._written("deleted", table=table, rows=count)
-                return count
-        return 0
+                break
+        else:
+            table, count = "operations", self._delete_operations(most)
+            if not count:
+                table, count = "users", self._delete_some("users", most=1)
+        if count:
+            self._written("deleted", table=table, rows=count)
+        return count
+
+    def _delete_operations(self, most: int) -> int:
+        removed = self._session.execute(
+            text("select remove_operations_of_expired(:user_id, :most)"), {"user_id": self._scope.user_id, "most": most}
+        )
+        return int(removed.scalar_one())
 
     def _keep(self, user: User, *, outcome: str = "added") -> User:
         self._session.add(user)
@@ -290,7 +301,7 @@ def owner_of_api_token(session: Session, token: str) -> tuple[str, int] | None:
 def expired_users(session: Session, *, most: int, but_not: Sequence[str] = ()) -> list[str]:
     """Return the ids of at most `most` users who have expired, the longest expired first."""
     found = session.execute(
-        text("select user_id from expired_users(:most, :but_not)"), {"most": most, "but_not": list(but_not)}
+        text("select user_id from due_guests(:most, :but_not)"), {"most": most, "but_not": list(but_not)}
     )
     return [row.user_id for row in found]
 

@@ -36,7 +36,7 @@ class AccessLog(UserRepository[Access]):
         self._written("added")
 
 
-def old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]:
+def remove_old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]:
     """Remove everybody's rows older than `keep`, the oldest first; yield the number removed by each transaction."""
     removed = REMOVED_AT_ONCE
     while removed == REMOVED_AT_ONCE:

@@ -52,7 +52,6 @@ class Execution:
 
         Raises:
             Unavailable: The run cannot be finished here now.
-            NotFound: The conversation was deleted.
         """
         structlog.contextvars.bind_contextvars(conversation_id=self._claimed.conversation_id)
         if self.lease.attempt > 1:
@@ -63,7 +62,9 @@ class Execution:
         try:
             await asyncio.wait([self._answering])
             return await self._conclude(self._answering)
-        except RunEnded:
+        except (RunEnded, NotFound) as gone:
+            # Nothing is left to hand back: it ended elsewhere, or its conversation was deleted.
+            log.info("run_let_go", code=gone.code)
             return "let go"
         finally:
             self._journal.close()

@@ -220,7 +220,7 @@ def purgeable_runs(
 ) -> list[tuple[str, str]]:
     """Return (user_id, id) of at most `most` runs that ended before a moment and have not been purged, oldest first."""
     rows = session.execute(
-        text("select user_id, id from purgeable_runs(:ended_before, :most, :but_not)"),
+        text("select user_id, id from due_runs(:ended_before, :most, :but_not)"),
         {"ended_before": ended_before, "most": most, "but_not": list(but_not)},
     )
     return [(row.user_id, row.id) for row in rows]

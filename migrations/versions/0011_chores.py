@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table chores (
@@ -46,19 +45,17 @@ def upgrade() -> None:
                        where c.due_at <= now() and (c.lease_until is null or c.lease_until < now()))
         """,
     )
-    # What could not be removed is left out, so that it keeps nothing else from being found.
-    op.execute("drop function expired_users(integer)")
+    # `but_not` leaves out what could not be removed. The functions that processes of the version before call stay.
     definer(
-        "expired_users(most integer, but_not text[])",
+        "due_guests(most integer, but_not text[])",
         "table (user_id text)",
         """
         select u.user_id::text from public.users u
         where u.expires_at < now() and u.user_id <> all (but_not) order by u.expires_at limit most
         """,
     )
-    op.execute("drop function purgeable_documents(timestamp with time zone, integer)")
     definer(
-        "purgeable_documents(deleted_before timestamp with time zone, most integer, but_not text[])",
+        "due_documents(deleted_before timestamp with time zone, most integer, but_not text[])",
         "table (user_id text, id text)",
         """
         select d.user_id::text, d.id::text from public.documents d
@@ -67,9 +64,8 @@ def upgrade() -> None:
         order by d.deleted_at limit most
         """,
     )
-    op.execute("drop function purgeable_runs(timestamp with time zone, integer)")
     definer(
-        "purgeable_runs(ended_before timestamp with time zone, most integer, but_not text[])",
+        "due_runs(ended_before timestamp with time zone, most integer, but_not text[])",
         "table (user_id text, id text)",
         """
         select r.user_id::text, r.id::text from public.runs r
@@ -77,35 +73,30 @@ def upgrade() -> None:
         order by r.ended_at limit most
         """,
     )
+    # The app may only add to the ledger.
+    definer(
+        "remove_operations_of_expired(who text, most integer)",
+        "integer",
+        """
+        with removed as (
+            delete from public.operations o
+            where o.ctid = any (array(select p.ctid from public.operations p where p.user_id = who limit most))
+              and exists (select from public.users u where u.user_id = who and u.expires_at < now())
+            returning 1
+        )
+        select count(*)::integer from removed
+        """,
+    )
 
 
 def downgrade() -> None:
-    """Take back."""
-    op.execute("drop function purgeable_runs(timestamp with time zone, integer, text[])")
-    definer(
-        "purgeable_runs(ended_before timestamp with time zone, most integer)",
-        "table (user_id text, id text)",
-        """
-        select r.user_id::text, r.id::text from public.runs r
-        where r.purged_at is null and r.ended_at < ended_before order by r.ended_at limit most
-        """,
-    )
-    op.execute("drop function purgeable_documents(timestamp with time zone, integer, text[])")
-    definer(
-        "purgeable_documents(deleted_before timestamp with time zone, most integer)",
-        "table (user_id text, id text)",
-        """
-        select d.user_id::text, d.id::text from public.documents d
-        where d.deleted_at < deleted_before or d.purge_wanted and d.deleted_at is not null
-        order by d.deleted_at limit most
-        """,
-    )
-    op.execute("drop function expired_users(integer, text[])")
-    definer(
-        "expired_users(most integer)",
-        "table (user_id text)",
-        "select u.user_id::text from public.users u where u.expires_at < now() order by u.expires_at limit most",
-    )
-    op.execute("drop function is_any_chore_left()")
-    op.execute("drop function claimable_chores(integer, text[])")
+    for function in (
+        "remove_operations_of_expired(text, integer)",
+        "due_runs(timestamp with time zone, integer, text[])",
+        "due_documents(timestamp with time zone, integer, text[])",
+        "due_guests(integer, text[])",
+        "is_any_chore_left()",
+        "claimable_chores(integer, text[])",
+    ):
+        op.execute(f"drop function {function}")
     op.execute("drop table chores")

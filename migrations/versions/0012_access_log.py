@@ -11,7 +11,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(
         """
         create table access_log (
@@ -46,9 +45,10 @@ def upgrade() -> None:
         select count(*)::integer from pruned
         """,
     )
+    op.execute("insert into chores (id) values ('old_accesses')")
 
 
 def downgrade() -> None:
-    """Take back."""
+    op.execute("delete from chores where id = 'old_accesses'")
     op.execute("drop function prune_access_log(timestamp with time zone, integer)")
     op.execute("drop table access_log")

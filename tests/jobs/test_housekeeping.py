@@ -37,7 +37,9 @@ def database(own: OwnDatabase) -> Iterator[Database]:
 @pytest.fixture(autouse=True)
 def _all_are_due(own: OwnDatabase) -> None:
     own.query("delete from users")
-    own.query("delete from chores where id not in ('deleted_documents', 'expired_guests', 'old_run_events')")
+    own.query(
+        "delete from chores where id not in ('deleted_documents', 'expired_guests', 'old_run_events', 'old_accesses')"
+    )
     own.query("update chores set due_at = now(), lease_owner = null, lease_until = null, fruitless = 0")
 
 

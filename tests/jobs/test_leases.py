@@ -429,7 +429,7 @@ def test_what_finds_runs_across_users_tells_ids_and_opens_no_row(
     of_bob = claimant.accept(bob)
     found_by = {
         "claimable_runs(100, '{}')": {of_alice.run_id, of_bob.run_id},
-        "purgeable_runs(now() + interval '1 day', 100, '{}')": {ended.run_id},
+        "due_runs(now() + interval '1 day', 100, '{}')": {ended.run_id},
     }
 
     for function, expected in found_by.items():

@@ -9,7 +9,7 @@ import pytest
 from backend.errors import Forbidden
 from backend.identity.caller import Caller, Door
 from backend.operations import access_log
-from backend.operations.access_log import old_accesses, prune
+from backend.operations.access_log import prune, remove_old_accesses
 from backend.operations.perform import Operations
 from backend.tasks.repository import TaskNotFound
 from backend.tasks.tools import add_task, get_task, list_tasks
@@ -104,7 +104,7 @@ def test_old_rows_are_removed_for_every_user_and_the_oldest_first(
     monkeypatch.setattr(access_log, "REMOVED_AT_ONCE", 4)
 
     with opened(logged.url) as database:
-        batches = old_accesses(database, keep=timedelta(days=3, hours=12))
+        batches = remove_old_accesses(database, keep=timedelta(days=3, hours=12))
         first = next(batches)
         oldest_are_gone = ages(logged)
         rest = list(batches)

@@ -57,7 +57,7 @@ FUNCTIONS = """
     from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proowner = 'docutalk_owner'::regrole order by 1
 """
 CLAIMABLE = "select id from claimable_runs(4, '{}')"
-PURGEABLE = "select id from purgeable_runs(now(), 9, '{}') order by id"
+PURGEABLE = "select id from due_runs(now(), 9, '{}') order by id"
 MIGRATE_IN_FOUR_PROCESSES = """
 import os, sys
 import backend.app  # Once, so that the four really meet.
@@ -170,7 +170,7 @@ def test_leases_go_down_and_up_again_under_the_rows_that_are_there(
     assert query(superuser, columns) == before
     assert query(superuser, "select count(*) from run_events") == [(len(statuses),)]
     names = {name for name, *_ in query(superuser, FUNCTIONS)}
-    assert names.isdisjoint({"claimable_runs", "is_any_run_left", "purgeable_runs"})
+    assert names.isdisjoint({"claimable_runs", "is_any_run_left", "due_runs"})
 
     migrate(url)
     assert query(superuser, columns) == before
@@ -483,6 +483,9 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "claimable_chores",
         "claimable_documents",
         "claimable_runs",
+        "due_documents",
+        "due_guests",
+        "due_runs",
         "expired_users",
         "find_api_token",
         "find_session",
@@ -496,6 +499,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "purgeable_runs",
         "queue_documents",
         "queue_runs",
+        "remove_operations_of_expired",
         "take_guest_model_turn",
     ]
     for name, is_definer, config, result, grantees in functions:
