@@ -10,7 +10,7 @@ export function showAccount() {
   byId("first-note").hidden = Boolean(guest);
   byId("done-section").hidden = !guest;
   const date = guest?.expires_at && new Date(guest.expires_at).toLocaleDateString("en", { dateStyle: "medium" });
-  byId("account").textContent = !guest ? "No account yet." : date ? `Guest, expires on ${date}.` : "Guest.";
+  byId("account").textContent = !guest ? "Not signed in." : date ? `Guest until ${date}.` : "Guest.";
 }
 
 /** Have "Forget me" ask first. @param {() => void} onForgotten runs once the server has deleted the account */

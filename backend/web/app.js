@@ -187,7 +187,7 @@ async function openLinked(link) {
   showWelcome();
   clearNotice("error");
   byId("viewer").close();
-  if (!session()) return showNotice("error", "That link leads to something of a user who is not signed in here.");
+  if (!session()) return showNotice("error", "This link belongs to a user who is not signed in here.");
   try {
     if (link.kind === "document") return openDocument(await get(`/api/documents/${link.id}`), link.page);
     const task = await get(`/api/tasks/${link.id}`);
@@ -197,7 +197,7 @@ async function openLinked(link) {
     await tasks.show(task);
   } catch (error) {
     const missing = error instanceof ApiError && error.status === 404;
-    if (missing) showNotice("error", `You have no ${link.kind} ${link.id}: it was deleted, or it is somebody else's.`);
+    if (missing) showNotice("error", `You have no ${link.kind} ${link.id}: it was deleted, or it belongs to somebody else.`);
     else report(error, () => openLinked(link));
   }
 }
@@ -221,7 +221,7 @@ async function show(id) {
     const missing = error instanceof ApiError && [404, 422].includes(error.status);
     if (!missing) return report(error, () => show(id));
     leaveConversation();
-    showNotice("error", "This conversation does not exist, or it is somebody else's.");
+    showNotice("error", "This conversation does not exist, or it belongs to somebody else.");
   }
 }
 
@@ -353,7 +353,7 @@ offerToForget(() => {
   composer.clear();
   uploads.clear();
   forgetHere();
-  announce("You are forgotten.");
+  announce("Your data was deleted.");
 });
 // Who begins to type, wherever, means the message box.
 document.addEventListener("keydown", (event) => {

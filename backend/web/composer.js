@@ -6,7 +6,7 @@ const STORED = "docutalk.draft";
 const MAX_LENGTH = 16_000;
 const COUNT_FROM = 15_000;
 
-const HINTS = { idle: "Enter sends. Shift and Enter make a new line.", busy: "Escape stops the answer." };
+const HINTS = { idle: "Enter to send, Shift+Enter for a new line.", busy: "Escape to stop the answer." };
 
 /**
  * @param {{send: (text: string) => void, stop: () => void}} on

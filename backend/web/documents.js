@@ -184,7 +184,7 @@ function progress({ filename, has_pages, progress: { stage, done, total } }) {
 
 /** @param {any} document */
 function reason(document) {
-  return el("p", { class: "document-reason", "data-testid": "document-state" }, document.reason || "It could not be read.");
+  return el("p", { class: "document-reason", "data-testid": "document-state" }, document.reason || "This file could not be read.");
 }
 
 /** @param {any} document */

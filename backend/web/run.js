@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { followRun } from "./stream.js";
 
-const GOES_ON = "The connection was lost. The answer goes on at the server, and this page is reconnecting.";
+const GOES_ON = "The connection was lost. The server is still working on the answer, and this page is reconnecting.";
 // A server that goes down still takes a connection, to say at once that it should be made anew.
 const HOLDS_AFTER = 300;
 
@@ -38,7 +38,7 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
     else if (name === "tool_result") answer.toolResult(data);
     else if (name === "citation") answer.cite([...answer.citations, data]);
     else if (name === "reset") answer.reset(data.offset);
-    else if (name === "approval") answer.note("Waiting for an approval.");
+    else if (name === "approval") answer.note("Waiting for approval.");
     else if (name === "error") wrong = data.detail || wrong;
     else if (name === "done") {
       const why = data.error?.detail;

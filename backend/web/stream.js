@@ -110,7 +110,7 @@ async function* readText(body) {
 /** @template T @param {Promise<T>} read @returns {Promise<T>} */
 function inTime(read) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("The stream fell silent.")), LONGEST_SILENCE);
+    const timer = setTimeout(() => reject(new Error("The server stopped sending the answer.")), LONGEST_SILENCE);
     read.then(resolve, reject).finally(() => clearTimeout(timer));
   });
 }

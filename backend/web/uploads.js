@@ -68,7 +68,7 @@ export function createUploads({ onSession, onStored, onRefused }) {
       const stored = await upload("/api/documents", file, { onProgress, signal });
       leave(item);
       onStored(stored);
-      announce(`${file.name} is uploaded and is being read.`);
+      announce(`${file.name} was uploaded and is being read.`);
     } catch (error) {
       if (!signal.aborted) refuse(file, item, named(error, file.name));
     }

@@ -83,7 +83,7 @@ function able(id, can) {
 
 /** @param {any} page @param {number} [start] @param {number} [end] in code points, as on the wire @returns {(Node | string)[]} */
 function marked({ text, is_scanned }, start, end) {
-  if (!text.trim()) return [el("p", { class: "note" }, is_scanned ? "This page is a picture without text." : "This page has no text.")];
+  if (!text.trim()) return [el("p", { class: "note" }, is_scanned ? "This page is an image without text." : "This page has no text.")];
   if (start === undefined || end === undefined || end <= start) return [text];
   const points = Array.from(text);
   const part = (/** @type {number} */ from, /** @type {number} */ to) => points.slice(from, to).join("");

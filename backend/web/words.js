@@ -14,14 +14,14 @@ const WORDS = {
   search_documents: (given, result) => `${result ? "Searched" : "Searching"} your documents: ${quoted(given.query)}${found(result?.passages, "passage")}`,
   list_documents: (_, result) => `${result ? "Looked" : "Looking"} through your documents${found(result?.documents, "document")}`,
   read_document: (given, result) => `${result ? "Read" : "Reading"} ${result?.filename ? quoted(result.filename) : `document ${given.document_id}`}, from page ${given.page ?? 1}`,
-  add_document: (given, result) => `${result ? "Filed" : "Filing"} the document ${quoted(given.title)}`,
+  add_document: (given, result) => `${result ? "Added" : "Adding"} the document ${quoted(given.title)}`,
   create_tasks_from_document: (given, result) => tasksFrom(given, result),
   search: (given, result) => `${result ? "Searched" : "Searching"} your documents and tasks: ${quoted(given.query)}${found(result?.results, "result")}`,
 };
 
 /** @param {any} given @param {any} result */
 function tasksFrom(given, result) {
-  const doing = given.dry_run === false ? ["Making tasks", "Made tasks"] : ["Looking for tasks", "Looked for tasks"];
+  const doing = given.dry_run === false ? ["Creating tasks", "Created tasks"] : ["Looking for tasks", "Looked for tasks"];
   const where = given.dry_run === false ? "from" : "in";
   return `${doing[result ? 1 : 0]} ${where} document ${given.document_id}${found(result?.tasks, "task")}`;
 }

@@ -45,7 +45,7 @@ def test_opening_the_page_makes_no_account(open_page: OpenPage, service: str, su
 
     page = open_page(service)
 
-    expect(page.get_by_test_id("account")).to_have_text("No account yet.")
+    expect(page.get_by_test_id("account")).to_have_text("Not signed in.")
     expect(page.get_by_test_id("model")).to_have_text("Offline rules, no language model")
     assert page.evaluate("localStorage.length") == 0
     assert query(superuser_url, "select count(*) from users") == before
@@ -352,7 +352,9 @@ def test_a_conversation_that_does_not_exist_is_said_to_be_missing(
     expect(text_of(page, 1)).to_contain_text("Added")
     page.goto(f"{service}/{address}")
 
-    expect(page.get_by_test_id("notice")).to_have_text("This conversation does not exist, or it is somebody else's.")
+    expect(page.get_by_test_id("notice")).to_have_text(
+        "This conversation does not exist, or it belongs to somebody else."
+    )
     expect(page.get_by_test_id("user-message")).to_have_count(0)
     assert page.url.rstrip("/#") == service
 
@@ -371,7 +373,7 @@ def test_forget_me_deletes_the_account_and_empties_the_page(open_page: OpenPage,
     page.get_by_test_id("forget-me").click()
     page.get_by_test_id("forget-confirm").click()
 
-    expect(page.get_by_test_id("account")).to_have_text("No account yet.")
+    expect(page.get_by_test_id("account")).to_have_text("Not signed in.")
     expect(page.get_by_test_id("welcome")).to_be_visible()
     expect(titles(page, "open-tasks")).to_have_count(0)
     expect(page.get_by_test_id("conversation")).to_have_count(0)

@@ -114,7 +114,7 @@ def test_escape_closes_what_is_open_before_it_stops_an_answer(open_page: OpenPag
     cancelled: list[str] = []
     page.on("request", lambda request: cancelled.append(request.url) if request.url.endswith("/cancel") else None)
 
-    expect(page.get_by_test_id("hint")).to_have_text("Escape stops the answer.")
+    expect(page.get_by_test_id("hint")).to_have_text("Escape to stop the answer.")
     page.locator("#tasks-opener").click()
     page.keyboard.press("Escape")
     expect(page.get_by_test_id("tasks-panel")).to_be_hidden()
