@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(_given: argparse.Namespace) -> int:
-    """Serve the page, the API and MCP until a signal."""
+    """Serve the page, the API and MCP until stopped."""
     settings = Settings.load()
     server = make_server(create_app(settings), settings)
     with ExitStack() as opened:
@@ -115,13 +115,13 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
     level = os.environ.get("LOG_LEVEL", "WARNING").upper()
     if level not in logs.LEVELS:
-        raise InvalidSettings(f"LOG_LEVEL: give one of {', '.join(logs.LEVELS)}.")
+        raise InvalidSettings(f"LOG_LEVEL: use one of {', '.join(logs.LEVELS)}.")
     # Standard output belongs to the protocol.
     logs.configure(level, stream=sys.stderr)
     token = os.environ.get("DOCUTALK_TOKEN", "")
     if not token:
         print(
-            "Set DOCUTALK_TOKEN to a token. `docutalk token create` makes one, and so does POST /api/tokens.",
+            "Set DOCUTALK_TOKEN to a token. Create one with `docutalk token create` or POST /api/tokens.",
             file=sys.stderr,
         )
         return 1
@@ -138,7 +138,7 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
 
 def work(_given: argparse.Namespace) -> int:
-    """Execute runs, ingest documents and keep house, beside the service or in its place, until a signal."""
+    """Run queued turns, read documents and delete what has expired until stopped, without serving requests."""
     settings = Settings.load()
     logs.configure(settings.log_level)
     # What cannot be mended by waiting is said at once.
@@ -171,7 +171,7 @@ def migrate_database(_given: argparse.Namespace) -> int:
 
 
 def build_embeddings(given: argparse.Namespace) -> int:
-    """Embed every passage by another model beside the one in use, then use it; index it where a user needs that."""
+    """Embed every passage with another model, then switch to it; build the index where a user needs one."""
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
     with opened_database(settings) as (_, owner_url):
@@ -188,7 +188,7 @@ def build_embeddings(given: argparse.Namespace) -> int:
 
 
 def create_token(given: argparse.Namespace) -> int:
-    """Make a personal access token and print it, this once."""
+    """Create a personal access token and print it (shown only once)."""
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
     with opened_database(settings) as (database, _):
@@ -209,7 +209,7 @@ def create_token(given: argparse.Namespace) -> int:
 
 
 def examine(given: argparse.Namespace) -> int:
-    """Check an installation, here or at a URL, and say what to mend."""
+    """Check an installation, on this machine or at a URL, and say what to fix."""
     from backend.doctor import examine_here, examine_url
 
     logs.configure("WARNING", stream=sys.stderr)
@@ -251,24 +251,26 @@ def _parser() -> argparse.ArgumentParser:
 
     add("serve", serve)
     mcp = add("mcp", serve_mcp)
-    mcp.add_argument("--url", help="speak to a hosted installation at this address instead, with a token alone")
+    mcp.add_argument("--url", help="connect to a hosted installation at this address instead; it needs only a token")
     add("worker", work)
     add("migrate", migrate_database)
-    token = commands.add_parser("token", help="Make personal access tokens.").add_subparsers(required=True)
+    token = commands.add_parser("token", help="Create personal access tokens.").add_subparsers(required=True)
     create = token.add_parser("create", help=create_token.__doc__, description=create_token.__doc__)
     create.set_defaults(command=create_token)
     create.add_argument("--name", default="docutalk token create", help="what the token is for")
     create.add_argument(
-        "--scope", dest="scopes", action="append", choices=("read", "write"), help="what it may do; both unless told"
+        "--scope", dest="scopes", action="append", choices=("read", "write"), help="what it may do; both by default"
     )
     create.add_argument("--days", type=_days, default=90, help="days until it expires; 0 means never")
-    create.add_argument("--user", help="whose token; unless told, the owner of this installation")
-    embeddings = commands.add_parser("embeddings", help="Look after the embeddings.").add_subparsers(required=True)
+    create.add_argument("--user", help="the user it belongs to; by default the owner of this installation")
+    embeddings = commands.add_parser("embeddings", help="Manage the embeddings.").add_subparsers(required=True)
     build = embeddings.add_parser("build", help=build_embeddings.__doc__, description=build_embeddings.__doc__)
     build.set_defaults(command=build_embeddings)
-    build.add_argument("model", nargs="?", help="the model's name; unless told, EMBEDDING_MODEL, else the one in use")
+    build.add_argument("model", nargs="?", help="the model's name; by default EMBEDDING_MODEL, or else the one in use")
     doctor = add("doctor", examine)
-    doctor.add_argument("url", nargs="?", help="a public installation; without it, the one that the settings describe")
+    doctor.add_argument(
+        "url", nargs="?", help="the address of an installation; by default, check the one in the settings"
+    )
     return parser
 
 
@@ -294,7 +296,7 @@ def listening(name: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InvalidSettings(
-            f"{name}: {host}:{port} cannot be used: {error.strerror}. Stop what listens there, or set another {name}."
+            f"{name}: {host}:{port} cannot be used: {error.strerror}. Stop the program using it, or set another {name}."
         ) from None
     return listener
 

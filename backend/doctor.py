@@ -37,7 +37,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding as one line."""
-        return f"{'MEND' if self.is_bad else 'ok  '}  {self.name}: {storable(self.says)}"
+        return f"{'FIX ' if self.is_bad else 'ok  '}  {self.name}: {storable(self.says)}"
 
 
 def examine_here(settings: Settings) -> Iterator[Finding]:
@@ -73,18 +73,18 @@ def examine_url(url: str) -> Iterator[Finding]:
         try:
             yield from _examined(http, base)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            yield Finding("address", f"{base} does not answer ({type(error).__name__}); check it", is_bad=True)
+            yield Finding("address", f"{base} does not answer ({type(error).__name__}); check the address", is_bad=True)
 
 
 def _examined(http: httpx2.Client, base: str) -> Iterator[Finding]:
     health = http.get(f"{base}/health")
     told = _json(health)
     if health.status_code != 200 or not {"version", "model"} <= told.keys():
-        yield Finding("health", f"HTTP {health.status_code}: this is no DocuTalk, or it is down", is_bad=True)
+        yield Finding("health", f"HTTP {health.status_code}: this is not DocuTalk, or it is down", is_bad=True)
         return
     yield Finding("health", f"version {told['version']}, model {told['model']}")
     if base.startswith("http://") and not _is_local(base):
-        yield Finding("https", "tokens travel unencrypted; put TLS in front", is_bad=True)
+        yield Finding("https", "tokens are sent unencrypted; put TLS in front of the service", is_bad=True)
     ready = http.get(f"{base}/ready")
     is_ready = ready.status_code == 200
     yield Finding("ready", "yes" if is_ready else _json(ready).get("detail", "no"), is_bad=not is_ready)
@@ -114,11 +114,11 @@ def _mcp(http: httpx2.Client, base: str) -> Finding:
     answer = http.post(f"{base}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
     match answer.status_code:
         case 401:
-            return Finding("mcp", "answers, and wants a token")
+            return Finding("mcp", "answers, and asks for a token")
         case 421:
             return Finding("mcp", f"refuses this host; set PUBLIC_URL={base}", is_bad=True)
         case status:
-            return Finding("mcp", f"HTTP {status} without a token, where 401 is due", is_bad=True)
+            return Finding("mcp", f"answers HTTP {status} without a token, instead of 401", is_bad=True)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -160,22 +160,22 @@ def _embeddings(settings: Settings, database: Database, owner_url: str) -> Findi
     if why and settings.database_url:
         return Finding("embeddings", f"{in_use} is in use, and {why}; run `docutalk embeddings build`", is_bad=True)
     if why:
-        return Finding("embeddings", f"{in_use} is in use, and {why}; `docutalk serve` sees to it")
-    return Finding("embeddings", f"{in_use} is in use; {unseen or 'nothing is due'}")
+        return Finding("embeddings", f"{in_use} is in use, and {why}; `docutalk serve` builds them by itself")
+    return Finding("embeddings", f"{in_use} is in use; {unseen or 'no build is due'}")
 
 
 def _why_due(due: Due) -> str:
     if due.wanted != due.in_use:
         return f"EMBEDDING_MODEL is {due.wanted}"
     if due.is_missing_any:
-        return "some passages have no embedding by it"
+        return "some passages lack an embedding"
     return "a user has so many passages that they need an index" if due.is_index_due else ""
 
 
 def _guests(settings: Settings, model: str) -> Finding:
     """Return the most that all guests together can use in a day."""
     if settings.guests == "off":
-        return Finding("guests", "no new ones are taken")
+        return Finding("guests", "no new guests are allowed")
     turns, is_unlimited = settings.guest_model_turns_per_day, False
     if model == OFFLINE_NAME or settings.guests == "offline":
         answers = "all answers from the offline model"
@@ -183,13 +183,11 @@ def _guests(settings: Settings, model: str) -> Finding:
         requests = turns * settings.max_steps
         answers = (
             f"together at most {turns:,} answers a day from {model}, in at most {requests:,} requests if none has to "
-            "be repeated; then the offline model"
+            "be repeated; after that, answers from the offline model"
         )
     else:
         is_unlimited = settings.public_url is not None or settings.listens_publicly
-        answers = (
-            f"any number of answers a day from {model}; set GUEST_MODEL_TURNS_PER_DAY to what you are ready to pay"
-        )
+        answers = f"any number of answers a day from {model}; to limit the cost, set GUEST_MODEL_TURNS_PER_DAY"
     per_hour, rules = settings.guests_per_hour, keeping_rules(settings)
     arrivals = f"at most {per_hour:,}" if per_hour else "any number of"
     together, each = (
@@ -219,8 +217,8 @@ def _reach(settings: Settings) -> Iterator[Finding]:
     if settings.public_url and not settings.trusted_proxies:
         yield Finding(
             "proxies",
-            "TRUSTED_PROXIES is unset: behind a proxy all visitors share its address, so one limit of guests and one "
-            "of connections",
+            "TRUSTED_PROXIES is unset: behind a proxy all visitors share its address, and so share one limit of "
+            "guests and one of connections",
             is_bad=settings.environment == "production",
         )
 

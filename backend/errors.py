@@ -49,14 +49,14 @@ def plainly(complaint: Mapping[str, Any], noun: str) -> str:
 _NOUNS = {
     "due": "due date",
     "tags": "tag",
-    "only": "number of a task",
-    "task_id": "number of the task",
-    "document_id": "number of the document",
-    "document_ids": "number of a document",
-    "conversation_id": "number of the conversation",
-    "token_id": "number of the token",
-    "page_number": "number of the page",
-    "passage_id": "number of the passage",
+    "only": "task number",
+    "task_id": "task number",
+    "document_id": "document number",
+    "document_ids": "document number",
+    "conversation_id": "conversation number",
+    "token_id": "token number",
+    "page_number": "page number",
+    "passage_id": "passage number",
     "time_zone": "time zone",
     "expires_in_days": "number of days",
 }
@@ -65,12 +65,12 @@ _NOUNS = {
 def for_people(complaints: Iterable[Mapping[str, Any]]) -> str:
     """Return pydantic's complaints as sentences without the names of the API, three at most."""
     said = [*dict.fromkeys(map(_for_people, complaints))]
-    return " ".join([*said[:3], *(["And there is more."] if len(said) > 3 else [])])
+    return " ".join([*said[:3], *(["There are more problems."] if len(said) > 3 else [])])
 
 
 def _for_people(complaint: Mapping[str, Any]) -> str:
     if complaint["type"] == "extra_forbidden":
-        return "There is something in the request that is not known here."
+        return "The request contains something unknown."
     if complaint["type"] in ("json_invalid", "model_attributes_type", "model_type"):
         return "The request could not be read."
     noun = _noun_of(complaint["loc"])
@@ -81,20 +81,20 @@ def _for_people(complaint: Mapping[str, Any]) -> str:
         case "missing":
             return f"The {noun} is missing."
         case "literal_error" | "enum":
-            return f"The {noun} has to be one of these: {limits['expected'].replace(' or ', ', ')}."
+            return f"The {noun} must be one of these: {limits['expected'].replace(' or ', ', ')}."
         case "string_too_long" if isinstance(given, str):
             return f"The {noun} may have at most {limits['max_length']:,} characters; this one has {len(given):,}."
         case "too_long":
-            return f"There may be at most {limits['max_length']:,} of these: {noun}."
+            return f"At most {limits['max_length']:,} of these are allowed: {noun}."
         case "string_too_short" | "too_short" if limits.get("min_length") == 1:
             return f"The {noun} may not be empty."
         case "greater_than_equal":
-            return f"The {noun} has to be at least {limits['ge']:,}."
+            return f"The {noun} must be at least {limits['ge']:,}."
         case "less_than_equal":
-            return f"The {noun} has to be at most {limits['le']:,}."
+            return f"The {noun} must be at most {limits['le']:,}."
         case "string_unicode":
             return f"The {noun} contains characters that are not Unicode."
-    return f"The {noun} cannot be used as it is."
+    return f"The {noun} is not valid."
 
 
 def _noun_of(place: Sequence[Any]) -> str:
@@ -189,6 +189,6 @@ class NewerSchema(NotReady):
 
     def __init__(self) -> None:
         super().__init__(
-            "This database was migrated by a newer version of DocuTalk; update DocuTalk, or restore a backup from "
-            "before that."
+            "This database was migrated by a newer version of DocuTalk. Update DocuTalk, or restore a backup from "
+            "before that migration."
         )

@@ -31,7 +31,7 @@ class KeyUsedForSomethingElse(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__(
-            "This request was sent before with other content.", hint="Use a new idempotency key for a new request."
+            "This request was sent before with different content.", hint="Use a new idempotency key for a new request."
         )
 
 

@@ -130,9 +130,9 @@ class Settings(BaseSettings):
         for item in value:
             parts = urlsplit(item)
             if item == "*":
-                raise ValueError("'*' would let every site act for your users; name the origins")
+                raise ValueError("'*' would let every site act for your users; list the origins instead")
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-                raise ValueError(f"{item!r} is no origin; write it as https://app.example.com")
+                raise ValueError(f"{item!r} is not an origin; write it like https://app.example.com")
         return value
 
     @field_validator("log_level", mode="before")
@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < 32:
-            raise ValueError("a secret of fewer than 32 bytes can be guessed; make one with `openssl rand -hex 32`")
+            raise ValueError(
+                "a secret of fewer than 32 bytes can be guessed; create a longer one with `openssl rand -hex 32`"
+            )
         return value
 
     @field_validator("public_url")
@@ -154,7 +156,7 @@ class Settings(BaseSettings):
             return None
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise ValueError("write it as https://docutalk.example.com, without a path")
+            raise ValueError("write it like https://docutalk.example.com, without a path")
         return f"{parts.scheme}://{parts.netloc}"
 
     @field_validator("openai_base_url")
@@ -162,7 +164,7 @@ class Settings(BaseSettings):
     def _check_openai_base_url(cls, value: str | None) -> str | None:
         # A port that is no number shows only when it is asked for.
         if value is not None and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
-            raise ValueError("write it as http://localhost:11434/v1")
+            raise ValueError("write it like http://localhost:11434/v1")
         return value
 
     @model_validator(mode="after")
@@ -232,7 +234,7 @@ def _content(variable: str, path: Path) -> str:
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidSettings(f"{variable}: {path} cannot be read: {reason}.") from None
 
 

@@ -155,7 +155,7 @@ def test_a_database_of_a_newer_version_is_told_in_one_sentence_by_every_command(
         assert main(["doctor"]) == 1
         told = capsys.readouterr()
 
-        assert f"MEND  database: DATABASE_URL: {NewerSchema()}\n" in told.out
+        assert f"FIX   database: DATABASE_URL: {NewerSchema()}\n" in told.out
         assert "docutalk migrate" not in told.out
         assert told.err == ""
         assert own.query("select version_num from alembic_version") == [("9999",)]

@@ -85,7 +85,7 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
     [
         (
             {},
-            "at most 500 answers a day from openai/any, in at most 6,000 requests if none has to be repeated; then the",
+            "at most 500 answers a day from openai/any, in at most 6,000 requests if none has to be repeated; after",
         ),
         (
             {"guest_model_turns_per_day": 3, "max_steps": 2},
@@ -99,11 +99,11 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
         ({"max_bytes_of_guests": 0}, "any amount of documents together, at most 32 MiB each"),
         ({"guests": "offline"}, "all answers from the offline model; at most 100"),
         ({"model": "offline", "guest_model_turns_per_day": 0}, "all answers from the offline model; at most 100"),
-        ({"guests": "off"}, "no new ones are taken"),
+        ({"guests": "off"}, "no new guests are allowed"),
         ({"embedding_model": "openai/small"}, "32 MiB each; what they upload and search is also sent to openai/small"),
         (
             {"guest_model_turns_per_day": 0},
-            "any number of answers a day from openai/any; set GUEST_MODEL_TURNS_PER_DAY",
+            "any number of answers a day from openai/any; to limit the cost, set GUEST_MODEL_TURNS_PER_DAY",
         ),
     ],
 )
@@ -164,8 +164,8 @@ def test_the_exit_status_tells_whether_there_is_something_to_mend(
 
     said = capsys.readouterr().out.splitlines()
     assert ended == status, said
-    assert any(line.startswith("MEND  address: ") for line in said) == bool(status)
-    assert {line[:4] for line in said} <= {"ok  ", "MEND"}
+    assert any(line.startswith("FIX   address: ") for line in said) == bool(status)
+    assert {line[:4] for line in said} <= {"ok  ", "FIX "}
 
 
 @pytest.mark.spec("DOCTOR-3")
@@ -207,7 +207,7 @@ def something_else(status: int, body: bytes) -> Iterator[str]:
 )
 def test_what_is_no_docutalk_is_told_so(status: int, body: bytes) -> None:
     with something_else(status, body) as url:
-        assert "no DocuTalk" in bad(examine_url(url))["health"]
+        assert "not DocuTalk" in bad(examine_url(url))["health"]
 
 
 @pytest.mark.spec("DOCTOR-3")

@@ -39,8 +39,8 @@ _MORE = {
 }
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})(.*)$", re.MULTILINE)
 _MARKS = {
-    "length": "(The answer was cut off here: the model reached its limit of length.)",
-    "content_filter": "(The answer was cut off here: the provider did not let the model go on.)",
+    "length": "(The answer was cut off here: the model reached its length limit.)",
+    "content_filter": "(The answer was cut off here: the provider's content filter stopped the model.)",
 }
 
 

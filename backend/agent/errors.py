@@ -23,8 +23,7 @@ class ModelAuthFailed(ModelFailed):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"The provider of the model {model} refused our key. Whoever runs this service has to check the provider's "
-            "API key. Your message is kept."
+            f"The provider of the model {model} rejected the API key. Ask the administrator to check the key.{KEPT}"
         )
 
 
@@ -58,8 +57,8 @@ class ModelMisconfigured(ModelFailed):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"The model {model} cannot be asked as this service is set up. Its owner has to check MODEL and the "
-            f"provider's address, key and account.{KEPT}"
+            f"The model {model} cannot be used with this service's settings. Ask the administrator to check "
+            f"MODEL and the provider's address, key and account.{KEPT}"
         )
 
 
@@ -70,8 +69,8 @@ class LibraryMissing(ModelFailed):
 
     def __init__(self, model: str, library: str) -> None:
         super().__init__(
-            f"The model {model} needs the Python library {library}, which is not installed where this service runs. "
-            f"Its owner has to install it or to choose another model in MODEL.{KEPT}"
+            f"The model {model} needs the Python library {library}, which is not installed on the server. Ask the "
+            f"administrator to install it or to choose another model in MODEL.{KEPT}"
         )
 
 
@@ -82,8 +81,8 @@ class EndingsUnreported(ModelFailed):
 
     def __init__(self, model: str, instead: str) -> None:
         super().__init__(
-            f"The model {model} is not asked, because this service could not tell whether its answers are cut off. "
-            f"What its owner can do: {instead}.{KEPT}"
+            f"The model {model} is not used, because its provider does not reliably report whether an answer was "
+            f"cut off. What the administrator can do: {instead}.{KEPT}"
         )
 
 
@@ -136,8 +135,8 @@ class TooManySteps(ModelFailed):
 
     def __init__(self, model: str, steps: int) -> None:
         super().__init__(
-            f"The model {model} called tools {steps} times over without coming to an answer, and was stopped. "
-            "What it did stays; see the tool calls. Say more exactly what you want, or use another model."
+            f"The model {model} called tools {steps} times in a row without reaching an answer, so it was stopped. "
+            "What it did is kept; see the tool calls. Say more precisely what you want, or use another model."
         )
 
 

@@ -65,7 +65,7 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
         return ProviderFailed(ModelUnavailable(model, retry_after=math.ceil(wait or 10)), again=True, wait=wait)
     return ProviderFailed(
         ModelFailed(
-            f"The provider of the model {model} refused the request (HTTP {status}). Whoever runs this service has to "
+            f"The provider of the model {model} refused the request (HTTP {status}). Ask the administrator to "
             "check MODEL and the provider's settings. Your message is kept."
         )
     )
@@ -73,14 +73,14 @@ def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed
 
 def _cut(error: CutOff, model: str) -> ProviderFailed:
     if error.reason == "content_filter":
-        said = f"The provider did not let the model {model} go on, so nothing of what it was about to do was done."
-        return ProviderFailed(ModelCut(f"{said} Your message is kept; say it in another way."))
+        said = f"The provider's content filter stopped the model {model}, so its next step was not done."
+        return ProviderFailed(ModelCut(f"{said} Your message is kept; say it in other words."))
     if error.has_calls:
-        said = f"The model {model} reached its limit of length before it had said what to do, so it did nothing of it."
+        said = f"The model {model} reached its length limit before it finished this step, so the step was not done."
         return ProviderFailed(
             ModelCut(f"{said} Your message is kept; ask for less at once."), again=True, wait=0, note=_CUT
         )
-    said = f"The model {model} reached its limit of length before it said anything."
+    said = f"The model {model} reached its length limit before it wrote anything."
     return ProviderFailed(ModelCut(f"{said} Your message is kept; ask for less at once, or start a new conversation."))
 
 

@@ -90,7 +90,7 @@ class Loop:
         except MaxTurnsExceeded:
             raise TooManySteps(model, self._max_steps) from None
         except ModelBehaviorError as error:
-            raise ModelFailed(f"The model {model} answered what nobody can use. Try again.") from error
+            raise ModelFailed(f"The model {model} gave an unusable answer. Try again.") from error
         await recorded.finish()
 
     async def _tools(self, allowed: Collection[str]) -> list[mcp_types.Tool]:

@@ -100,7 +100,7 @@ class RecordedModel(Model):
     async def finish(self) -> None:
         """Commit the final response, which also ends the run."""
         if self._final is None:
-            raise ModelFailed(f"The model {self._name} came to no answer. Your message is kept; try again.")
+            raise ModelFailed(f"The model {self._name} gave no answer. Your message is kept; try again.")
         dumped, outputs = self._final
         await self._journal.finish(dumped, outputs=outputs)
 
@@ -130,13 +130,13 @@ class RecordedModel(Model):
             async for event in stream:
                 size += len(getattr(event, "delta", ""))
                 if size > LONGEST_RESPONSE:
-                    raise ModelFailed(f"The model {self._name} did not stop talking, and was stopped. Try again.")
+                    raise ModelFailed(f"The model {self._name} wrote too much and was stopped. Try again.")
                 if isinstance(event, ResponseTextDeltaEvent | ResponseRefusalDeltaEvent):
                     await self._journal.add_text(event.delta)
                 elif isinstance(event, ResponseCompletedEvent):
                     final = event.response
         if final is None:
-            raise ModelFailed(f"The model {self._name} came to no answer. Your message is kept; try again.")
+            raise ModelFailed(f"The model {self._name} gave no answer. Your message is kept; try again.")
         usage = Usage(requests=1)
         if final.usage is not None:
             usage.input_tokens, usage.output_tokens = final.usage.input_tokens, final.usage.output_tokens

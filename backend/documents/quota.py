@@ -37,7 +37,7 @@ class TooManyDocuments(Conflict):
     """The user already has the most documents allowed."""
 
     def __init__(self) -> None:
-        super().__init__(f"There are {MOST_DOCUMENTS:,} documents, which is the limit. Delete some for good.")
+        super().__init__(f"You have {MOST_DOCUMENTS:,} documents, which is the limit. Delete some permanently.")
 
 
 class NoRoom(DocuTalkError):

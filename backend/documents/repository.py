@@ -51,7 +51,7 @@ class PassageNotFound(NotFound):
     """The document has no such passage."""
 
     def __init__(self, passage_id: int) -> None:
-        super().__init__(f"Passage {passage_id} does not exist in this document. It may have been indexed anew.")
+        super().__init__(f"Passage {passage_id} does not exist in this document. It may have been indexed again.")
 
 
 class DocumentRepository(UserRepository[Document]):
@@ -207,17 +207,17 @@ class DocumentRepository(UserRepository[Document]):
         left = rules.left_of(self.used_bytes(), is_guest=is_guest)
         if left is not None and size > left:
             raise NoRoom(
-                f"The file has {in_words(size)}, and of your {in_words(rules.most_of(is_guest=is_guest))} there are "
-                f"{in_words(left)} left. Delete documents for good to make room.",
+                f"The file has {in_words(size)}, but of your {in_words(rules.most_of(is_guest=is_guest))} only "
+                f"{in_words(left)} are left. Delete documents permanently to make room.",
                 left=left,
             )
         if is_guest and not self._is_room(_GUESTS_HAVE_ROOM, size, rules.most_bytes_of_guests):
             raise NoRoom(
-                "The documents of all guests together leave no room for this file on the server. Upload a smaller one, "
-                "or ask the server's owner to make room."
+                "The space that all guests share on this server has no room for this file. Upload a smaller file, or "
+                "ask the administrator for more space."
             )
         if not self._is_room(_HAS_ROOM, size, rules.most_bytes):
-            raise NoRoom("This server has no room for the file. Ask its owner to make some.")
+            raise NoRoom("This server has no room for this file. Ask the administrator for more space.")
         if int(self._session.exec(select(func.count()).select_from(self._mine().subquery())).one()) >= MOST_DOCUMENTS:
             raise TooManyDocuments
 

@@ -23,7 +23,9 @@ class OriginalNotKept(NotFound):
     code = "original_not_kept"
 
     def __init__(self) -> None:
-        super().__init__("The original of this document is not kept, but its text is.", hint="GET its pages.")
+        super().__init__(
+            "The original file of this document was not kept. Its text is still here.", hint="GET its pages."
+        )
 
 
 @tool(title="Show a document", published=False)

@@ -25,7 +25,7 @@ class NoSuchUser(NotFound):
 
     def __init__(self) -> None:
         super().__init__(
-            "There is nothing of yours at this address. Check whom it names.",
+            "You have nothing at this address. Check the user that it names.",
             hint="A path names its user by your own id, which GET /api/me shows, or by your identity's `sub`.",
         )
 

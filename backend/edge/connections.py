@@ -36,7 +36,7 @@ class HeaderOverdue(DocuTalkError):
     code = "request_timeout"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"The request's header did not come within {seconds:.0f} seconds. Send the request again.")
+        super().__init__(f"The request's header did not arrive within {seconds:.0f} seconds. Send the request again.")
 
 
 class HeaderTooLarge(DocuTalkError):
@@ -46,7 +46,7 @@ class HeaderTooLarge(DocuTalkError):
     code = "header_too_large"
 
     def __init__(self) -> None:
-        super().__init__("The request's address and header are longer than 64 KiB together. Send less of them.")
+        super().__init__("The request's address and header are longer than 64 KiB together. Shorten them.")
 
 
 class UpgradeWithBody(DocuTalkError):
@@ -57,7 +57,7 @@ class UpgradeWithBody(DocuTalkError):
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no other protocol to change to.", hint="Send the request without Upgrade, or over HTTP/1.1."
+            "This server supports no other protocol.", hint="Send the request without Upgrade, or over HTTP/1.1."
         )
 
 
@@ -69,7 +69,7 @@ class NotHttp(DocuTalkError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This is no valid HTTP request. Its method may be unknown, or a header may hold a control character."
+            "This is not a valid HTTP request. Its method may be unknown, or a header may hold a control character."
         )
 
 
@@ -90,7 +90,7 @@ class ServerFull(Unavailable):
     code = "too_many_connections"
 
     def __init__(self) -> None:
-        super().__init__("The server has as many connections as it can. Try again in a few seconds.", retry_after=5)
+        super().__init__("The server has reached its limit of connections. Try again in a few seconds.", retry_after=5)
 
 
 class Connections:

@@ -24,7 +24,7 @@ ALWAYS_ANSWERED = ("/health", "/ready")
 """Paths that need no slot, because a load balancer without an answer would take the process out of service."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
+_CRASHED = "Something went wrong on our side. Try again. If it happens again, report it."
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -57,7 +57,7 @@ class BodyStalled(DocuTalkError):
     code = "request_timeout"
 
     def __init__(self) -> None:
-        super().__init__(f"Nothing of the request came for {STALL_SECONDS:.0f} seconds. Send it again.")
+        super().__init__(f"The request sent nothing for {STALL_SECONDS:.0f} seconds. Send it again.")
 
 
 class BodyCut(DocuTalkError):
@@ -67,7 +67,7 @@ class BodyCut(DocuTalkError):
     code = "bad_request"
 
     def __init__(self) -> None:
-        super().__init__("The request ended before all of it had come.")
+        super().__init__("The request ended before it was complete.")
 
 
 class EveryRequest:

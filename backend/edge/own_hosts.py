@@ -38,12 +38,14 @@ class OwnHosts:
             headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
             host, origin = headers.get(b"host", ""), headers.get(b"origin")
             if self._hosts is not None and _without_port(host) not in self._hosts:
-                sentence = "The service does not answer to this name. Its owner sets PUBLIC_URL to the name in use."
+                sentence = "This service does not serve this host name. Ask the administrator to check PUBLIC_URL."
                 await problem(421, "foreign_host", sentence)(scope, receive, send)
                 return
             is_writing = scope["method"] not in _SAFE_METHODS
             if is_writing and origin and origin not in self._origins and _host_of(origin) != host:
-                sentence = "Pages of this origin may not act here. The service's owner lists others in CORS_ORIGINS."
+                sentence = (
+                    "Pages from this origin may not use this service. The administrator can add it to CORS_ORIGINS."
+                )
                 await problem(403, "foreign_origin", sentence)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

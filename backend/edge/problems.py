@@ -14,11 +14,11 @@ from backend.errors import DocuTalkError, FieldProblem, InvalidInput, TooManyReq
 
 log = structlog.get_logger()
 
-TOO_LARGE = "The request is larger than 1 MiB, which is the most that is taken."
+TOO_LARGE = "The request is larger than 1 MiB, which is the limit."
 _SENTENCES = {
     400: "The request could not be read.",
     404: "There is nothing at this address.",
-    405: "This address does not take this method.",
+    405: "This method is not allowed at this address.",
 }
 
 

@@ -87,7 +87,7 @@ class Strangers:
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._limiter = Limiter(
             AT_ONCE,
-            sentence="Too many requests from your network are at work. Try again in a few seconds.",
+            sentence="Too many requests from your network are being handled. Try again in a few seconds.",
             most_waiting=MOST_WAITING,
         )
 

@@ -59,7 +59,9 @@ def identity_routes(
     def log_out(request: Request, caller: SignedInCaller) -> Response:
         token = token_of(request)
         if not token.startswith(SESSION_PREFIX):
-            raise Forbidden("Only a session can be ended; a token is revoked.", hint="DELETE /api/tokens/{id} does.")
+            raise Forbidden(
+                "Only a session can be logged out. Revoke a token instead.", hint="DELETE /api/tokens/{id} does."
+            )
         with database.scope(caller.user_id, caller.zone) as scope:
             SessionRepository(scope).remove(token)
         return Response(status_code=204)
@@ -120,7 +122,7 @@ def identity_routes(
 def _self(accounts: AccountRepository) -> User:
     user = accounts.find()
     if user is None:
-        raise Unauthorized("This account is gone.")
+        raise Unauthorized("This account no longer exists.")
     return user
 
 

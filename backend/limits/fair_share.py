@@ -22,7 +22,7 @@ class FairShare:
     def __init__(self) -> None:
         self._limiter = Limiter(
             MOST_AT_WORK,
-            sentence=f"{MOST_AT_WORK} of your requests are being worked on, which is the limit. Try again in a few "
+            sentence=f"{MOST_AT_WORK} of your requests are being handled, which is the limit. Try again in a few "
             "seconds.",
         )
 

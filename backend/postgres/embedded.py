@@ -120,7 +120,7 @@ class EmbeddedPostgres:
             try:
                 postgres._ensure_cluster(lock)
                 if not _wait_for(postgres._has_database, seconds=10):
-                    raise EmbeddedPostgresError(f"The database takes no connections. See {postgres._log}.")
+                    raise EmbeddedPostgresError(f"The database accepts no connections. See {postgres._log}.")
             except BaseException:
                 postgres._leave()
                 raise

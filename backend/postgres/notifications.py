@@ -32,8 +32,8 @@ LONGEST_ASK_AGAIN_SECONDS = 3600.0
 LOOK_SECONDS = 10.0
 """Seconds between checks for work, in a process that gets no messages and has no other way to learn of work."""
 SWALLOWED = (
-    "A pooler in between swallows them: what other processes do is looked for every half second instead. Set "
-    "MIGRATION_DATABASE_URL to the database's direct address to hear of it at once."
+    "A connection pooler drops notifications, so other processes' changes are looked for every half second. Set "
+    "MIGRATION_DATABASE_URL to the database's direct address to be notified at once."
 )
 
 Kind = Literal["news", "work", "cancel", "document", "probe"]

@@ -31,7 +31,7 @@ class RunCancelled(DocuTalkError):
     code = "run_cancelled"
 
     def __init__(self) -> None:
-        super().__init__("You stopped this answer. What was done until then stays.")
+        super().__init__("You stopped this answer. Anything already done is kept.")
 
 
 class RunCrashed(DocuTalkError):
@@ -41,7 +41,7 @@ class RunCrashed(DocuTalkError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Something went wrong on our side while answering. What was done stays; send the message again."
+            "Something went wrong on our side while answering. Anything already done is kept; send the message again."
         )
 
 

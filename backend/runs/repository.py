@@ -41,7 +41,7 @@ class RunEnded(Conflict):
     """The run has ended; nothing can be added to it."""
 
     def __init__(self) -> None:
-        super().__init__("This answer has ended. Send a new message to go on.")
+        super().__init__("This answer has ended. Send a new message to continue.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class NoSuchPage(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no such page. Begin again with the first one.", hint="Pass next_cursor as it was given, or none."
+            "This page does not exist. Start again from the first page.",
+            hint="Pass next_cursor as it was given, or none.",
         )
 
 
@@ -42,7 +43,7 @@ class PageOfAnotherOrder(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__(
-            "This page belongs to a list in another order. Begin again with the first one.",
+            "This page belongs to a list in another order. Start again from the first page.",
             hint="Pass the sort that the cursor was given for, or leave the cursor out.",
         )
 

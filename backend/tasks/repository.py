@@ -24,7 +24,7 @@ class TooManyTasks(Conflict):
     """The user already has the most tasks allowed."""
 
     def __init__(self) -> None:
-        super().__init__(f"There are {MOST_TASKS:,} tasks, which is the limit. Delete some that are done.")
+        super().__init__(f"You have {MOST_TASKS:,} tasks, which is the limit. Delete some completed ones.")
 
 
 class TaskNotFound(NotFound):

@@ -115,7 +115,7 @@ def update_task(
     given = {"title": title, "description": description, "due": due, "priority": priority, "tags": tags}
     changes = _changes(repository.get(task_id, lock=True), given, scope)
     if not changes:
-        raise InvalidInput("Nothing to change was given.", hint="Give a title, description, due, priority or tags.")
+        raise InvalidInput("No change was given.", hint="Give a title, description, due, priority or tags.")
     return TaskChanged.by("updated", repository.change(task_id, **changes), scope.zone)
 
 

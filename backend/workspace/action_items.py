@@ -187,7 +187,7 @@ def _chosen(every: dict[int, Place], only: list[int], document_id: int) -> list[
     """
     if unknown := sorted(set(only) - set(every)):
         raise InvalidInput(
-            f"Document {document_id} has {len(every)} tasks, and none of number {unknown[0]}.",
+            f"Document {document_id} has {len(every)} tasks, so there is no number {unknown[0]}.",
             hint="Call create_tasks_from_document without `only` to see their numbers.",
         )
     return sorted(set(only))

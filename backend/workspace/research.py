@@ -34,7 +34,7 @@ class NothingOfThisId(NotFound):
     """No item that `search` returns has such an id."""
 
     def __init__(self) -> None:
-        super().__init__("There is no such item.", hint="Call search, and fetch an id of its results.")
+        super().__init__("This item does not exist.", hint="Call search, and fetch an id of its results.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ TEXT, TYPED = [{"text": "Half"}], [{"type": "text", "text": "Half"}]
 LIKE_A_CALL = json.dumps({"type": "function", "name": "add_task", "arguments": {"title": "Pay"}})
 THROTTLED = "throttlingException"
 
-LENGTH = "Half\n\n(The answer was cut off here: the model reached its limit of length.)"
-FILTERED = "Half\n\n(The answer was cut off here: the provider did not let the model go on.)"
+LENGTH = "Half\n\n(The answer was cut off here: the model reached its length limit.)"
+FILTERED = "Half\n\n(The answer was cut off here: the provider's content filter stopped the model.)"
 
 REFUSED = "Response withheld by the provider's content filter."
 
@@ -441,7 +441,7 @@ def test_a_response_that_is_always_cut_is_said(person: httpx.Client, model: Scri
     failed = say(person, "Do it")
 
     assert (failed.status_code, failed.json()["code"]) == (502, "model_cut")
-    assert "it did nothing of it" in failed.json()["detail"]
+    assert "the step was not done" in failed.json()["detail"]
     assert (failed.json()["response"], len(model.requests)) == ("", 3)
     assert person.get("/api/tasks").json()["tasks"] == []
     model.follow([says("Here I am.")])
@@ -485,4 +485,4 @@ def test_an_empty_response_that_was_cut_off_says_that_the_limit_was_reached(
     failed = say(person, "Do it")
 
     assert (failed.status_code, failed.json()["code"], len(model.requests)) == (502, "model_cut", 1)
-    assert "limit of length" in failed.json()["detail"]
+    assert "length limit" in failed.json()["detail"]

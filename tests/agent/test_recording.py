@@ -346,7 +346,7 @@ def test_a_model_that_talks_without_end_is_stopped(listener: httpx.Client, model
     failed = say(listener, "Do it")
 
     assert (failed.status_code, failed.json()["code"]) == (502, "model_failed")
-    assert "did not stop" in failed.json()["detail"]
+    assert "wrote too much" in failed.json()["detail"]
     model.follow([says("Here I am.")])
     assert say(listener, "And now?", failed.json()["conversation_id"]).json()["response"] == "Here I am."
 

@@ -241,8 +241,8 @@ def test_a_text_is_filed_once(operations: Operations, database: Database, alice:
         ({"title": "t", "text": "a\x00b"}, "control characters"),
         ({"title": "two\nlines", "text": "a"}, "on one line"),
         ({"title": "", "text": "a"}, "may not be empty"),
-        ({"title": "t", "text": "a", "user_id": "guest_1"}, "not known here"),
-        ({"title": "t", "text": "a", "rules": {}}, "not known here"),
+        ({"title": "t", "text": "a", "user_id": "guest_1"}, "contains something unknown"),
+        ({"title": "t", "text": "a", "rules": {}}, "contains something unknown"),
     ],
     ids=lambda given: ascii(given)[:40],
 )
@@ -258,7 +258,7 @@ def test_a_text_that_cannot_be_filed_is_refused(
 @pytest.mark.spec("DTOOL-8")
 def test_a_text_counts_toward_what_may_be_kept(database: Database, alice: Caller) -> None:
     with database.scope(alice.user_id, alice.zone) as scope:
-        with pytest.raises(Exception, match="there are 10 bytes left"):
+        with pytest.raises(Exception, match="only 10 bytes are left"):
             add_document("t", "12345678901", scope, KeepingRules(most_bytes_of_a_user=10))
         assert add_document("t", "1234567890", scope, KeepingRules(most_bytes_of_a_user=10)).id
 

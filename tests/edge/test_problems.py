@@ -52,11 +52,11 @@ def test_wrong_input_names_its_fields(guest: httpx.Client) -> None:
         ({"title": "x" * 201}, "The title may have at most 200 characters; this one has 201."),
         ({"title": ""}, "The title may not be empty."),
         ({}, "The title is missing."),
-        ({"title": "a", "priority": "urgent"}, "The priority has to be one of these: 'none', 'low', 'medium', 'high'."),
+        ({"title": "a", "priority": "urgent"}, "The priority must be one of these: 'none', 'low', 'medium', 'high'."),
         ({"title": "a", "tags": ["x" * 60]}, "The tag may have at most 50 characters; this one has 60."),
-        ({"title": "a", "due": 7}, "The due date cannot be used as it is."),
+        ({"title": "a", "due": 7}, "The due date is not valid."),
         ({"title": "a\nb"}, "Title: The text must stand on one line."),
-        ({"title": "a", "user_id": "x"}, "There is something in the request that is not known here."),
+        ({"title": "a", "user_id": "x"}, "The request contains something unknown."),
     ],
 )
 def test_what_is_wrong_is_said_in_words_for_people(body: dict[str, Any], said: str, guest: httpx.Client) -> None:

@@ -508,7 +508,7 @@ def test_the_guard_refuses_a_schema_of_another_revision(database: Database) -> N
 
 @pytest.mark.spec("GUARD-6")
 def test_the_guard_does_not_advise_to_migrate_a_schema_that_it_does_not_know(database: Database) -> None:
-    with pytest.raises(NewerSchema, match="update DocuTalk, or restore a backup"):
+    with pytest.raises(NewerSchema, match="Update DocuTalk, or restore a backup"):
         database.check(revisions=["0001"])
 
 

@@ -224,7 +224,7 @@ def test_the_address_that_names_another_user_or_nobody_is_one_and_the_same_404(
             for user in (them, "guest_nobody", "None", f"{them}x", them.upper())
         ]
         assert problems == [problems[0]] * 5
-        assert problems[0]["detail"] == "There is nothing of yours at this address. Check whom it names."
+        assert problems[0]["detail"] == "You have nothing at this address. Check the user that it names."
     assert other_guest.get("/api/tasks").json() == before
     assert guest.get(mine).json()["tasks"] == []
 
@@ -346,7 +346,7 @@ def test_a_cursor_of_another_order_is_refused(guest: httpx.Client) -> None:
 
     for params in ({"cursor": by_due}, {"cursor": by_due, "sort": "-due"}, {"cursor": by_number, "sort": "due"}):
         problem = refused(guest.get("/api/tasks", params=params), 422, "invalid_input")
-        assert problem["detail"] == "This page belongs to a list in another order. Begin again with the first one."
+        assert problem["detail"] == "This page belongs to a list in another order. Start again from the first page."
 
 
 @pytest.mark.spec("TASK-45")
@@ -390,7 +390,7 @@ def test_a_cursor_that_is_none_gets_the_same_sentence(guest: httpx.Client, curso
     answer = guest.get("/api/tasks", params={"cursor": cursor})
 
     refused(answer, 422, "invalid_input")
-    assert answer.json()["detail"] == "There is no such page. Begin again with the first one."
+    assert answer.json()["detail"] == "This page does not exist. Start again from the first page."
 
 
 @pytest.mark.spec("TASK-46")
@@ -409,5 +409,5 @@ def test_a_wrong_order_or_priority_is_refused_with_the_choices(
         problem = refused(guest.get(path, params={name: value}), 422, "invalid_input")
 
         assert [error["field"] for error in problem["errors"]] == [name]
-        assert problem["detail"].startswith(f"The {name} has to be one of these: ")
+        assert problem["detail"].startswith(f"The {name} must be one of these: ")
         assert all(choice in problem["detail"] for choice in choices)

@@ -142,7 +142,7 @@ def test_an_update_changes_what_is_given(operations: Operations, alice: Caller) 
 
     assert (told["status"], told["title"], told["priority"], told["due"]) == ("updated", "oat milk", "low", None)
     assert told["version"] == 2
-    with pytest.raises(InvalidInput, match="Nothing to change"):
+    with pytest.raises(InvalidInput, match="No change was given"):
         operations.perform(update_task, {"task_id": 1}, alice)
 
 

@@ -169,11 +169,11 @@ def test_a_failed_answer_says_why_and_can_be_tried_again(open_page: OpenPage, sc
     page = open_page(scripted.url)
     say(page, "Hello?")
     failure = nth_answer(page, 1).get_by_test_id("error")
-    expect(failure).to_contain_text("refused our key")
+    expect(failure).to_contain_text("rejected the API key")
     expect(failure).not_to_contain_text("made-up")
 
     page.reload()
-    expect(failure).to_contain_text("refused our key")
+    expect(failure).to_contain_text("rejected the API key")
     scripted.model.follow([says("Hello.")])
     failure.get_by_test_id("retry").click()
 
@@ -191,7 +191,7 @@ def test_an_answer_that_broke_off_still_says_so_after_a_reload(open_page: OpenPa
     page.reload()
 
     expect(nth_answer(page, 1).get_by_test_id("tool-name")).to_have_text(["add_task"])
-    expect(nth_answer(page, 1).get_by_test_id("error")).to_contain_text("refused our key")
+    expect(nth_answer(page, 1).get_by_test_id("error")).to_contain_text("rejected the API key")
     expect(titles(page, "open-tasks")).to_have_text([GROCERIES])
 
 

@@ -18,7 +18,7 @@ ADDS_AND_TALKS = [
     Answer(text="Adding it.", calls=(ToolCall("add_task", {"title": "Buy groceries"}),)),
     says(WORDS, wait=0.08),
 ]
-STOPPED = "You stopped this answer. What was done until then stays."
+STOPPED = "You stopped this answer. Anything already done is kept."
 
 
 def click(page: Page) -> None:

@@ -122,7 +122,7 @@ def test_only_the_wanted_ones_are_made(operations: Operations, database: Databas
     assert [(task["number"], task["task_id"]) for task in made["tasks"]] == [(3, 1)]
     assert [(task["number"], task["task_id"]) for task in both["tasks"]] == [(1, 2), (3, 1)]
     assert titles(operations, alice) == ["read it all", "Book a room"]
-    with pytest.raises(InvalidInput, match="has 3 tasks, and none of number 4"):
+    with pytest.raises(InvalidInput, match="has 3 tasks, so there is no number 4"):
         create(operations, alice, minutes.id, dry_run=False, only=[2, 4])
     assert len(titles(operations, alice)) == 2
 

@@ -26,24 +26,24 @@ HELP = """I keep your tasks. You can say, for example:
 - "Delete the meeting task" or "Delete all completed tasks\""""
 WHO = f'I am {OFFLINE_NAME}, the offline rules model: fixed rules, not a language model. Say "help" for what I can do.'
 BEYOND = (
-    "I can't help with that. I am the offline rules model and only look after tasks; for more, whoever runs this "
-    'service has to set MODEL to a language model. Say "help" to see what I can do.'
+    "I can't help with that. I am the offline rules model and only look after tasks. For more, ask the "
+    'administrator to set MODEL to a language model. Say "help" to see what I can do.'
 )
 UNSURE = (
     "I did not understand that. I am the offline rules model and follow plain English sentences about tasks, such "
     'as "Add a task to buy groceries" or "What\'s pending?". Say "help" for more.'
 )
-TOO_MUCH = "That is too much at once for the offline rules model. Please say it in several messages."
-TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please say it in fewer."
+TOO_MUCH = "That is too much at once for the offline rules model. Please split it into several messages."
+TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please shorten your message."
 REOPEN_IT = '"Reopen task" with its number'
 NO_UNDO = (
-    f"I can't undo a change, so I changed nothing. I can reopen a completed task: say {REOPEN_IT}. A deleted task I "
-    "can add again if you say its title."
+    f"I can't undo a change, so I changed nothing. I can reopen a completed task: say {REOPEN_IT}. I can add a "
+    "deleted task again if you say its title."
 )
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
-PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a message of its own."
+PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a separate message."
 WISH = 'I only keep tasks. Say "Add a task to …" to note that, or say which task you mean, as in "Complete task 2".'
-QUESTION = "I can't answer such questions and changed nothing. Ask for example \"What's pending?\""
+QUESTION = "I can't answer such questions, so I changed nothing. Ask for example \"What's pending?\""
 BY_DATE = (
     'I can\'t choose the tasks to change by their date, so I changed nothing. Ask for example "What is due tomorrow?", '
     "then name them by number."
@@ -223,7 +223,7 @@ A_TASK = _re(_A_TASK)
 EARLIER = _re(r".*\b(?:its?|them|those|these|that|this|both|last|first|second|third)\b")
 UNLESS = _re(rf".*{_UNLESS}")
 RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
-NO_TASK = _re(r"(?:task [0-9]+ does not exist\b|the number of the task has to be at (?:least|most)\b).*")
+NO_TASK = _re(r"(?:task [0-9]+ does not exist\b|the task number must be at (?:least|most)\b).*")
 # "Completed" does not help to find the task to reopen, because all of them are. Which was completed last is not known.
 WAS_COMPLETED = _re(rf"\A(?:the|my) {_DONE} (?=.+ (?:tasks?|ones?)\Z)")
 LAST_COMPLETED = _re(rf"(?:the|my) (?:last|latest|(?:most )?recent(?:ly)?) {_DONE}(?: one| task)?")

@@ -27,8 +27,8 @@ class BuildUnderWay(Conflict):
 
     def __init__(self) -> None:
         super().__init__(
-            "Another build of embeddings is under way in this database, and nothing was changed. Wait until it has "
-            "ended, and start this one again."
+            "Another build of embeddings is running in this database, so this one changed nothing. Wait until it has "
+            "ended, then start this one again."
         )
 
 
@@ -177,7 +177,7 @@ class Builds:
         with _as_owner(engine) as connection:
             if connection.execute(text(_LARGEST)).scalar_one() <= EXACT_UP_TO or _is_indexed(connection, model_id):
                 return
-        tell("A user has more passages than exact search is quick for: their index is being made.")
+        tell("A user has too many passages for a fast exact search: their index is being built.")
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"set role {OWNER_ROLE}"))
             connection.execute(text(f"set maintenance_work_mem = '{BUILD_MEMORY}'"))

@@ -4,27 +4,27 @@ from typing import Any
 
 from backend.errors import DocuTalkError
 
-MEND = "Check that it opens on your computer, save it anew, and upload it again."
+MEND = "Check that it opens on your computer, save it again, and upload it again."
 SPLIT = "Split it and upload the parts."
 
 SENTENCES = {
-    "encrypted": "The file is protected by a password. Save it without one and upload it again.",
+    "encrypted": "The file is protected by a password. Save it without a password and upload it again.",
     "old_office": "The file is in an Office format from before 2007. Save it as DOCX, PPTX or XLSX and upload that.",
-    "damaged": f"The file is damaged, not complete, or not what its name says. {MEND}",
-    "damaged_page": f"Page {{page:,}} of {{pages:,}} cannot be read: the file is damaged or not complete. {MEND}",
+    "damaged": f"The file is damaged or incomplete, or its content does not match its name. {MEND}",
+    "damaged_page": f"Page {{page:,}} of {{pages:,}} cannot be read: the file is damaged or incomplete. {MEND}",
     "empty": "The file is empty.",
-    "not_text": f"The file is not text in any encoding that is known. {MEND}",
-    "too_many_pages": f"The file has more than {{limit:,}} pages, which is the most that is read. {SPLIT}",
-    "too_many_characters": f"The file has more than {{limit:,}} characters, which is the most that is read. {SPLIT}",
-    "page_too_long": "Page {page:,} has more than {limit:,} characters, which is the most that is read of one page.",
-    "bomb": "The file unpacks to far more than a document needs, as harmful files do. It is not read.",
-    "entities": "The file declares XML entities, as harmful files do and documents do not. It is not read.",
-    "too_deep": "The file's parts stand too deep in each other to be read.",
+    "not_text": f"The file is not text in a known encoding. {MEND}",
+    "too_many_pages": f"The file has more than {{limit:,}} pages, which is the limit. {SPLIT}",
+    "too_many_characters": f"The file has more than {{limit:,}} characters, which is the limit. {SPLIT}",
+    "page_too_long": "Page {page:,} has more than {limit:,} characters, which is the limit for one page.",
+    "bomb": "The file unpacks to far more data than a document needs, as harmful files do. It was not read.",
+    "entities": "The file declares XML entities, which harmful files do and documents do not. It was not read.",
+    "too_deep": "The file's parts are nested too deeply to be read.",
     "too_slow": f"Reading the file took more than {{limit:,}} seconds. {SPLIT}",
-    "too_much_memory": f"Reading the file takes more than the {{limit:,}} MB of memory that it may. {SPLIT}",
-    "crashed": f"The file made the program that reads it fail. It may be damaged. {MEND}",
+    "too_much_memory": f"Reading the file needs more than {{limit:,}} MB of memory, which is the limit. {SPLIT}",
+    "crashed": f"The file crashed the program that reads it. It may be damaged. {MEND}",
 }
-RECOGNIZE = "scanned pages have no text that could be searched. Run text recognition (OCR) on it and upload the result."
+RECOGNIZE = "scanned pages have no text to search. Run text recognition (OCR) on it and upload the result."
 MOST = 10**9
 
 
@@ -53,12 +53,12 @@ def because(reason: Any, told: Any = None, **numbers: int) -> Unreadable:
 
 def _scanned(pages: int, scanned: int) -> str:
     if pages == 1:
-        return f"The file has one page, a picture: {RECOGNIZE}"
+        return f"The file has one page, which is an image: {RECOGNIZE}"
     which = "all" if scanned == pages else f"{scanned:,}"
-    return f"The file has {pages:,} pages and no text, {which} of them pictures: {RECOGNIZE}"
+    return f"The file has {pages:,} pages and no text, {which} of them images: {RECOGNIZE}"
 
 
 def _no_text(pages: int) -> str:
     if pages <= 1:
-        return "The file holds no text."
+        return "The file contains no text."
     return f"The file has {pages:,} pages and no text on any of them."

@@ -110,13 +110,13 @@ def kind_of(sent_name: str, file: BinaryIO) -> FileKind:
     if extension not in CONTENT_TYPES:
         extension = next((known for known, kind in CONTENT_TYPES.items() if kind == content), "")
         if not extension or _has_extension(name):
-            raise UnknownType(f"The file {_called(name)} is of no type that can be read. These can: {KNOWN}.")
+            raise UnknownType(f"The file {_called(name)} is not a supported type. Supported types: {KNOWN}.")
         stem, ending = name, extension
     content_type = CONTENT_TYPES[extension]
     if not _fits(content, content_type):
         raise UnknownType(
-            f"The file {_called(name)} is not what its name says: it seems to be {_SEEN_AS.get(content, content)}. "
-            f"These types can be read, each under its own extension: {KNOWN}."
+            f"The file {_called(name)} does not match its name: it looks like {_SEEN_AS.get(content, content)}. "
+            f"Supported types, each with its own extension: {KNOWN}."
         )
     return FileKind(_shown(stem, ending), content_type)
 
@@ -170,7 +170,7 @@ def _content(file: BinaryIO, *, is_called_pdf: bool) -> str:
         return _LOCKED_OFFICE if is_locked else "a file of an older Office"
     if seen_as := next((seen_as for signature, seen_as in _SIGNATURES if head.startswith(signature)), None):
         return seen_as
-    return _TEXT if _is_text(head) else "no text"
+    return _TEXT if _is_text(head) else "something other than text"
 
 
 def _in_zip(file: BinaryIO) -> str:

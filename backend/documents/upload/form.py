@@ -39,8 +39,8 @@ class UploadTooLarge(DocuTalkError):
     code = "content_too_large"
 
     def __init__(self, noun: str, *, limit: int, left: int | None) -> None:
-        also = "" if left is None else f" Of the room for your documents {in_words(left)} are left."
-        super().__init__(f"{noun} larger than {in_words(limit)}, which is the most that is taken.{also}")
+        also = "" if left is None else f" You have {in_words(left)} of space left."
+        super().__init__(f"{noun} larger than {in_words(limit)}, which is the limit.{also}")
         self.members["limit_bytes"] = limit
         if left is not None:
             self.members["bytes_left"] = left
@@ -60,7 +60,7 @@ class UploadStalled(DocuTalkError):
     code = "upload_stalled"
 
     def __init__(self) -> None:
-        super().__init__(f"Nothing came for {STALL_SECONDS:.0f} seconds. Upload the file again.")
+        super().__init__(f"The upload sent nothing for {STALL_SECONDS:.0f} seconds. Upload the file again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ async def _batches(receive: Receive) -> AsyncIterator[bytes]:
         except TimeoutError as error:
             raise UploadStalled from error
         if message["type"] == "http.disconnect":
-            raise MalformedUpload("The upload ended before all of it had come.")
+            raise MalformedUpload("The upload ended before it was complete.")
         batch += message.get("body", b"")
         is_more = message.get("more_body", False)
         if len(batch) >= _BATCH_BYTES or not is_more:
@@ -155,7 +155,7 @@ class _Form:
     def __init__(self, content_type: bytes, limits: UploadLimits, open_files: ExitStack) -> None:
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data":
-            raise InvalidInput("There is no file.", hint=f"Send it as multipart/form-data, in the field `{FIELD}`.")
+            raise InvalidInput("No file was sent.", hint=f"Send it as multipart/form-data, in the field `{FIELD}`.")
         if not options.get(b"boundary"):
             raise MalformedUpload(
                 "The upload could not be read. Try again.",
@@ -206,7 +206,7 @@ class _Form:
         if not self._is_whole:
             raise MalformedUpload("The upload ended early. Try again.", hint="The form ended before its last boundary.")
         if not self._files:
-            raise InvalidInput("There is no file.", hint=f"Send it in the field `{FIELD}`.")
+            raise InvalidInput("No file was sent.", hint=f"Send it in the field `{FIELD}`.")
         return self._files
 
     def _begin_part(self) -> None:
@@ -250,7 +250,7 @@ class _Form:
         if current is None or not (current.size or current.sent_name):
             return
         if not current.size:
-            raise InvalidInput("The file is empty. Upload one that has something in it.")
+            raise InvalidInput("The file is empty. Upload a file with content.")
         current.file.flush()
         current.sha256 = self._hash.hexdigest()
         self._files.append(current)

@@ -357,13 +357,13 @@ def test_the_doctor_says_which_model_is_in_use_and_what_is_due(
         [finding] = [finding for finding in examine_here(settings) if finding.name == "embeddings"]
         return finding.is_bad, finding.says
 
-    assert told() == (False, f"{BUNDLED} is in use; nothing is due")
+    assert told() == (False, f"{BUNDLED} is in use; no build is due")
     is_bad, says = told(embedding_model=REMOTE)
     assert is_bad
     assert REMOTE in says
     assert "docutalk embeddings build" in says
     own.query("delete from chunk_vectors where chunk_id = 3")
-    assert "no embedding" in told()[1]
+    assert "lack an embedding" in told()[1]
     build(Builds(own.superuser_url), TinyEmbedder(BUNDLED))
     monkeypatch.setattr(module, "EXACT_UP_TO", 7)
     is_bad, says = told()
@@ -503,7 +503,7 @@ def test_the_command_builds_a_provider_s_model_of_1536_dimensions(
     assert done.stdout == f"16 passages embedded by {REMOTE}.\n{REMOTE} is in use.\n"
     assert (again.returncode, again.stdout) == (0, f"{REMOTE} is in use.\n")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
-    assert "Nobody knows the embedding model" in unknown.stderr
+    assert "The embedding model" in unknown.stderr
     assert asked == 16
     assert in_use(own)[1] == REMOTE
     assert own.query(

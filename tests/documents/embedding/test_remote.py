@@ -201,7 +201,7 @@ def test_an_answer_that_does_not_fit_is_not_used(
 ) -> None:
     server = provider(lambda _: vectors)
 
-    with pytest.raises(EmbeddingFailed, match="nobody can use"):
+    with pytest.raises(EmbeddingFailed, match="unusable answer"):
         remote(server, "openai/my-own").embed(["one", "two"], "passage")
 
 

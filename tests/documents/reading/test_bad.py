@@ -14,8 +14,8 @@ from tests.documents import files
 # Each test starts its own process, and some are meant to take seconds.
 pytestmark = pytest.mark.slow
 
-NO_TEXT = "scanned pages have no text that could be searched. Run text recognition (OCR) on it and upload the result."
-DAMAGED = "The file is damaged, not complete, or not what its name says."
+NO_TEXT = "scanned pages have no text to search. Run text recognition (OCR) on it and upload the result."
+DAMAGED = "The file is damaged or incomplete, or its content does not match its name."
 NOISE = Random(1).randbytes(20_000)
 BODY = "word/document.xml"
 SHEET = "xl/worksheets/sheet1.xml"
@@ -55,16 +55,16 @@ def outcome(path: Path, content: bytes, content_type: str, limits: Limits | None
     ("content", "content_type", "says"),
     [
         (lambda: b"", files.PDF, "The file is empty."),
-        (lambda: b" \n\n \n", files.TEXT, "The file holds no text."),
-        (lambda: b"<script>x</script>", files.HTML, "The file holds no text."),
-        (lambda: b",,\n,,\n", files.CSV, "The file holds no text."),
+        (lambda: b" \n\n \n", files.TEXT, "The file contains no text."),
+        (lambda: b"<script>x</script>", files.HTML, "The file contains no text."),
+        (lambda: b",,\n,,\n", files.CSV, "The file contains no text."),
         (lambda: NOISE, files.PDF, DAMAGED),
         (lambda: NOISE, files.DOCX, DAMAGED),
         (lambda: NOISE, files.XLSX, DAMAGED),
         (lambda: NOISE, files.PPTX, DAMAGED),
-        (lambda: NOISE, files.TEXT, "The file is not text in any encoding that is known."),
-        (lambda: NOISE, files.CSV, "The file is not text in any encoding that is known."),
-        (lambda: NOISE, files.HTML, "The file is not text in any encoding that is known."),
+        (lambda: NOISE, files.TEXT, "The file is not text in a known encoding."),
+        (lambda: NOISE, files.CSV, "The file is not text in a known encoding."),
+        (lambda: NOISE, files.HTML, "The file is not text in a known encoding."),
         (word, files.PDF, DAMAGED),
         (word, files.XLSX, DAMAGED),
         (lambda: word()[: len(word()) // 2], files.DOCX, DAMAGED),
@@ -78,19 +78,19 @@ def outcome(path: Path, content: bytes, content_type: str, limits: Limits | None
         (
             lambda: files.pdf(*[files.PICTURE] * 12),
             files.PDF,
-            f"The file has 12 pages and no text, all of them pictures: {NO_TEXT}",
+            f"The file has 12 pages and no text, all of them images: {NO_TEXT}",
         ),
         (
             lambda: files.pdf("", files.PICTURE),
             files.PDF,
-            f"The file has 2 pages and no text, 1 of them pictures: {NO_TEXT}",
+            f"The file has 2 pages and no text, 1 of them images: {NO_TEXT}",
         ),
         (
             lambda: files.slides(("", "", ""), has_picture=True),
             files.PPTX,
-            f"The file has one page, a picture: {NO_TEXT}",
+            f"The file has one page, which is an image: {NO_TEXT}",
         ),
-        (lambda: files.claiming_pdf(3), files.PDF, "Page 2 of 3 cannot be read: the file is damaged or not complete."),
+        (lambda: files.claiming_pdf(3), files.PDF, "Page 2 of 3 cannot be read: the file is damaged or incomplete."),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: Content, content_type: str, says: str) -> None:
@@ -102,7 +102,7 @@ def test_a_file_of_pictures_is_known_as_one_wherever_reading_begins(tmp_path: Pa
     path = tmp_path / "file"
     path.write_bytes(files.pdf(*[files.PICTURE] * 3))
 
-    with pytest.raises(Unreadable, match="all of them pictures"):
+    with pytest.raises(Unreadable, match="all of them images"):
         list(read(path, files.PDF, from_page=3))
 
 
@@ -188,13 +188,13 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, content: Content, content_type: 
             lambda: files.long_word(100_000),
             files.DOCX,
             Limits(memory_mb=60),
-            "Reading the file takes more than the 60 MB",
+            "Reading the file needs more than 60 MB",
         ),
         (
             lambda: files.long_word(100_000),
             files.DOCX,
             Limits(memory_mb=80),
-            "Reading the file takes more than the 80 MB",
+            "Reading the file needs more than 80 MB",
         ),
     ],
     ids=[
@@ -220,8 +220,8 @@ def test_what_passes_a_limit_ends_there(
     ("content", "content_type", "says"),
     [
         (files.looping_pdf, files.PDF, DAMAGED),
-        (lambda: b"<div>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
-        (lambda: b"<b><p>" * 100_000 + b"x", files.HTML, "The file's parts stand too deep in each other"),
+        (lambda: b"<div>" * 100_000 + b"x", files.HTML, "The file's parts are nested too deeply"),
+        (lambda: b"<b><p>" * 100_000 + b"x", files.HTML, "The file's parts are nested too deeply"),
         (lambda: b"<font>" * 1_500 + b"It is read.", files.HTML, "It is read."),
         (
             lambda: files.changed(

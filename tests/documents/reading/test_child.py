@@ -17,7 +17,7 @@ from tests.documents import files
 ROOT = Path(__file__).parents[3]
 ABOUT = {"about": {"pages": 1, "title": "", "has_pages": True}}
 PAGE = {"number": 1, "text": "text", "headings": [], "is_scanned": False}
-CRASHED = "The file made the program that reads it fail."
+CRASHED = "The file crashed the program that reads it."
 
 MODULES = """
 import io, json, sys
@@ -183,7 +183,7 @@ def test_a_child_that_says_something_else_is_not_believed(tmp_path: Path, says: 
         ("import sys; sys.stderr.write('x' * 1_000_000)", CRASHED),
         ("import sys\nwhile True: sys.stdout.write('x' * 100_000)", CRASHED),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "Reading the file took more than 2 seconds."),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Reading the file takes more than the 1,024 MB"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Reading the file needs more than 1,024 MB"),
         ("import time; time.sleep(60)", "Reading the file took more than 2 seconds."),
         ("import os, time; os.close(1); os.close(2); time.sleep(60)", CRASHED),
     ],

@@ -155,7 +155,7 @@ def test_one_byte_over_the_limit_is_refused_with_what_is_left(reader: httpx.Clie
     problem = told(sent(reader, ("big.txt", b"x" * (MOST_BYTES + 1))), 413, "content_too_large")
 
     assert "3 MiB" in problem["detail"]
-    assert "4 MiB are left" in problem["detail"]
+    assert "4 MiB of space left" in problem["detail"]
     assert (problem["limit_bytes"], problem["bytes_left"]) == (MOST_BYTES, 4 * 1024 * 1024)
     assert kept(reader, "big.txt", b"x" * MOST_BYTES)["file_size"] == MOST_BYTES
 
@@ -202,7 +202,7 @@ def test_what_a_user_keeps_is_limited_until_it_is_purged(reader: httpx.Client, o
     deleted = sent(reader, ("b.txt", b"b" * MOST_BYTES))
     reader.delete("/api/documents/1", params={"purge": True}).raise_for_status()
 
-    assert "2 MiB left" in problem["detail"]
+    assert "only 2 MiB are left" in problem["detail"]
     assert problem["bytes_left"] == 2 * 1024 * 1024
     told(deleted, 413, "quota_exceeded")
     assert kept(reader, "b.txt", b"b" * MOST_BYTES)["id"] == 2
@@ -236,12 +236,10 @@ def test_a_guest_keeps_less_than_a_person(shelf: Shelf) -> None:
 
         assert kept(guest, "c.txt", b"c" * MEBI)["id"] == 2
         assert kept(person, "d.txt", b"d" * MOST_BYTES)["id"] == 1
-    assert "of your 2 MiB there are 1 MiB left. Delete" in problem["detail"]
+    assert "of your 2 MiB only 1 MiB are left. Delete" in problem["detail"]
     assert problem["bytes_left"] == MEBI
     assert early.startswith(b"HTTP/1.1 413 ")
-    assert (
-        b"larger than 2 MiB, which is the most that is taken. Of the room for your documents 1 MiB are left." in early
-    )
+    assert b"larger than 2 MiB, which is the limit. You have 1 MiB of space left." in early
 
 
 @pytest.mark.spec("DOC-27")
@@ -257,8 +255,8 @@ def test_what_all_guests_together_keep_is_limited_and_people_have_room(shelf: Sh
         problem = told(sent(guest, ("b.txt", b"b" * 11)), 413, "quota_exceeded")
         assert kept(guest, "b.txt", b"b" * 10)["file_size"] == 10
         told(sent(guest, ("c.txt", b"c")), 413, "quota_exceeded")
-    assert "all guests together" in problem["detail"]
-    assert "ask the server's owner" in problem["detail"]
+    assert "all guests share" in problem["detail"]
+    assert "ask the administrator" in problem["detail"]
 
 
 @pytest.mark.spec("DOC-8")

@@ -156,7 +156,7 @@ def _verified(path: Path, sha256: str) -> bytes:
         content = b""
     if hashlib.sha256(content).hexdigest() != sha256:
         raise EmbeddingRefused(
-            f"The file {path.name} of the bundled embedding model is missing or damaged. Whoever runs this service has "
+            f"The file {path.name} of the bundled embedding model is missing or damaged. Ask the administrator "
             "to install DocuTalk again, or to set EMBEDDING_MODEL to another model."
         )
     return content

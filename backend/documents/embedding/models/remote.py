@@ -69,7 +69,7 @@ class RemoteEmbedder:
         if self._dim is None or self._dim > MOST_DIMENSIONS:
             raise EmbeddingRefused(
                 f"The embedding model {self.id} makes vectors of more than {MOST_DIMENSIONS:,} dimensions, which the "
-                f"database cannot index. Set EMBEDDING_MODEL to another, or ask for fewer: {self._model}@1024."
+                f"database cannot index. Use another EMBEDDING_MODEL, or fewer dimensions: {self._model}@1024."
             )
         return self._dim
 
@@ -147,12 +147,12 @@ class RemoteEmbedder:
         is_whole = [place for place, _ in rows] == list(range(wanted)) and len(dims) == 1
         if not is_whole or not all(0 < length < math.inf for length in lengths):
             raise EmbeddingFailed(
-                f"The provider of the embedding model {self.id} gave an answer that nobody can use.", retry_after=60
+                f"The provider of the embedding model {self.id} gave an unusable answer.", retry_after=60
             )
         if dims != {self._dim or len(vectors[0])}:
             raise EmbeddingFailed(
                 f"The embedding model {self.id} makes vectors of {len(vectors[0])} dimensions instead of {self._dim}. "
-                "Whoever runs this service has to check EMBEDDING_MODEL and what the provider serves under this name.",
+                "Ask the administrator to check EMBEDDING_MODEL and what the provider serves under this name.",
                 retry_after=60,
             )
         self._dim = len(vectors[0])
@@ -163,7 +163,7 @@ class RemoteEmbedder:
         status = getattr(error, "status_code", None) or 503
         if status in (401, 403):
             return EmbeddingRefused(
-                f"The provider of the embedding model {self.id} refused our key. Whoever runs this service has to "
+                f"The provider of the embedding model {self.id} rejected the API key. Ask the administrator to "
                 f"check {self._provider.upper()}_API_KEY, or to set EMBEDDING_MODEL to another model."
             )
         if status in (408, 409, 429) or status >= 500:
@@ -172,8 +172,8 @@ class RemoteEmbedder:
                 retry_after=math.ceil(asked_to_wait(error) or 10),
             )
         return EmbeddingRefused(
-            f"The provider of the embedding model {self.id} refused the request (HTTP {status}). Whoever runs this "
-            "service has to check EMBEDDING_MODEL and the provider's settings."
+            f"The provider of the embedding model {self.id} refused the request (HTTP {status}). Ask the "
+            "administrator to check EMBEDDING_MODEL and the provider's settings."
         )
 
     def _load(self) -> None:
@@ -195,7 +195,7 @@ class RemoteEmbedder:
                 model, self._provider, *_ = litellm.get_llm_provider(self._model)
             except openai.BadRequestError:
                 raise EmbeddingRefused(
-                    f"Nobody knows the embedding model {self.id}. Set EMBEDDING_MODEL to all-MiniLM-L6-v2, which is "
+                    f"The embedding model {self.id} is unknown. Set EMBEDDING_MODEL to all-MiniLM-L6-v2, which is "
                     "bundled, or to a name with its provider, such as openai/text-embedding-3-small."
                 ) from None
             self._route = self._routed(model)
