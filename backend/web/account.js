@@ -15,7 +15,8 @@ export function showAccount() {
 
 /** Have "Forget me" ask first. @param {() => void} onForgotten runs once the server has deleted the account */
 export function offerToForget(onForgotten) {
-  const confirm = byId("forget-confirm");
+  const confirm = byId("forget-confirm", HTMLButtonElement);
+  const dialog = byId("forget-dialog", HTMLDialogElement);
 
   async function forget() {
     confirm.disabled = true;
@@ -28,13 +29,13 @@ export function offerToForget(onForgotten) {
       }
     }
     confirm.disabled = false;
-    byId("forget-dialog").close();
+    dialog.close();
     onForgotten();
   }
 
   byId("forget").addEventListener("click", () => {
     byId("forget-error").replaceChildren();
-    byId("forget-dialog").showModal();
+    dialog.showModal();
   });
   confirm.addEventListener("click", forget);
 }

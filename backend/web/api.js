@@ -1,13 +1,8 @@
 /** Calls to the server, as the guest that this browser remembers. */
 
-const STORED = "docutalk.session";
+/** @import { DocumentSeen, Problem, SignedIn } from "./schemas.d.ts" */
 
-/**
- * @typedef {object} Session
- * @property {string} token
- * @property {{id: string, name: string, kind: string, time_zone: string}} user
- * @property {string | null} expires_at
- */
+const STORED = "docutalk.session";
 
 /** A refusal or a failure, with a sentence for people. Status 0: no answer came at all. */
 export class ApiError extends Error {
@@ -24,9 +19,9 @@ export class ApiError extends Error {
   }
 }
 
-/** @type {Session | null} */
+/** @type {SignedIn | null} */
 let current = load();
-/** @type {Promise<Session> | null} */
+/** @type {Promise<SignedIn> | null} */
 let starting = null;
 
 /** The remembered session, or null before the first action. */
@@ -34,14 +29,19 @@ export function session() {
   return current;
 }
 
-/** Return the session, making a guest where there is none. @returns {Promise<Session>} */
+/** Return the session, making a guest where there is none. @returns {Promise<SignedIn>} */
 export async function ensureSession() {
   if (current) return current;
   const time_zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  starting ??= post("/api/auth/guest", { time_zone }).finally(() => (starting = null));
+  starting ??= startSession(time_zone).finally(() => (starting = null));
   const made = await starting;
   remember(made);
   return made;
+}
+
+/** @param {string} time_zone @returns {Promise<SignedIn>} */
+async function startSession(time_zone) {
+  return (await call("/api/auth/guest", { method: "POST", body: { time_zone } })).json();
 }
 
 /** Drop the session from this browser. */
@@ -76,14 +76,9 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   return response;
 }
 
-/** @param {string} path @param {AbortSignal} [signal] */
-export async function get(path, signal) {
-  return (await call(path, { signal })).json();
-}
-
-/** @param {string} path @param {unknown} [body] */
-export async function post(path, body) {
-  return (await call(path, { method: "POST", body })).json();
+/** Return what is at a path; the caller says which of the schemas it has. @param {string} path @returns {Promise<unknown>} */
+export async function get(path) {
+  return (await call(path)).json();
 }
 
 /**
@@ -91,7 +86,7 @@ export async function post(path, body) {
  * @param {string} path
  * @param {File} file
  * @param {{onProgress: (part: number) => void, signal: AbortSignal}} how `part` is what has been sent, from 0 to 1
- * @returns {Promise<any>}
+ * @returns {Promise<DocumentSeen>}
  */
 export function upload(path, file, { onProgress, signal }) {
   const request = new XMLHttpRequest();
@@ -119,13 +114,13 @@ async function refusal(response) {
   return refused(response.status, await response.json().catch(() => null));
 }
 
-/** @param {number} status @param {any} problem what the server said of it, if anything */
+/** @param {number} status @param {Problem | null} problem what the server said of it, if anything */
 function refused(status, problem) {
   const sentence = problem?.detail || problem?.title || `The server failed with status ${status}.`;
   return new ApiError(status, String(sentence), problem?.code);
 }
 
-/** @returns {Session | null} */
+/** @returns {SignedIn | null} */
 function load() {
   try {
     return JSON.parse(localStorage.getItem(STORED) ?? "null");
@@ -134,7 +129,7 @@ function load() {
   }
 }
 
-/** @param {Session | null} made */
+/** @param {SignedIn | null} made */
 function remember(made) {
   current = made;
   try {

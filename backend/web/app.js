@@ -10,12 +10,14 @@ import { linkInAddress } from "./links.js";
 import { nameModel, showModel } from "./model.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { createPanels } from "./panels.js";
-import { cancelRun, startRun, tellRun } from "./run.js";
+import { cancelRun, startRun, tellRun, UNEXPLAINED } from "./run.js";
 import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
 import { createUploads } from "./uploads.js";
 import { openDocument } from "./viewer.js";
+
+/** @import { ConversationWithMessages, DocumentSeen, RunSeen, RunStarted, TaskSeen } from "./schemas.d.ts" */
 
 const thread = byId("thread");
 const scroller = byId("thread-scroll");
@@ -67,8 +69,8 @@ async function send(text) {
     }
     if (mine.ending.signal.aborted) return;
     showWelcome();
-    if (accepted) answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(mine.runId, text, asked)));
-    if (!accepted || ended(error)) report(error, () => byId("composer").requestSubmit());
+    if (accepted) failRejoinably(answer, error, mine.runId, text, asked);
+    if (!accepted || ended(error)) report(error, () => byId("composer", HTMLFormElement).requestSubmit());
   } finally {
     end(mine);
   }
@@ -89,12 +91,27 @@ async function rejoin(runId, text, asked) {
     await follow(answer, mine, { runId, retry: () => send(text) });
   } catch (error) {
     if (mine.ending.signal.aborted) return false;
-    answer.fail(/** @type {Error} */ (error).message, () => (answer.element.remove(), rejoin(runId, text, asked)));
+    failRejoinably(answer, error, runId, text, asked);
     if (ended(error)) report(error, null);
   } finally {
     end(mine);
   }
   return !mine.ending.signal.aborted;
+}
+
+/**
+ * Close an answer whose run could not be followed; trying again follows the run.
+ * @param {Answer} answer
+ * @param {unknown} error
+ * @param {string | null} runId
+ * @param {string} text what was asked
+ * @param {Element} asked where it stands
+ */
+function failRejoinably(answer, error, runId, text, asked) {
+  answer.fail(/** @type {Error} */ (error).message, () => {
+    answer.element.remove();
+    rejoin(runId, text, asked);
+  });
 }
 
 /** Have the server stop the answer that is under way: what was said and done stays. */
@@ -130,7 +147,7 @@ async function cancel(mine, runId) {
  * @param {{runId?: string, start?: () => Promise<Response>, accepted?: () => void, retry: () => void}} how
  */
 function follow(answer, mine, { accepted, ...how }) {
-  const onRun = (/** @type {any} */ run) => {
+  const onRun = (/** @type {RunStarted} */ run) => {
     if (mine.runId === null && mine.stopping) cancel(mine, run.run_id);
     mine.runId = run.run_id;
     if (run.model) nameModel(run.model, run.model_notice);
@@ -186,15 +203,15 @@ async function openLinked(link) {
   history.replaceState(null, "", conversation === null ? location.pathname : chatHash(conversation));
   showWelcome();
   clearNotice("error");
-  byId("viewer").close();
+  byId("viewer", HTMLDialogElement).close();
   if (!session()) return showNotice("error", "This link belongs to a user who is not signed in here.");
   try {
-    if (link.kind === "document") return openDocument(await get(`/api/documents/${link.id}`), link.page);
-    const task = await get(`/api/tasks/${link.id}`);
+    const found = await get(`/api/${link.kind}s/${link.id}`);
+    if (link.kind === "document") return openDocument(/** @type {DocumentSeen} */ (found), link.page);
     // Once the page is looked at it reads its lists anew.
     if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
     if (byId("tasks").inert) byId("tasks-opener").click();
-    await tasks.show(task);
+    await tasks.show(/** @type {TaskSeen} */ (found));
   } catch (error) {
     const missing = error instanceof ApiError && error.status === 404;
     if (missing) showNotice("error", `You have no ${link.kind} ${link.id}: it was deleted, or it belongs to somebody else.`);
@@ -213,7 +230,7 @@ async function show(id) {
   showWelcome();
   if (id === null) return history.replaceState(null, "", location.pathname);
   try {
-    const found = await get(`/api/conversations/${encodeURIComponent(id)}`);
+    const found = /** @type {ConversationWithMessages} */ (await get(`/api/conversations/${encodeURIComponent(id)}`));
     if (conversation !== id || turn) return;
     showConversation(id, found);
   } catch (error) {
@@ -225,13 +242,14 @@ async function show(id) {
   }
 }
 
-/** @param {string} id @param {any} found */
+/** @param {string} id @param {ConversationWithMessages} found */
 function showConversation(id, found) {
   chats.name(id, found.title);
   chats.mark(id);
   thread.replaceChildren();
   let text = "";
-  let answer = null;
+  /** The last one, with its run. @type {{answer: Answer, runId: string | null} | null} */
+  let last = null;
   /** @type {{runId: string | null, text: string, asked: Element}[]} */
   let unanswered = [];
   for (const message of found.messages) {
@@ -241,14 +259,15 @@ function showConversation(id, found) {
       unanswered.push({ runId: message.run_id, text, asked });
       thread.append(asked);
     } else {
-      answer = Answer.stored(message);
+      const answer = Answer.stored(message);
+      last = { answer, runId: message.run_id };
       unanswered = [];
       thread.append(answer.element);
     }
   }
   toEnd();
   if (unanswered.length) rejoinAll(unanswered);
-  else if (answer) showOutcome(answer, found.messages.at(-1).run_id, text);
+  else if (last) showOutcome(last.answer, last.runId, text);
 }
 
 /** Messages that were sent while another was being answered are answered in their order. @param {{runId: string | null, text: string, asked: Element}[]} runs */
@@ -262,8 +281,8 @@ async function rejoinAll(runs) {
 async function showOutcome(answer, runId, asked) {
   if (runId === null) return;
   try {
-    const { status, error } = await get(`/api/runs/${encodeURIComponent(runId)}`);
-    if (status === "failed") answer.fail(error.detail, thread.lastElementChild === answer.element ? () => send(asked) : undefined);
+    const { status, error } = /** @type {RunSeen} */ (await get(`/api/runs/${encodeURIComponent(runId)}`));
+    if (status === "failed") answer.fail(error?.detail ?? UNEXPLAINED, thread.lastElementChild === answer.element ? () => send(asked) : undefined);
     if (status === "cancelled") answer.end(status, null, error?.detail);
   } catch (error) {
     report(error, null);
@@ -286,28 +305,37 @@ function numeric(id) {
 
 // ── What went wrong ──────────────────────────────────────────────────────────────────────────────────
 
-/** Whether the guest is gone. @param {any} error */
+/** Whether the guest is gone. @param {unknown} error */
 function ended(error) {
-  return error.status === 401 && session() !== null;
+  return error instanceof ApiError && error.status === 401 && session() !== null;
 }
 
-/** Say what went wrong. @param {any} error @param {(() => void) | null} retry */
+/** Say what went wrong. @param {unknown} error @param {(() => void) | null} retry */
 function report(error, retry) {
-  if (error.name === "AbortError") return;
+  const { name, message } = /** @type {Error} */ (error);
+  if (name === "AbortError") return;
   if (ended(error)) {
     const kept = composer.isEmpty() ? "" : " What you typed is still in the box.";
     showNotice("session", `Your guest session has ended.${kept}`, "Start a new session", startAgain);
   } else {
-    const again = retry && (() => (clearNotice(), retry()));
-    showNotice("error", error.message, "Try again", again ?? undefined);
+    const again = () => {
+      clearNotice();
+      retry?.();
+    };
+    showNotice("error", message, "Try again", retry ? again : undefined);
   }
 }
 
-/** An upload says itself what is wrong with it, where it can be seen. @param {any} error */
+/** An upload says itself what is wrong with it, where it can be seen. @param {Error} error */
 function reportUpload(error) {
   if (ended(error)) report(error, null);
-  else if (byId("documents").inert) showNotice("upload", error.message, "Show documents", () => (clearNotice("upload"), byId("documents-opener").click()));
+  else if (byId("documents").inert) showNotice("upload", error.message, "Show documents", showDocuments);
   else announce(error.message);
+}
+
+function showDocuments() {
+  clearNotice("upload");
+  byId("documents-opener").click();
 }
 
 // ── The guest ────────────────────────────────────────────────────────────────────────────────
@@ -339,13 +367,16 @@ function refreshLists() {
   return Promise.all([chats.refresh(), tasks.refresh(), documents.refresh()]);
 }
 
-byId("skip").addEventListener("click", (/** @type {Event} */ event) => (event.preventDefault(), composer.focus()));
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  composer.focus();
+});
 byId("new-chat").addEventListener("click", () => {
   closePanels();
   leaveConversation();
   composer.focus();
 });
-byId("chat-list").addEventListener("click", (/** @type {any} */ event) => event.target.closest("a") && closePanels());
+byId("chat-list").addEventListener("click", (event) => /** @type {Element} */ (event.target).closest("a") && closePanels());
 for (const example of byId("examples").querySelectorAll("button")) {
   example.addEventListener("click", () => send(example.textContent));
 }

@@ -1,7 +1,9 @@
 /** The list of conversations. */
 
-import { get } from "./api.js";
+import { ApiError, get } from "./api.js";
 import { byId, el, failure } from "./dom.js";
+
+/** @import { ConversationSeen, ConversationsListed } from "./schemas.d.ts" */
 
 /** The address of a conversation within the page. @param {string | number} id */
 export function chatHash(id) {
@@ -26,9 +28,10 @@ function whenText(at) {
   return at.toLocaleDateString("en", { month: "short", day: "numeric", year });
 }
 
-/** @param {{onError: (error: any, retry: () => void) => void}} on */
+/** @param {{onError: (error: unknown, retry: () => void) => void}} on */
 export function createChatList({ onError }) {
   const list = byId("chat-list");
+  /** @type {Map<string, string>} */
   const titles = new Map();
   /** @type {string | null} */
   let current = null;
@@ -42,24 +45,25 @@ export function createChatList({ onError }) {
   async function fill(mine, cursor = "") {
     try {
       const query = cursor ? `?${new URLSearchParams({ cursor })}` : "";
-      const page = await get(`/api/conversations${query}`);
+      const page = /** @type {ConversationsListed} */ (await get(`/api/conversations${query}`));
       if (mine !== round) return;
       list.querySelector(".more")?.remove();
       if (!cursor) list.replaceChildren();
       list.append(...page.conversations.map(row));
-      if (page.next_cursor) {
-        const more = () => fill(mine, page.next_cursor);
+      const next = page.next_cursor;
+      if (next) {
+        const more = () => fill(mine, next);
         list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
       }
       mark(current);
     } catch (error) {
       if (mine !== round) return;
-      if (cursor || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      if (cursor || (error instanceof ApiError && error.status === 401)) return onError(error, refresh);
       list.replaceChildren(el("li", {}, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
     }
   }
 
-  /** @param {any} chat */
+  /** @param {ConversationSeen} chat */
   function row({ id, title, updated_at }) {
     const name = title || "New chat";
     titles.set(String(id), name);
@@ -71,7 +75,7 @@ export function createChatList({ onError }) {
   /** Show which one is open. @param {string | null} id */
   function mark(id) {
     current = id;
-    for (const item of list.children) {
+    for (const item of list.querySelectorAll("li")) {
       const link = item.querySelector("a");
       if (item.dataset.conversationId === id) link?.setAttribute("aria-current", "page");
       else link?.removeAttribute("aria-current");

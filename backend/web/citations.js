@@ -4,6 +4,8 @@ import { el } from "./dom.js";
 import { aroundSigns, withMarks } from "./marks.js";
 import { openSource } from "./viewer.js";
 
+/** @import { Citation } from "./schemas.d.ts" */
+
 /** Gives the marks of one answer their numbers, in order of appearance, one for each passage. */
 export class Numbering {
   #marks;
@@ -12,19 +14,19 @@ export class Numbering {
   #places;
   /** The number of each passage that has appeared. @type {Map<number, number>} */
   #numbers = new Map();
-  /** For each number the citation that it appeared with. @type {any[]} */
+  /** For each number the citation that it appeared with. @type {Citation[]} */
   #first = [];
 
   /**
    * @param {string[]} marks as they stand in the answer, in order
-   * @param {any[]} citations those that the server has proven: one for each mark, in their order
+   * @param {Citation[]} citations those that the server has proven: one for each mark, in their order
    */
   constructor(marks, citations) {
     this.#marks = marks;
     this.#citations = citations;
     /** @type {Map<string, number[]>} */
     const left = new Map();
-    citations.forEach(({ mark }, place) => left.set(mark, [...(left.get(mark) ?? []), place]));
+    for (const [place, { mark }] of citations.entries()) left.set(mark, [...(left.get(mark) ?? []), place]);
     this.#places = marks.map((mark) => left.get(mark)?.shift() ?? -1);
   }
 
@@ -74,13 +76,13 @@ export class Numbering {
   }
 }
 
-/** Open the source whose number was pressed, if one was. @param {Event} event @param {any[]} citations */
+/** Open the source whose number was pressed, if one was. @param {Event} event @param {Citation[]} citations */
 export function openPressed(event, citations) {
-  const button = /** @type {any} */ (event.target).closest("button.cite");
-  if (button) openSource(citations[button.dataset.citation]);
+  const button = /** @type {Element} */ (event.target).closest("button.cite");
+  if (button) openSource(citations[Number(button.getAttribute("data-citation"))]);
 }
 
-/** @param {number} number @param {any} citation */
+/** @param {number} number @param {Citation} citation */
 function line(number, citation) {
   const open = () => openSource(citation);
   const where = el("span", { class: "source-where" }, el("bdi", {}, citation.filename), pageText(citation));
@@ -89,12 +91,12 @@ function line(number, citation) {
   return el("li", {}, button);
 }
 
-/** @param {any} citation */
+/** @param {Citation} citation */
 function whereabouts(citation) {
   return citation.filename + pageText(citation);
 }
 
-/** @param {any} citation */
+/** @param {Citation} citation */
 function pageText({ page_number }) {
   return page_number === null || page_number === undefined ? "" : `, page ${page_number}`;
 }

@@ -12,9 +12,9 @@ const HINTS = { idle: "Enter to send, Shift+Enter for a new line.", busy: "Escap
  * @param {{send: (text: string) => void, stop: () => void}} on
  */
 export function createComposer({ send, stop }) {
-  const box = byId("message");
-  const sendButton = byId("send");
-  const stopButton = byId("stop");
+  const box = byId("message", HTMLTextAreaElement);
+  const sendButton = byId("send", HTMLButtonElement);
+  const stopButton = byId("stop", HTMLButtonElement);
   const counter = byId("counter");
   let held = "";
   let busy = false;
@@ -48,14 +48,20 @@ export function createComposer({ send, stop }) {
     send(box.value);
   }
 
-  box.addEventListener("input", () => (show(), save()));
-  box.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+  box.addEventListener("input", () => {
+    show();
+    save();
+  });
+  box.addEventListener("keydown", (event) => {
     // Safari ends a composition before the Enter that takes its word; then only the code tells.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
     submit();
   });
-  byId("composer").addEventListener("submit", (/** @type {Event} */ event) => (event.preventDefault(), submit()));
+  byId("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
   stopButton.addEventListener("click", stop);
   window.addEventListener("resize", show);
   show();
@@ -129,6 +135,7 @@ function uuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
+/** @returns {{text?: string, attempt?: {body: string, key: string}}} */
 function read() {
   try {
     return JSON.parse(sessionStorage.getItem(STORED) ?? "{}");

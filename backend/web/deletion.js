@@ -8,8 +8,8 @@ import { byId, failure } from "./dom.js";
  * @returns {(document: {id: number, filename: string}) => void} asks, and deletes what is confirmed
  */
 export function createDeletion({ onDeleted }) {
-  const dialog = byId("delete-dialog");
-  const confirm = byId("delete-confirm");
+  const dialog = byId("delete-dialog", HTMLDialogElement);
+  const confirm = byId("delete-confirm", HTMLButtonElement);
   /** @type {{id: number, filename: string} | null} */
   let asked = null;
 

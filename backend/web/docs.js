@@ -1,4 +1,6 @@
 /** Show the API's description with the vendored Swagger UI. */
 
+const { SwaggerUIBundle } = /** @type {{SwaggerUIBundle: (options: object) => void}} */ (/** @type {object} */ (window));
+
 // The validator's badge would send the address of this server to another host.
-/** @type {any} */ (window).SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });
+SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });

@@ -7,12 +7,14 @@ import { announce } from "./notices.js";
 import { createPolling } from "./polling.js";
 import { openDocument } from "./viewer.js";
 
+/** @import { DocumentSeen, DocumentsListed } from "./schemas.d.ts" */
+
 const UNDER_WAY = ["pending", "processing"];
 
-/** @param {{onError: (error: any, retry: (() => void) | null) => void}} on */
+/** @param {{onError: (error: unknown, retry: (() => void) | null) => void}} on */
 export function createDocumentList({ onError }) {
   const list = byId("document-list");
-  /** The rows that are shown, by the document's id. @type {Map<number, {item: any, status: string}>} */
+  /** The rows that are shown, by the document's id. @type {Map<number, {item: HTMLElement, status: string}>} */
   const rows = new Map();
   const polling = createPolling({ ids: underWay, look });
   const askToDelete = createDeletion({ onDeleted });
@@ -26,32 +28,34 @@ export function createDocumentList({ onError }) {
   /** @param {number} mine */
   async function fill(mine, cursor = "") {
     try {
-      const page = await get(`/api/documents${cursor ? `?${new URLSearchParams({ cursor })}` : ""}`);
+      const query = cursor ? `?${new URLSearchParams({ cursor })}` : "";
+      const page = /** @type {DocumentsListed} */ (await get(`/api/documents${query}`));
       if (mine !== round) return;
       list.querySelector(".more")?.remove();
       if (!cursor) keepOnly(page.documents);
       for (const found of page.documents) show(found, "end");
-      if (page.next_cursor) {
-        const more = () => fill(mine, page.next_cursor);
+      const next = page.next_cursor;
+      if (next) {
+        const more = () => fill(mine, next);
         list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
       }
     } catch (error) {
       if (mine !== round) return;
-      if (cursor || rows.size || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      if (cursor || rows.size || (error instanceof ApiError && error.status === 401)) return onError(error, refresh);
       list.replaceChildren(el("li", { class: "more" }, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
     }
     tell();
     polling.start();
   }
 
-  /** @param {any[]} documents */
+  /** @param {DocumentSeen[]} documents */
   function keepOnly(documents) {
     const stay = new Set(documents.map(({ id }) => id));
     for (const id of rows.keys()) if (!stay.has(id)) drop(id);
-    for (const item of [...list.children]) if (!item.dataset.documentId) item.remove();
+    for (const item of list.querySelectorAll("li")) if (!item.dataset.documentId) item.remove();
   }
 
-  /** Show a document where it stands already, else at an end of the list. @param {any} found @param {"start" | "end"} place */
+  /** Show a document where it stands already, else at an end of the list. @param {DocumentSeen} found @param {"start" | "end"} place */
   function show(found, place) {
     const before = rows.get(found.id);
     const item = before?.item ?? el("li", { class: "document", "data-testid": "document", "data-document-id": found.id });
@@ -61,17 +65,19 @@ export function createDocumentList({ onError }) {
     if (before && before.status !== found.status) sayOutcome(found);
   }
 
-  /** @param {any} item @param {any} found */
+  /** @param {HTMLElement} item @param {DocumentSeen} found */
   function fillRow(item, found) {
     const active = /** @type {HTMLElement | null} */ (document.activeElement);
     const focused = item.contains(active) && active?.dataset.action;
     item.dataset.status = found.status;
     item.replaceChildren(...parts(found, { download, askToDelete }));
     // A row is made anew while it is read: whoever works with the keyboard keeps a place on the page.
-    if (focused) (item.querySelector(`[data-action="${focused}"]`) ?? item.querySelector("button"))?.focus();
+    if (!focused) return;
+    const buttons = [...item.querySelectorAll("button")];
+    (buttons.find(({ dataset }) => dataset.action === focused) ?? buttons[0])?.focus();
   }
 
-  /** @param {any} document */
+  /** @param {DocumentSeen} document */
   async function download({ id, filename }) {
     try {
       const response = await call(`/api/documents/${id}/content`, { headers: { Accept: "*/*" } });
@@ -85,7 +91,7 @@ export function createDocumentList({ onError }) {
   async function look(id) {
     const before = list.textContent;
     try {
-      const found = await get(`/api/documents/${id}`);
+      const found = /** @type {DocumentSeen} */ (await get(`/api/documents/${id}`));
       if (rows.has(id)) show(found, "start");
     } catch (error) {
       if (!(error instanceof ApiError) || error.passing) return false;
@@ -129,7 +135,7 @@ export function createDocumentList({ onError }) {
 
   return {
     refresh,
-    /** A document that the server has just taken. @param {any} document */
+    /** A document that the server has just taken. @param {DocumentSeen} document */
     add(document) {
       show(document, "start");
       tell();
@@ -145,7 +151,7 @@ export function createDocumentList({ onError }) {
   };
 }
 
-/** @param {any} found @param {{download: (found: any) => void, askToDelete: (found: any) => void}} can */
+/** @param {DocumentSeen} found @param {{download: (found: DocumentSeen) => void, askToDelete: (found: DocumentSeen) => void}} can */
 function parts(found, { download, askToDelete }) {
   const { filename, status } = found;
   const action = (/** @type {string} */ id, /** @type {string} */ label, /** @type {() => void} */ onclick) =>
@@ -155,7 +161,7 @@ function parts(found, { download, askToDelete }) {
   return [nameOf(found), facts(found), ...state, actions];
 }
 
-/** @param {any} found */
+/** @param {DocumentSeen} found */
 function nameOf(found) {
   const name = { class: "document-name", "data-testid": "document-name" };
   if (found.status !== "ready") return el("p", name, el("bdi", {}, found.filename));
@@ -163,7 +169,7 @@ function nameOf(found) {
   return el("button", { ...name, ...opens }, el("bdi", {}, found.filename));
 }
 
-/** @param {any} document */
+/** @param {DocumentSeen} document */
 function facts({ id, file_size, pages, has_pages, created_at }) {
   const at = new Date(created_at);
   const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
@@ -174,7 +180,7 @@ function facts({ id, file_size, pages, has_pages, created_at }) {
   return line;
 }
 
-/** @param {any} document */
+/** @param {DocumentSeen} document */
 function progress({ filename, has_pages, progress: { stage, done, total } }) {
   const words = { waiting: "Waiting", reading: "Reading", indexing: "Indexing" }[/** @type {string} */ (stage)] ?? "Waiting";
   const counts = done && total ? ` ${done.toLocaleString("en")} of ${total.toLocaleString("en")} ${has_pages ? "pages" : "parts"}` : "";
@@ -182,12 +188,12 @@ function progress({ filename, has_pages, progress: { stage, done, total } }) {
   return el("div", { class: "document-progress", "data-stage": stage }, bar, el("p", { "data-testid": "document-state" }, words + counts));
 }
 
-/** @param {any} document */
+/** @param {DocumentSeen} document */
 function reason(document) {
   return el("p", { class: "document-reason", "data-testid": "document-state" }, document.reason || "This file could not be read.");
 }
 
-/** @param {any} document */
+/** @param {DocumentSeen} document */
 function sayOutcome({ filename, status, reason: why }) {
   if (status === "ready") announce(`${filename} is ready. You can ask about it.`);
   if (status === "failed") announce(`${filename} failed. ${why ?? ""}`);
@@ -201,9 +207,9 @@ function save(blob, filename) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** The same error, with the file named. @param {any} error @param {string} filename */
+/** The same error, with the file named. @param {unknown} error @param {string} filename */
 export function named(error, filename) {
-  if (!(error instanceof ApiError) || error.message.includes(filename)) return error;
+  if (!(error instanceof ApiError) || error.message.includes(filename)) return /** @type {Error} */ (error);
   return new ApiError(error.status, `${filename}: ${error.message}`, error.code);
 }
 

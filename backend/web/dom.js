@@ -1,24 +1,35 @@
-/** Making elements. Text always goes in as text, never as markup. */
+/** Making and finding elements. Text always goes in as text, never as markup. */
+
+/** @typedef {string | number | boolean | null | undefined | ((event: Event) => unknown)} Attribute */
 
 /**
- * @param {string} tag
- * @param {Record<string, any>} [attributes] names that start with "on" take a listener; false and null leave one out
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, Attribute>} [attributes] a function listens to the event after "on"; false and null leave one out
  * @param {...(Node | string)} children
- * @returns {any} the element
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...children);
   return element;
 }
 
-/** The element that the page is known to have. @param {string} id @returns {any} */
-export function byId(id) {
-  return document.getElementById(id);
+/**
+ * Return the element that the page is known to have.
+ * @template {HTMLElement} [Kind=HTMLElement]
+ * @param {string} id
+ * @param {new () => Kind} [kind] its class, where it is needed
+ * @returns {Kind}
+ */
+export function byId(id, kind) {
+  const element = document.getElementById(id);
+  if (element instanceof (kind ?? HTMLElement)) return /** @type {Kind} */ (element);
+  throw new TypeError(`The page has no ${kind?.name ?? "HTMLElement"} with the id ${id}.`);
 }
 
 /**

@@ -6,6 +6,7 @@ import { codeBlock } from "./code.js";
 import { el } from "./dom.js";
 import { withoutSigns } from "./marks.js";
 
+/** @import { Token } from "./vendor/marked/marked.esm.js" */
 /** @typedef {{type: string, raw: string, text?: string, tokens?: Block[], items?: Block[]}} Block */
 
 const TAGS = ["p", "br", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "strong", "em", "del", "hr", "a", "div"];
@@ -81,7 +82,7 @@ export function blocks(source) {
 /** Each block as one element. @param {Block[]} all @returns {HTMLElement[]} */
 export function rendered(all) {
   // All in one call: the sanitizer parses a document each time.
-  const markup = all.map((block) => `<div>${marked.parser(/** @type {any} */ ([block]))}</div>`).join("");
+  const markup = all.map((block) => `<div>${marked.parser(/** @type {Token[]} */ ([block]))}</div>`).join("");
   const fragment = DOMPurify.sanitize(markup, ALLOWED);
   for (const link of fragment.querySelectorAll("a")) finishLink(link);
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre.textContent ?? "", pre.firstElementChild?.className ?? ""));
@@ -99,9 +100,9 @@ export function rendered(all) {
   });
 }
 
-/** A token with the words of links and pictures in their place. @param {any} token @returns {any} */
+/** A token with the words of links and pictures in their place. @param {Token} token @returns {Token} */
 function withoutLinks(token) {
-  const tokens = token.tokens?.length ? token.tokens.map(withoutLinks) : undefined;
+  const tokens = "tokens" in token && token.tokens?.length ? token.tokens.map(withoutLinks) : undefined;
   if (token.type === "image") return { type: "text", raw: token.raw, text: token.text || "Picture", tokens };
   return token.type === "link" ? { type: "text", raw: token.raw, text: token.text, tokens } : { ...token, tokens };
 }

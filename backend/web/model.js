@@ -3,6 +3,8 @@
 import { get, session } from "./api.js";
 import { byId, el } from "./dom.js";
 
+/** @import { Me, ModelNotice } from "./schemas.d.ts" */
+
 export const OFFLINE = "offline-rules-1";
 
 let ending = 0;
@@ -10,7 +12,7 @@ let ending = 0;
 /**
  * Name the model that answers: what the server says at first, and what each answer says of itself.
  * @param {string} model
- * @param {{detail: string, until: string}} [notice] why the offline model answers in place of the configured one
+ * @param {ModelNotice} [notice] why the offline model answers in place of the configured one
  */
 export function nameModel(model, notice) {
   const badge = byId("model");
@@ -27,18 +29,20 @@ export function nameModel(model, notice) {
   if (notice && sentence) ending = setTimeout(() => (line.textContent = ""), Date.parse(notice.until) - Date.now());
 }
 
-/** @param {{detail: string, until: string}} notice @returns {string} nothing once its time is over */
+/** @param {ModelNotice} notice @returns {string} nothing once its time is over */
 function inWords({ detail, until }) {
   const end = new Date(until);
   if (end.getTime() <= Date.now()) return "";
   return `${detail} The offline model answers until ${end.toLocaleTimeString("en", { timeStyle: "short" })}.`;
 }
 
-/** Ask the server for its model, and whether this guest gets it. @param {{onError: (error: any, retry: () => void) => void}} on */
+/** Ask the server for its model, and whether this guest gets it. @param {{onError: (error: unknown, retry: () => void) => void}} on */
 export async function showModel({ onError }) {
   try {
-    nameModel((await get("/health")).model);
-    const notice = session() && (await get("/api/me")).model_notice;
+    const { model } = /** @type {{model: string}} */ (await get("/health"));
+    nameModel(model);
+    if (!session()) return;
+    const { model_notice: notice } = /** @type {Me} */ (await get("/api/me"));
     if (notice) nameModel(OFFLINE, notice);
   } catch (error) {
     onError(error, () => showModel({ onError }));

@@ -34,10 +34,10 @@ export class Prose {
     const source = text.replace(/\r\n?/g, "\n").replace(BLANK_LINES, "");
     const isShort = source.length <= LONGEST_MARKDOWN;
     const { next, places, made } = (isMarkdown && isShort && this.#markdown(source, isGrowing, isFresh)) || this.#plain(source, isFresh);
-    made.forEach((block, index) => {
+    for (const [index, block] of made.entries()) {
       finish(block);
       this.#place(places[index], block);
-    });
+    }
     for (let index = this.#shown.length; index > next.length; index -= 1) this.#removeLast();
     this.#shown = next;
     this.#finished = finishedOf(next);
@@ -100,9 +100,9 @@ function isSame(before, now) {
   return before?.raw === now.raw && before.type === now.type;
 }
 
-/** @param {{raw: string}[]} blocks */
-function lengthOf(blocks) {
-  return blocks.reduce((sum, { raw }) => sum + raw.length, 0);
+/** @param {{raw: string}[]} all */
+function lengthOf(all) {
+  return all.reduce((sum, { raw }) => sum + raw.length, 0);
 }
 
 /** Blocks with the blank lines that follow them. @param {import("./markdown.js").Block[]} found */
@@ -124,16 +124,16 @@ function finishedOf(all) {
   return count;
 }
 
-/** Update a node to equal a fresh one. Unchanged nodes are kept, with their selection and focus. @param {any} node @param {any} fresh */
+/** Update a node to equal a fresh one. Unchanged nodes are kept, with their selection and focus. @param {ChildNode} node @param {ChildNode} fresh */
 function become(node, fresh) {
   if (node.isEqualNode(fresh)) return;
-  if (node.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) {
+  if (node instanceof Text && fresh instanceof Text) {
     if (fresh.data.startsWith(node.data)) node.appendData(fresh.data.slice(node.data.length));
     else node.data = fresh.data;
-  } else if (node.cloneNode(false).isEqualNode(fresh.cloneNode(false))) {
+  } else if (node instanceof Element && node.cloneNode(false).isEqualNode(fresh.cloneNode(false))) {
     const children = [...fresh.childNodes];
-    children.slice(0, node.childNodes.length).forEach((child, index) => become(node.childNodes[index], child));
-    while (node.childNodes.length > children.length) node.lastChild.remove();
+    for (const [index, child] of children.slice(0, node.childNodes.length).entries()) become(node.childNodes[index], child);
+    while (node.childNodes.length > children.length) node.lastChild?.remove();
     node.append(...children.slice(node.childNodes.length));
   } else {
     node.replaceWith(fresh);

@@ -4,6 +4,10 @@ import { call } from "./api.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
 import { followRun } from "./stream.js";
 
+/** @import { RunStarted } from "./schemas.d.ts" */
+
+/** What is said of a failed answer that does not say why. */
+export const UNEXPLAINED = "The answer failed. Your message is kept.";
 const GOES_ON = "The connection was lost. The server is still working on the answer, and this page is reconnecting.";
 // A server that goes down still takes a connection, to say at once that it should be made anew.
 const HOLDS_AFTER = 300;
@@ -19,11 +23,11 @@ let recovering = 0;
  * @param {string} [how.runId] the run, where it exists already
  * @param {() => Promise<Response>} [how.start] starts it, where it does not
  * @param {AbortSignal} how.signal ends the following; the run itself goes on
- * @param {(run: any) => void} how.onRun hears that the server has the run
+ * @param {(run: RunStarted) => void} how.onRun hears that the server has the run
  * @param {() => void} how.retry what the button under a failed answer does
  */
 export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
-  let wrong = "The answer failed. Your message is kept.";
+  let wrong = UNEXPLAINED;
   const open = async (/** @type {string | null} */ id, /** @type {number} */ lastId) => {
     const response = id === null && start ? await start() : await resume(String(id), lastId, signal);
     recovering = setTimeout(() => clearNotice("connection"), HOLDS_AFTER);
@@ -31,7 +35,7 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   };
   for await (const { name, data } of followRun(open, { runId, signal, wait: (delay) => reconnecting(delay, signal) })) {
     if (signal.aborted) return;
-    if (data.model) answer.writtenBy(data.model);
+    if ("model" in data && data.model) answer.writtenBy(data.model);
     if (name === "run") onRun(data);
     else if (name === "text") answer.add(data.delta, data.offset);
     else if (name === "tool_call") answer.toolCall(data);

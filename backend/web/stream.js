@@ -2,17 +2,12 @@
 
 import { ApiError } from "./api.js";
 
+/** @import { RunEvent } from "./schemas.d.ts" */
+
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 15_000;
 // Heartbeats come far more often: a connection this quiet is dead without knowing it.
 const LONGEST_SILENCE = 60_000;
-
-/**
- * @typedef {object} RunEvent
- * @property {number | null} id sequence number of a stored event, null for one that is only live
- * @property {string} name
- * @property {any} data
- */
 
 /**
  * Yield a run's events, each stored one once, until it is done; reconnect in between.
@@ -56,7 +51,7 @@ export async function* followRun(open, { runId = null, signal, wait }) {
 
 /**
  * Yield the server-sent events of a body.
- * @param {ReadableStream<any> | null} body none is a stream without events
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>> | null} body none is a stream without events
  * @returns {AsyncGenerator<RunEvent>}
  */
 export async function* readEvents(body) {
@@ -68,7 +63,7 @@ export async function* readEvents(body) {
     rest = lines.pop() ?? "";
     for (const line of lines) {
       if (line === "") {
-        if (block.data.length) yield { id: block.id, name: block.name, data: JSON.parse(block.data.join("\n")) };
+        if (block.data.length) yield eventOf(block);
         block = emptyBlock();
       } else {
         readLine(line, block);
@@ -82,6 +77,11 @@ function emptyBlock() {
   return { id: null, name: "message", data: [] };
 }
 
+/** @param {ReturnType<typeof emptyBlock>} block @returns {RunEvent} as the server is known to send them */
+function eventOf({ id, name, data }) {
+  return /** @type {RunEvent} */ ({ id, name, data: JSON.parse(data.join("\n")) });
+}
+
 /** @param {string} line @param {ReturnType<typeof emptyBlock>} block */
 function readLine(line, block) {
   const colon = line.indexOf(":");
@@ -92,7 +92,7 @@ function readLine(line, block) {
   else if (field === "id") block.id = Number(value);
 }
 
-/** @param {ReadableStream<any> | null} body */
+/** @param {ReadableStream<Uint8Array<ArrayBuffer>> | null} body */
 async function* readText(body) {
   if (body === null) return;
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,15 +1,18 @@
 /** The task list at the side: open tasks first, finished ones on demand. */
 
-import { call, get } from "./api.js";
+import { ApiError, call, get } from "./api.js";
 import { byId, el, failure } from "./dom.js";
 
-const DAY = 86_400_000;
+/** @import { TaskSeen, TasksListed } from "./schemas.d.ts" */
 
-/** @param {{onError: (error: any, retry: (() => void) | null) => void}} on */
+const DAY = 86_400_000;
+const NEAR = new Map([[-1, "yesterday"], [0, "today"], [1, "tomorrow"]]);
+
+/** @param {{onError: (error: unknown, retry: (() => void) | null) => void}} on */
 export function createTaskPanel({ onError }) {
   const open = byId("open-tasks");
   const done = byId("done-tasks");
-  const doneSection = byId("done-section");
+  const doneSection = byId("done-section", HTMLDetailsElement);
   const count = byId("task-count");
   const empty = byId("tasks-empty");
   let round = 0;
@@ -17,28 +20,28 @@ export function createTaskPanel({ onError }) {
   /** Read the lists again. An answer that a newer request overtook is dropped. */
   async function refresh() {
     const mine = ++round;
-    const lists = doneSection.open ? [[open, "pending"], [done, "completed"]] : [[open, "pending"]];
-    await Promise.all(lists.map(([list, status]) => fill(list, status, mine)));
+    await Promise.all([fill(open, "pending", mine), ...(doneSection.open ? [fill(done, "completed", mine)] : [])]);
   }
 
-  /** @param {any} list @param {string} status @param {number} mine */
+  /** @param {HTMLElement} list @param {string} status @param {number} mine */
   async function fill(list, status, mine, cursor = "") {
     try {
       const query = new URLSearchParams(cursor ? { status, cursor } : { status });
-      const page = await get(`/api/tasks?${query}`);
+      const page = /** @type {TasksListed} */ (await get(`/api/tasks?${query}`));
       if (mine !== round) return;
       list.querySelector(".more")?.remove();
       if (!cursor) list.replaceChildren();
-      const there = new Set([...list.children].map(({ dataset }) => dataset.taskId));
+      const there = new Set([...list.querySelectorAll("li")].map(({ dataset }) => dataset.taskId));
       list.append(...page.tasks.filter(({ id }) => !there.has(String(id))).map(row));
-      if (page.next_cursor) {
-        const more = () => fill(list, status, mine, page.next_cursor);
+      const next = page.next_cursor;
+      if (next) {
+        const more = () => fill(list, status, mine, next);
         list.append(el("li", { class: "more" }, el("button", { type: "button", class: "quiet", onclick: more }, "Show more")));
       }
       tell();
     } catch (error) {
       if (mine !== round) return;
-      if (cursor || /** @type {any} */ (error).status === 401) return onError(error, refresh);
+      if (cursor || (error instanceof ApiError && error.status === 401)) return onError(error, refresh);
       list.replaceChildren(el("li", {}, failure(/** @type {Error} */ (error).message, "Try again", refresh)));
       tell();
     }
@@ -52,19 +55,19 @@ export function createTaskPanel({ onError }) {
     empty.hidden = open.childElementCount > 0;
   }
 
-  /** Somebody else deleted a task that stands here. @param {any} item */
+  /** Somebody else deleted a task that stands here. @param {HTMLElement} item */
   function gone(item) {
     item.remove();
     tell();
     onError(new Error("This task was deleted elsewhere."), null);
   }
 
-  /** @param {any} task */
+  /** @param {TaskSeen} task */
   function row(task) {
     const box = el("input", { type: "checkbox", "data-testid": "task-checkbox", checked: task.completed });
     const title = el("span", { class: "task-title", "data-testid": "task-title" }, task.title);
     const item = el("li", { class: "task", "data-testid": "task", "data-task-id": task.id }, el("label", {}, box, title), facts(task));
-    item.dataset.completed = task.completed;
+    item.dataset.completed = String(task.completed);
     box.addEventListener("change", async () => {
       const completed = box.checked;
       box.disabled = true;
@@ -74,7 +77,7 @@ export function createTaskPanel({ onError }) {
         item.dataset.completed = String(completed);
         tell();
       } catch (error) {
-        if (/** @type {any} */ (error).status === 404) return gone(item);
+        if (error instanceof ApiError && error.status === 404) return gone(item);
         box.checked = !completed;
         onError(error, () => box.click());
       }
@@ -88,7 +91,7 @@ export function createTaskPanel({ onError }) {
 
   return {
     refresh,
-    /** Bring a task into view, wherever the lists have it. @param {any} task */
+    /** Bring a task into view, wherever the lists have it. @param {TaskSeen} task */
     async show(task) {
       if (task.completed && !doneSection.open) {
         const opened = new Promise((seen) => doneSection.addEventListener("toggle", seen, { once: true }));
@@ -97,11 +100,11 @@ export function createTaskPanel({ onError }) {
       }
       await refresh();
       const list = task.completed ? done : open;
-      const found = [...list.children].find(({ dataset }) => dataset.taskId === String(task.id));
-      if (!found) list.prepend(row(task));
-      const item = found ?? list.firstElementChild;
+      const found = [...list.querySelectorAll("li")].find(({ dataset }) => dataset.taskId === String(task.id));
+      const item = found ?? row(task);
+      if (!found) list.prepend(item);
       item.scrollIntoView({ block: "center" });
-      item.querySelector("input").focus();
+      item.querySelector("input")?.focus();
     },
     clear() {
       round += 1;
@@ -113,7 +116,7 @@ export function createTaskPanel({ onError }) {
   };
 }
 
-/** @param {any} task */
+/** @param {TaskSeen} task */
 function facts(task) {
   const line = el("p", { class: "task-facts" });
   line.append(el("span", { class: "task-number" }, `#${task.id}`));
@@ -130,9 +133,8 @@ function facts(task) {
 function dueText(due) {
   const at = new Date(due);
   const days = Math.round((midnight(at) - midnight(new Date())) / DAY);
-  const near = { "-1": "yesterday", 0: "today", 1: "tomorrow" }[days];
   const sameYear = at.getFullYear() === new Date().getFullYear();
-  const day = near ?? at.toLocaleDateString("en", { weekday: "short", month: "short", day: "numeric", year: sameYear ? undefined : "numeric" });
+  const day = NEAR.get(days) ?? at.toLocaleDateString("en", { weekday: "short", month: "short", day: "numeric", year: sameYear ? undefined : "numeric" });
   const wholeDay = ["00:00", "23:59"].includes(at.toTimeString().slice(0, 5));
   return wholeDay ? day : `${day}, ${at.toLocaleTimeString("en", { hour: "numeric", minute: "2-digit" })}`;
 }

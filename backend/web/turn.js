@@ -7,8 +7,21 @@ import { OFFLINE } from "./model.js";
 import { Prose } from "./prose.js";
 import { inWords } from "./words.js";
 
+/** @import { Citation, MessageSeen, ToolCall, ToolResult } from "./schemas.d.ts" */
+
 const LONGEST_SHOWN = 20_000;
 const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
+
+/**
+ * @typedef {object} Row a tool call as it is shown
+ * @property {HTMLElement} row
+ * @property {HTMLElement} state for screen readers
+ * @property {HTMLElement} result
+ * @property {HTMLElement} outcome holds the result
+ * @property {HTMLElement} phrase what the call does, in words
+ * @property {string} name
+ * @property {Record<string, unknown> | null} given its arguments
+ */
 
 /** @param {string} text */
 export function question(text) {
@@ -19,13 +32,14 @@ export function question(text) {
 export class Answer {
   /** The whole text, with its marks. */
   #text = "";
-  /** What the server has proven. @type {any[]} */
+  /** What the server has proven. @type {Citation[]} */
   #citations = [];
   #isMarkdown = true;
   /** The next frame, in which the text is shown. */
   #frame = 0;
   // Offsets on the wire count code points; the length of a string counts UTF-16 units.
   #points = 0;
+  /** The tool calls by their ids. @type {Map<string | number, Row>} */
   #rows = new Map();
   #body = el("div", { class: "answer-text", "data-testid": "answer-text" });
   #prose = new Prose(this.#body);
@@ -34,20 +48,20 @@ export class Answer {
   #end = el("div", { class: "answer-end" });
 
   constructor() {
-    this.#body.addEventListener("click", (/** @type {Event} */ event) => openPressed(event, this.#citations));
+    this.#body.addEventListener("click", (event) => openPressed(event, this.#citations));
     const parts = [this.#tools, this.#body, this.#sources, this.#end];
     this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, ...parts);
     this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
   }
 
-  /** An answer that is already complete. @param {any} message */
+  /** An answer that is already complete. @param {MessageSeen} message */
   static stored(message) {
     const answer = new Answer();
-    (message.tool_calls ?? []).forEach((/** @type {any} */ tool, /** @type {number} */ index) => {
+    for (const [index, tool] of message.tool_calls.entries()) {
       answer.toolCall({ call_id: index, ...tool });
       answer.toolResult({ call_id: index, ...tool });
-    });
-    answer.#citations = message.citations ?? [];
+    }
+    answer.#citations = message.citations;
     answer.writtenBy(message.model);
     answer.end("completed", message.content);
     return answer;
@@ -55,7 +69,7 @@ export class Answer {
 
   /** The text as it is read, without numbers and buttons. */
   get text() {
-    const read = this.#body.cloneNode(true);
+    const read = /** @type {HTMLElement} */ (this.#body.cloneNode(true));
     for (const part of read.querySelectorAll(".cite, .code-head")) part.remove();
     return read.textContent;
   }
@@ -78,7 +92,7 @@ export class Answer {
     this.#showSoon();
   }
 
-  /** Take what the server has proven: one citation for each mark, in their order. @param {any[]} citations all so far */
+  /** Take what the server has proven: one citation for each mark, in their order. @param {Citation[]} citations all so far */
   cite(citations) {
     this.#citations = citations;
     this.#showSoon();
@@ -93,34 +107,36 @@ export class Answer {
     this.#set(Array.from(this.#text).slice(0, offset).join(""));
   }
 
-  /** @param {any} tool */
-  toolCall({ call_id, name, arguments: given }) {
+  /** @param {ToolCall} tool */
+  toolCall({ call_id, name: tool, arguments: given }) {
     if (this.#rows.has(call_id)) return;
+    const name = tool ?? "";
     const state = el("span", { class: "visually-hidden" });
     const words = inWords(name, given);
     const code = el("code", { "data-testid": "tool-name" }, name);
-    const told = el("span", { class: "gist", "data-testid": "tool-words" }, words ?? gist(given));
+    const phrase = el("span", { class: "gist", "data-testid": "tool-words" }, words ?? gist(given));
     const result = el("pre", { "data-testid": "tool-result", tabindex: "0" });
-    const summary = el("summary", {}, el("span", { class: "mark", "aria-hidden": "true" }), ...(words === null ? [code] : []), told, state);
+    const summary = el("summary", {}, el("span", { class: "mark", "aria-hidden": "true" }), ...(words === null ? [code] : []), phrase, state);
     const label = el("p", { class: "label" }, "Arguments", ...(words === null ? [] : [" of ", code]));
     const request = el("div", {}, label, el("pre", { "data-testid": "tool-arguments", tabindex: "0" }, shown(given)));
     const outcome = el("div", { hidden: true }, el("p", { class: "label" }, "Result"), result);
     const inside = el("div", { class: "tool-inside" }, request, outcome);
     const row = el("details", { class: "tool", "data-testid": "tool-call" }, summary, inside);
-    this.#rows.set(call_id, { row, state, result, outcome, told, name, given });
-    this.#mark(call_id, "running");
+    const parts = { row, state, result, outcome, phrase, name, given };
+    this.#rows.set(call_id, parts);
+    this.#mark(parts, "running");
     this.#tools.hidden = false;
     this.#tools.append(row);
   }
 
-  /** @param {any} tool */
+  /** @param {ToolResult} tool */
   toolResult({ call_id, result, is_error }) {
     const parts = this.#rows.get(call_id);
     if (!parts) return;
-    parts.result.textContent = shown(is_error && result?.error ? result.error : result);
+    parts.result.textContent = shown((is_error && errorIn(result)) || result);
     parts.outcome.hidden = false;
-    if (!is_error) parts.told.textContent = inWords(parts.name, parts.given, result) ?? parts.told.textContent;
-    this.#mark(call_id, is_error ? "error" : "done");
+    if (!is_error) parts.phrase.textContent = inWords(parts.name, parts.given, result) ?? parts.phrase.textContent;
+    this.#mark(parts, is_error ? "error" : "done");
   }
 
   /** Say what the run is waiting for; nothing takes it back. @param {string} [sentence] */
@@ -138,7 +154,7 @@ export class Answer {
     this.element.dataset.state = status;
     this.#set(response || this.#text);
     this.#end.replaceChildren();
-    for (const [id, { row }] of this.#rows) if (row.dataset.state === "running") this.#mark(id, "stopped");
+    for (const parts of this.#rows.values()) if (parts.row.dataset.state === "running") this.#mark(parts, "stopped");
     if (status === "cancelled") this.note(sentence || "You stopped this answer.");
   }
 
@@ -176,22 +192,26 @@ export class Answer {
     this.#sources.hidden = !this.#sources.hasChildNodes();
   }
 
-  /** @param {string} id @param {keyof typeof STATES} state */
-  #mark(id, state) {
-    const parts = this.#rows.get(id);
+  /** @param {Row} parts @param {keyof typeof STATES} state */
+  #mark(parts, state) {
     parts.row.dataset.state = state;
     parts.state.textContent = `, ${STATES[state]}`;
   }
 }
 
-/** The one argument that tells most: the first short text, else the first number. @param {any} given */
+/** The one argument that tells most: the first short text, else the first number. @param {Record<string, unknown> | null} given */
 function gist(given) {
-  const values = given && typeof given === "object" ? Object.values(given) : [given];
+  const values = Object.values(given ?? {});
   const text = values.find((value) => typeof value === "string") ?? values.find((value) => typeof value === "number");
   return text === undefined ? "" : String(text).slice(0, 120);
 }
 
-/** @param {any} value */
+/** What a failed call says went wrong, where it does. @param {unknown} result */
+function errorIn(result) {
+  return typeof result === "object" && result !== null && "error" in result ? result.error : null;
+}
+
+/** @param {unknown} value */
 function shown(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value ?? null, null, 2);
   const more = text.length - LONGEST_SHOWN;

@@ -1,15 +1,17 @@
 /** Uploading files: chosen, dropped or pasted; one after the other, each in a row of its own until the server has it. */
 
-import { ensureSession, upload } from "./api.js";
+import { ApiError, ensureSession, upload } from "./api.js";
 import { named } from "./documents.js";
 import { byId, el, failure } from "./dom.js";
 import { announce } from "./notices.js";
 
+/** @import { DocumentSeen } from "./schemas.d.ts" */
+
 /**
  * @param {object} on
  * @param {() => void} on.onSession a session is there
- * @param {(document: any) => void} on.onStored the server has a document
- * @param {(error: any) => void} on.onRefused hears of each failure, with the file named
+ * @param {(document: DocumentSeen) => void} on.onStored the server has a document
+ * @param {(error: Error) => void} on.onRefused hears of each failure, with the file named
  */
 export function createUploads({ onSession, onStored, onRefused }) {
   const list = byId("uploads");
@@ -33,7 +35,7 @@ export function createUploads({ onSession, onStored, onRefused }) {
     tell();
   }
 
-  /** @param {File} file @param {any} [row] where it stood when it failed */
+  /** @param {File} file @param {HTMLElement} [row] where it stood when it failed */
   function enqueue(file, row) {
     const item = el("li", { class: "document", "data-testid": "upload-row", "data-status": "waiting" });
     const bar = el("progress", { max: 1, "aria-label": `Upload of ${file.name}` });
@@ -54,7 +56,7 @@ export function createUploads({ onSession, onStored, onRefused }) {
     tell();
   }
 
-  /** @param {File} file @param {any} item @param {{bar: any, words: any, signal: AbortSignal}} parts */
+  /** @param {File} file @param {HTMLElement} item @param {{bar: HTMLProgressElement, words: HTMLElement, signal: AbortSignal}} parts */
   async function send(file, item, { bar, words, signal }) {
     const onProgress = (/** @type {number} */ part) => {
       bar.value = part;
@@ -75,7 +77,7 @@ export function createUploads({ onSession, onStored, onRefused }) {
     tell();
   }
 
-  /** @param {File} file @param {any} item @param {any} error */
+  /** @param {File} file @param {HTMLElement} item @param {Error} error */
   function refuse(file, item, error) {
     const again = () => {
       enqueue(file, item);
@@ -83,12 +85,12 @@ export function createUploads({ onSession, onStored, onRefused }) {
     };
     item.dataset.status = "failed";
     const dismiss = el("button", { type: "button", class: "link", "aria-label": `Dismiss ${file.name}`, onclick: () => leave(item) }, "Dismiss");
-    const mayPass = error.passing || error.status === 401 || error.code === "quota_exceeded";
+    const mayPass = error instanceof ApiError && (error.passing || error.status === 401 || error.code === "quota_exceeded");
     item.replaceChildren(failure(error.message, "Try again", mayPass ? again : undefined), el("p", { class: "document-actions" }, dismiss));
     onRefused(error);
   }
 
-  /** @param {any} item */
+  /** @param {HTMLElement} item */
   function leave(item) {
     const hadFocus = item.contains(document.activeElement);
     item.remove();
@@ -102,12 +104,13 @@ export function createUploads({ onSession, onStored, onRefused }) {
     opener.dataset.failed = String(list.querySelector("[data-status=failed]") !== null);
   }
 
-  byId("upload").addEventListener("click", () => byId("files").click());
-  byId("attach").addEventListener("click", () => byId("files").click());
-  byId("files").addEventListener("change", () => {
-    add([...byId("files").files]);
+  const chooser = byId("files", HTMLInputElement);
+  byId("upload").addEventListener("click", () => chooser.click());
+  byId("attach").addEventListener("click", () => chooser.click());
+  chooser.addEventListener("change", () => {
+    add([...(chooser.files ?? [])]);
     // The same file can be chosen again.
-    byId("files").value = "";
+    chooser.value = "";
   });
   takeDropped(add);
   takePasted(add);

@@ -3,6 +3,8 @@
 import { get } from "./api.js";
 import { byId, el, failure } from "./dom.js";
 
+/** @import { Citation, DocumentSeen, PageSeen, PassageOnPage } from "./schemas.d.ts" */
+
 /**
  * @typedef {object} Place what is shown
  * @property {number} document
@@ -10,21 +12,22 @@ import { byId, el, failure } from "./dom.js";
  * @property {{path: string, start?: number, end?: number}} [cited] where the source stands
  */
 
+const viewer = byId("viewer", HTMLDialogElement);
 /** @type {Place | null} */
 let place = null;
-/** What the server told last. @type {any} */
+/** What the server told last. @type {PageSeen | null} */
 let shown = null;
-/** The page of the source, once it is known. @type {any} */
+/** The page of the source, once it is known. @type {PassageOnPage | null} */
 let source = null;
 let round = 0;
 
-/** Show where a citation's words stand. @param {any} citation */
+/** Show where a citation's words stand. @param {Citation} citation */
 export function openSource({ document_id, passage_id, filename, page_number, start, end }) {
   const path = `/api/documents/${document_id}/passages/${passage_id}`;
   open({ document: document_id, word: page_number === null ? "Part" : "Page", cited: { path, start, end } }, filename, path);
 }
 
-/** Show a document from a page on. @param {any} document @param {number} [page] */
+/** Show a document from a page on. @param {DocumentSeen} document @param {number} [page] */
 export function openDocument({ id, filename, has_pages }, page = 1) {
   open({ document: id, word: has_pages ? "Page" : "Part" }, filename, pagePath(id, page));
 }
@@ -41,35 +44,35 @@ function open(what, filename, path) {
   byId("viewer-title").textContent = filename;
   byId("viewer-place").textContent = "";
   byId("viewer-text").replaceChildren();
-  byId("viewer").showModal();
+  viewer.showModal();
   load(path);
 }
 
 /** @param {string} path */
 async function load(path) {
   const mine = ++round;
-  byId("viewer").setAttribute("aria-busy", "true");
+  viewer.setAttribute("aria-busy", "true");
   try {
-    const page = await get(path);
+    const page = /** @type {PageSeen} */ (await get(path));
     if (mine !== round || place === null) return;
-    if (path === place.cited?.path) source = page;
+    if (path === place.cited?.path) source = /** @type {PassageOnPage} */ (page);
     show(page, place);
   } catch (error) {
     if (mine !== round) return;
     byId("viewer-text").replaceChildren(failure(/** @type {Error} */ (error).message, "Try again", () => load(path)));
   }
-  byId("viewer").removeAttribute("aria-busy");
+  viewer.removeAttribute("aria-busy");
 }
 
-/** @param {any} page @param {Place} what */
+/** @param {PageSeen} page @param {Place} what */
 function show(page, { word, cited }) {
   shown = page;
   byId("viewer-title").textContent = page.filename;
   byId("viewer-place").textContent = `${word} ${page.page_number} of ${page.pages}`;
   able("viewer-previous", page.page_number > 1);
   able("viewer-next", page.page_number < page.pages);
-  const isSource = source?.page_number === page.page_number;
-  const { start, end } = isSource ? { start: cited?.start ?? source.start, end: cited?.end ?? source.end } : {};
+  const whole = source?.page_number === page.page_number ? source : null;
+  const { start, end } = whole ? { start: cited?.start ?? whole.start, end: cited?.end ?? whole.end } : {};
   byId("viewer-text").replaceChildren(...marked(page, start, end));
   byId("viewer-scroll").scrollTop = 0;
   byId("viewer-text").querySelector("mark")?.scrollIntoView({ block: "center" });
@@ -81,7 +84,7 @@ function able(id, can) {
   byId(id).setAttribute("aria-disabled", String(!can));
 }
 
-/** @param {any} page @param {number} [start] @param {number} [end] in code points, as on the wire @returns {(Node | string)[]} */
+/** @param {PageSeen} page @param {number} [start] @param {number} [end] in code points, as on the wire @returns {(Node | string)[]} */
 function marked({ text, is_scanned }, start, end) {
   if (!text.trim()) return [el("p", { class: "note" }, is_scanned ? "This page is an image without text." : "This page has no text.")];
   if (start === undefined || end === undefined || end <= start) return [text];
@@ -92,15 +95,16 @@ function marked({ text, is_scanned }, start, end) {
 
 /** @param {number} by */
 function leaf(by) {
-  const number = shown && shown.page_number + by;
-  if (place && number >= 1 && number <= shown.pages) load(pagePath(place.document, number));
+  if (!place || !shown) return;
+  const number = shown.page_number + by;
+  if (number >= 1 && number <= shown.pages) load(pagePath(place.document, number));
 }
 
 byId("viewer-previous").addEventListener("click", () => leaf(-1));
 byId("viewer-next").addEventListener("click", () => leaf(1));
-byId("viewer-closer").addEventListener("click", () => byId("viewer").close());
-byId("viewer").addEventListener("click", (/** @type {Event} */ event) => event.target === byId("viewer") && byId("viewer").close());
-byId("viewer").addEventListener("close", () => {
+byId("viewer-closer").addEventListener("click", () => viewer.close());
+viewer.addEventListener("click", (event) => event.target === viewer && viewer.close());
+viewer.addEventListener("close", () => {
   round += 1;
   place = null;
 });

@@ -1,15 +1,17 @@
 /** Says in words what a tool does with documents. */
 
-/** @param {any} value */
+/** @typedef {Record<string, unknown>} Values the members of a JSON object */
+
+/** @param {unknown} value */
 const quoted = (value) => `“${String(value ?? "")}”`;
 
 /** @param {number} count @param {string} noun */
 const counted = (count, noun) => (count ? `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}` : `no ${noun}`);
 
-/** @param {any} list @param {string} noun */
+/** @param {unknown} list @param {string} noun */
 const found = (list, noun) => (Array.isArray(list) ? ` (${counted(list.length, noun)})` : "");
 
-/** For each tool what it does and, once its result is there, what it did. @type {Record<string, (given: any, result: any) => string>} */
+/** For each tool what it does and, once its result is there, what it did. @type {Record<string, (given: Values, result: Values | null) => string>} */
 const WORDS = {
   search_documents: (given, result) => `${result ? "Searched" : "Searching"} your documents: ${quoted(given.query)}${found(result?.passages, "passage")}`,
   list_documents: (_, result) => `${result ? "Looked" : "Looking"} through your documents${found(result?.documents, "document")}`,
@@ -19,7 +21,7 @@ const WORDS = {
   search: (given, result) => `${result ? "Searched" : "Searching"} your documents and tasks: ${quoted(given.query)}${found(result?.results, "result")}`,
 };
 
-/** @param {any} given @param {any} result */
+/** @param {Values} given @param {Values | null} result */
 function tasksFrom(given, result) {
   const doing = given.dry_run === false ? ["Creating tasks", "Created tasks"] : ["Looking for tasks", "Looked for tasks"];
   const where = given.dry_run === false ? "from" : "in";
@@ -29,18 +31,18 @@ function tasksFrom(given, result) {
 /**
  * Return what a call does, as a sentence part, or null for a tool that speaks for itself.
  * @param {string} name
- * @param {any} given its arguments
- * @param {any} [result] none while it runs and when it failed
+ * @param {Values | null} given its arguments
+ * @param {unknown} [result] none while it runs and when it failed
  */
 export function inWords(name, given, result) {
   return Object.hasOwn(WORDS, name) ? WORDS[name](given ?? {}, parsed(result)) : null;
 }
 
-/** @param {any} result */
+/** @param {unknown} result an object, or its JSON @returns {Values | null} */
 function parsed(result) {
-  if (typeof result !== "string") return result;
   try {
-    return JSON.parse(result);
+    const value = typeof result === "string" ? JSON.parse(result) : result;
+    return typeof value === "object" ? value : null;
   } catch {
     return null;
   }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bench.scripted_model import Refusal, ToolCall, calls, says
 from tests.conftest import query
@@ -193,6 +193,19 @@ def test_an_answer_that_broke_off_still_says_so_after_a_reload(open_page: OpenPa
     expect(nth_answer(page, 1).get_by_test_id("tool-name")).to_have_text(["add_task"])
     expect(nth_answer(page, 1).get_by_test_id("error")).to_contain_text("rejected the API key")
     expect(titles(page, "open-tasks")).to_have_text([GROCERIES])
+
+    def without_its_name(route: Route) -> None:
+        conversation = route.fetch().json()
+        conversation["messages"][-1]["tool_calls"][0]["name"] = None
+        route.fulfill(json=conversation)
+
+    # The API's description allows for both.
+    page.route("**/api/runs/*", lambda route: route.fulfill(json={"status": "failed", "error": None}))
+    page.route("**/api/conversations/*", without_its_name)
+    page.reload()
+
+    expect(nth_answer(page, 1).get_by_test_id("error")).to_contain_text("The answer failed.")
+    expect(nth_answer(page, 1).get_by_test_id("tool-name")).to_have_text([""])
 
 
 @pytest.mark.spec("WEB-19")

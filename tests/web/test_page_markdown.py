@@ -95,8 +95,9 @@ async (source) => {
 STORED = """
 async (messages) => {
   const { Answer } = await import("/static/turn.js");
-  for (const message of messages) {
-    document.querySelector("#thread").append(Answer.stored({ citations: [], model: "any", ...message }).element);
+  const message = { tool_calls: [], citations: [], model: "any" };
+  for (const one of messages) {
+    document.querySelector("#thread").append(Answer.stored({ ...message, ...one }).element);
   }
 }
 """

@@ -10,6 +10,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from backend.app import create_app
+from backend.settings import Settings
 from backend.web import routes
 
 WEB = Path(routes.__file__).parent
@@ -61,7 +63,9 @@ def test_a_known_file_is_not_sent_again(client: TestClient) -> None:
 
 
 @pytest.mark.spec("WEB-5")
-@pytest.mark.parametrize("path", ["routes.py", "../routes.py", "%2e%2e/routes.py", "index.html", "a%00b", ""])
+@pytest.mark.parametrize(
+    "path", ["routes.py", "../routes.py", "%2e%2e/routes.py", "index.html", "schemas.d.ts", "a%00b", ""]
+)
 def test_nothing_but_the_pages_own_assets_is_served(client: TestClient, path: str) -> None:
     assert client.get(f"/static/{path}").status_code == 404
 
@@ -103,3 +107,19 @@ def test_the_vendored_files_are_those_that_are_recorded() -> None:
     for name, one in libraries.items():
         assert one.keys() == {"package", "version", "license", "files"}
         assert "LICENSE" in one["files"], name
+
+
+@pytest.mark.spec("WEB-62")
+def test_the_types_of_the_page_are_those_that_the_api_describes() -> None:
+    unused = Settings(environment="test", log_level="WARNING", database_url="postgresql://nobody@127.0.0.1:1/none")
+    described = create_app(unused).openapi()["components"]["schemas"]
+    types, _, _ = (WEB / "schemas.d.ts").read_text().partition("// What the API's description leaves open.")
+
+    declared = re.findall(r"^export interface (\w+)(?: extends \w+)? \{\n(.*?)^\}", types, re.MULTILINE | re.DOTALL)
+    assert len(declared) == types.count("interface ")
+    for name, body in declared:
+        for field, type_ in re.findall(r"^  (\w+): (.+);$", body, re.MULTILINE):
+            property_ = described[name]["properties"][field]
+            may_be_null = {"type": "null"} in property_.get("anyOf", [])
+            # An empty schema is any value.
+            assert ("null" in type_) == may_be_null or property_.keys() <= {"title"}, f"{name}.{field}"

@@ -1,0 +1,190 @@
+/**
+ * What the server sends, as far as the page reads it. The API's own description names the first part, and a test compares
+ * the two: names, and what may be null.
+ */
+
+export interface SignedIn {
+  token: string;
+  user: UserSeen;
+  expires_at: string | null;
+}
+
+export interface UserSeen {
+  id: string;
+  name: string;
+  kind: string;
+  time_zone: string;
+}
+
+export interface Me extends UserSeen {
+  model_notice: ModelNotice | null;
+}
+
+export interface ModelNotice {
+  detail: string;
+  /** RFC 3339. */
+  until: string;
+}
+
+export interface TasksListed {
+  tasks: TaskSeen[];
+  next_cursor: string | null;
+}
+
+export interface TaskSeen {
+  id: number;
+  title: string;
+  completed: boolean;
+  /** A full date or a date-time. */
+  due: string | null;
+  priority: "none" | "low" | "medium" | "high";
+  tags: string[];
+}
+
+export interface DocumentsListed {
+  documents: DocumentSeen[];
+  next_cursor: string | null;
+}
+
+export interface DocumentSeen {
+  id: number;
+  filename: string;
+  /** In bytes. */
+  file_size: number;
+  status: "pending" | "processing" | "ready" | "failed";
+  /** Why it failed. */
+  reason: string | null;
+  pages: number | null;
+  /** Whether its pages are pages of paper; else they are parts of the text. */
+  has_pages: boolean;
+  progress: Progress;
+  created_at: string;
+}
+
+export interface Progress {
+  stage: "waiting" | "reading" | "indexing" | "done" | "failed";
+  done: number;
+  total: number | null;
+}
+
+export interface PageSeen {
+  filename: string;
+  page_number: number;
+  pages: number;
+  text: string;
+  is_scanned: boolean;
+}
+
+export interface PassageOnPage extends PageSeen {
+  /** In code points of the page's text. */
+  start: number;
+  end: number;
+}
+
+export interface ConversationsListed {
+  conversations: ConversationSeen[];
+  next_cursor: string | null;
+}
+
+export interface ConversationSeen {
+  id: number;
+  title: string;
+  updated_at: string;
+}
+
+export interface ConversationWithMessages extends ConversationSeen {
+  messages: MessageSeen[];
+}
+
+export interface MessageSeen {
+  role: "user" | "assistant";
+  content: string;
+  run_id: string | null;
+  model: string | null;
+  tool_calls: ToolCallSeen[];
+  citations: Citation[];
+}
+
+export interface ToolCallSeen {
+  name: string | null;
+  arguments: Record<string, unknown> | null;
+  result: unknown;
+  is_error: boolean | null;
+}
+
+export interface RunSeen {
+  status: string;
+  error: Failure | null;
+}
+
+// What the API's description leaves open.
+
+/** The body of an answer that is an error. */
+export interface Problem {
+  title?: string;
+  detail?: string;
+  code?: string;
+}
+
+/** Why a run has no whole answer. */
+export interface Failure {
+  detail: string;
+}
+
+/** A mark in an answer, with the words that prove it. */
+export interface Citation {
+  /** Such as "[p12]". */
+  mark: string;
+  passage_id: number;
+  document_id: number;
+  filename: string;
+  page_number: number | null;
+  quote: string;
+  /** In code points of the page's text. */
+  start: number;
+  end: number;
+}
+
+export interface ToolCall {
+  call_id: string | number;
+  name: string | null;
+  arguments: Record<string, unknown> | null;
+}
+
+export interface ToolResult {
+  call_id: string | number;
+  result: unknown;
+  is_error: boolean | null;
+}
+
+export interface RunStarted {
+  run_id: string;
+  conversation_id: number;
+  model: string;
+  model_notice?: ModelNotice;
+}
+
+/** The end of a run. One that does not exist has an id, a status and an error only. */
+export interface RunEnded {
+  status: "completed" | "failed" | "cancelled";
+  response?: string;
+  citations?: Citation[];
+  model?: string;
+  error: Failure | null;
+}
+
+interface Kinds {
+  run: RunStarted;
+  text: { delta: string; offset: number };
+  tool_call: ToolCall;
+  tool_result: ToolResult;
+  approval: object;
+  citation: Citation;
+  reset: { offset: number };
+  error: Failure;
+  done: RunEnded;
+  reconnect: object;
+}
+
+/** One event of a run. Its id is the number of a stored event, from 1; null for one that is only live. */
+export type RunEvent = { [Name in keyof Kinds]: { id: number | null; name: Name; data: Kinds[Name] } }[keyof Kinds];
