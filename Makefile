@@ -31,10 +31,11 @@ test-long: environment ## Run the endurance tests, and every fast test on the ot
 	sh scripts/test_databases.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)" || failed=yes; \
 	[ -z "$$failed" ]
 
-check: environment ## Check formatting, lint and types.
+check: environment ## Check formatting, lint and types; where there is Node, of the page too.
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy $(CODE)
+	@sh scripts/check_page.sh
 
 bench-retrieval: environment ## Measure the quality and cost of search; CRANFIELD=DIR adds that collection.
 	$(PYTHON) -m bench.retrieval --result bench/retrieval.md
@@ -54,7 +55,7 @@ secrets: ## Make the files in secrets/ that docker-compose.yml reads; existing o
 	@sh scripts/secrets.sh
 
 clean: ## Remove the environment and the tools' caches; data is kept.
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis docutalk.egg-info
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis docutalk.egg-info
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment:

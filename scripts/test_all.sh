@@ -15,8 +15,8 @@ if [ -z "$CHROMIUM" ]; then
     missing=Chromium
     marks="$marks and not browser"
 fi
-if ! command -v node >/dev/null; then
-    missing="${missing:+$missing and }Node"
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    missing="${missing:+$missing and }Node with npm"
     marks="$marks and not node"
 fi
 if [ -n "$missing" ] && [ "${CI:-}" = true ]; then

@@ -183,9 +183,16 @@ def test_every_direct_dependency_is_in_the_requirements_at_its_version() -> None
 
 
 @pytest.mark.spec("PACK-6")
-@pytest.mark.parametrize(("path", "marks"), [("", "not browser and not node"), ("node", "not browser")])
+@pytest.mark.parametrize(
+    ("found", "missing", "marks"),
+    [
+        ((), "Chromium and Node with npm.", "not browser and not node"),
+        (("node",), "Chromium and Node with npm.", "not browser and not node"),
+        (("node", "npm"), "Chromium.", "not browser"),
+    ],
+)
 def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
-    checkout: Path, tmp_path: Path, path: str, marks: str
+    checkout: Path, tmp_path: Path, found: tuple[str, ...], missing: str, marks: str
 ) -> None:
     python = tmp_path / "python"
     # Exits as pytest does when no test has the marks.
@@ -195,12 +202,11 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     tools.mkdir()
     for tool in ("sh", "dirname", "grep", "mktemp", "rm"):
         (tools / tool).symlink_to(Path("/bin", tool))
-    if path:
-        (tools / path).symlink_to(python)
+    for tool in found:
+        (tools / tool).symlink_to(python)
     (checkout / "tests" / "of_tasks").mkdir(parents=True)
     (checkout / "tests" / "of_tasks" / "test_marked.py").write_text("@pytest.mark.database\n")
     (checkout / "tests" / "test_unmarked.py").write_text("database\n")
-    missing = "Chromium." if path else "Chromium and Node."
     command = ("/bin/sh", "scripts/test_all.sh", str(python), "2", "fast")
     environment = {"PATH": str(tools), "CHROMIUM": "", "TEST_POSTGRES": "", "TEST_LOGIN": ""}
 
@@ -309,6 +315,96 @@ def test_every_test_has_a_target_that_runs_it() -> None:
     assert set(fast[1].removeprefix("not ").split(" and not ")) == {"slow", "browser", "node", "long"}
     assert "-m pytest -m long" in long
     assert f'"{fast[1]}"' in long
+
+
+def bin_with(directory: Path, **programs: str) -> str:
+    """Make a directory the whole PATH: what the shell needs, and these programs with their scripts."""
+    directory.mkdir()
+    for tool in ("cat", "chmod", "cksum", "mkdir", "sh"):
+        (directory / tool).symlink_to(Path("/bin", tool) if Path("/bin", tool).exists() else Path("/usr/bin", tool))
+    for name, script in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+    return str(directory)
+
+
+NPM = """
+[ "$1" = ci ] || exit 0
+echo "$*" >>installed
+mkdir -p node_modules/.bin
+for tool in tsc biome; do
+    printf '#!/bin/sh\\necho %s >>checked; [ %s != "$BROKEN" ]\\n' $tool $tool >node_modules/.bin/$tool
+    chmod +x node_modules/.bin/$tool
+done
+"""
+
+
+@pytest.mark.spec("PACK-17")
+@pytest.mark.parametrize(
+    "programs",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"node": "exit 0"}, id="no npm"),
+        pytest.param({"node": "exit 1", "npm": NPM}, id="too old"),
+    ],
+)
+def test_without_node_the_page_is_not_checked_which_is_said_and_fails_in_ci(
+    checkout: Path, tmp_path: Path, programs: dict[str, str]
+) -> None:
+    path = bin_with(tmp_path / "bin", **programs)
+
+    here = run("/bin/sh", "scripts/check_page.sh", cwd=checkout, PATH=path, CI="")
+    in_ci = run("/bin/sh", "scripts/check_page.sh", cwd=checkout, PATH=path, CI="true")
+
+    sentence = "The page's scripts were not checked: install Node.js 18 or newer with npm, then run make check again.\n"
+    assert (here.returncode, here.stderr) == (0, sentence)
+    assert (in_ci.returncode, in_ci.stderr) == (1, sentence)
+
+
+@pytest.mark.spec("PACK-17")
+@pytest.mark.parametrize(("broken", "status"), [("", 0), ("tsc", 1), ("biome", 1)])
+def test_the_page_is_checked_for_types_and_by_a_linter(
+    checkout: Path, tmp_path: Path, broken: str, status: int
+) -> None:
+    path = bin_with(tmp_path / "bin", node="exit 0", npm=NPM)
+    for name in ("package.json", "package-lock.json"):
+        (checkout / name).write_text("{}")
+
+    checked = run("/bin/sh", "scripts/check_page.sh", cwd=checkout, PATH=path, BROKEN=broken)
+
+    assert checked.returncode == status
+    assert (checkout / "checked").read_text().split() == ["tsc", "biome"]
+    assert "sh scripts/check_page.sh" in run("make", "--dry-run", "check", cwd=ROOT).stdout.splitlines()
+
+
+@pytest.mark.spec("PACK-18")
+def test_the_pages_tools_are_installed_once_and_again_when_their_pins_change(checkout: Path, tmp_path: Path) -> None:
+    path = bin_with(tmp_path / "bin", node="exit 0", npm=NPM)
+    for name in ("package.json", "package-lock.json"):
+        (checkout / name).write_text("{}")
+
+    installed = []
+    for pins in ("{}", "{}", '{"changed": true}'):
+        (checkout / "package-lock.json").write_text(pins)
+        assert run("/bin/sh", "scripts/check_page.sh", cwd=checkout, PATH=path).returncode == 0
+        installed.append(len((checkout / "installed").read_text().splitlines()))
+
+    assert installed == [1, 1, 2]
+
+
+@pytest.mark.spec("PACK-18")
+def test_the_pages_tools_are_pinned_and_come_from_the_public_registry() -> None:
+    project, lock = json.loads(read("package.json")), json.loads(read("package-lock.json"))
+    root, *packages = lock["packages"].values()
+
+    assert project.keys() == {"private", "description", "engines", "devDependencies"}
+    assert project["private"] is True
+    assert root["devDependencies"] == project["devDependencies"]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in project["devDependencies"].values())
+    for package in packages:
+        assert package["dev"] is True
+        assert package["resolved"].startswith("https://registry.npmjs.org/")
+        assert package["integrity"].startswith("sha512-")
 
 
 @pytest.mark.spec("PACK-8")
