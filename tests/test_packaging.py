@@ -407,6 +407,39 @@ def test_the_pages_tools_are_pinned_and_come_from_the_public_registry() -> None:
         assert package["integrity"].startswith("sha512-")
 
 
+@pytest.mark.spec("PACK-19")
+def test_the_hooks_run_what_make_check_runs() -> None:
+    (repository,) = load(".pre-commit-config.yaml")["repos"]
+    commands = {hook["entry"] for hook in repository["hooks"] if hook["id"] != "whitespace"}
+
+    assert repository["repo"] == "local"
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+    assert commands == set(run("make", "--dry-run", "check", cwd=ROOT).stdout.splitlines()[1:])
+
+
+@pytest.mark.spec("PACK-19")
+@pytest.mark.parametrize(
+    ("file", "text", "status"),
+    [
+        ("notes.md", "Clean.\n", 0),
+        ("notes.md", "Blanks at the end.  \n", 2),
+        ("notes.md", "<<<<<<< ours\n", 2),
+        ("backend/web/vendor/marked/marked.esm.js", "As it came.  \n", 0),
+    ],
+)
+def test_a_hook_refuses_trailing_whitespace_and_merge_markers(
+    tmp_path: Path, file: str, text: str, status: int
+) -> None:
+    (repository,) = load(".pre-commit-config.yaml")["repos"]
+    (entry,) = [hook["entry"] for hook in repository["hooks"] if hook["id"] == "whitespace"]
+    run("git", "init", "--quiet", cwd=tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    run("git", "add", ".", cwd=tmp_path)
+
+    assert run(*shlex.split(entry), cwd=tmp_path).returncode == status
+
+
 @pytest.mark.spec("PACK-8")
 def test_the_image_runs_the_service_as_a_user_without_rights() -> None:
     user = arguments("USER")[-1]
