@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -20,7 +21,6 @@ from fastapi import FastAPI
 from backend import VERSION
 from backend import log as logs
 from backend.agent.choice import OFFLINE_NAME
-from backend.app import create_app
 from backend.documents.embedding.build import UNDER_WAY_STATUS, Builds, BuildUnderWay
 from backend.documents.embedding.current import Embeddings
 from backend.edge.connections import HEADER_SECONDS, Connections, protocol_with
@@ -34,9 +34,11 @@ from backend.postgres.database import UTC, Database
 from backend.postgres.embedded import EmbeddedPostgresError
 from backend.postgres.installation import Installation
 from backend.postgres.schema import head, migrate
-from backend.process import TOOLS, Process, make_operations
 from backend.settings import InvalidSettings, Settings
 from backend.wiring import embedder_maker, find_postgres, make_authenticator, make_database, model_choice
+
+if TYPE_CHECKING:
+    from backend.process import Process
 
 GRACEFUL_SECONDS = 3
 """How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""
@@ -69,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(_given: argparse.Namespace) -> int:
     """Serve the page, the API and MCP until stopped."""
+    # Here and in other commands: imports that one command alone needs are a fifth of the start of another.
+    from backend.app import create_app
+
     settings = Settings.load()
     server = make_server(create_app(settings), settings)
     with ExitStack() as opened:
@@ -109,10 +114,6 @@ def make_server(app: FastAPI, settings: Settings, *, header_seconds: float = HEA
 
 def serve_mcp(given: argparse.Namespace) -> int:
     """Serve MCP over stdin and stdout, for clients that start a command."""
-    # Not at the top: the SDK takes as long as all the rest of a start, and no other command needs it at once.
-    from backend.mcp_server.server import ToolServer
-    from backend.mcp_server.stdio import bridge_stdio, serve_stdio
-
     level = os.environ.get("LOG_LEVEL", "WARNING").upper()
     if level not in logs.LEVELS:
         raise InvalidSettings(f"LOG_LEVEL: use one of {', '.join(logs.LEVELS)}.")
@@ -125,9 +126,15 @@ def serve_mcp(given: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    # Not at the top: the SDK takes as long as all the rest of a start, and no other command needs it at once.
+    from backend.mcp_server.stdio import bridge_stdio, serve_stdio
+
     if given.url:
         anyio.run(bridge_stdio, given.url, token)
         return 0
+    from backend.mcp_server.server import ToolServer
+    from backend.process import TOOLS, make_operations
+
     settings = Settings.load()
     with opened_database(settings) as (database, _):
         caller = make_authenticator(settings, database).caller(token)
@@ -139,6 +146,8 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
 def work(_given: argparse.Namespace) -> int:
     """Run queued turns, read documents and delete what has expired until stopped, without serving requests."""
+    from backend.process import Process
+
     settings = Settings.load()
     logs.configure(settings.log_level)
     # What cannot be mended by waiting is said at once.
@@ -148,7 +157,7 @@ def work(_given: argparse.Namespace) -> int:
     return 0
 
 
-async def _work(process: Process) -> None:
+async def _work(process: "Process") -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
