@@ -28,7 +28,7 @@ test-all: environment ## Run the tests `make test` leaves out: slow, Chromium, N
 test-long: environment ## Run the endurance tests, and every fast test on the other databases: over half an hour.
 	@failed=; \
 	$(PYTHON) -m pytest -m long || failed=yes; \
-	sh scripts/test_databases.sh "$(PYTHON)" "$(WORKERS)" "$(FAST)" || failed=yes; \
+	sh scripts/test_databases.sh "$(PYTHON)" "$(FAST)" || failed=yes; \
 	[ -z "$$failed" ]
 
 check: environment ## Check formatting, lint and types; where there is Node, of the page too.

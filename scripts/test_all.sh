@@ -36,8 +36,9 @@ trap finish EXIT
 
 # These tests start processes and browsers, so a busy machine can fail one that is sound. What failed runs once more,
 # one test at a time. What fails again is broken; what passes is listed as flaky.
+# They wait for a third of their time: for leases, browsers and services that start. One process more uses it.
 status=0
-"$python" -m pytest -n "$workers" -o cache_dir="$cache" -m "$marks" || status=$?
+"$python" -m pytest -n "$((workers + 1))" --no-loadscope-reorder -o cache_dir="$cache" -m "$marks" || status=$?
 case $status in
 0 | 5) ;; # pytest exits with 5 when no test carries the marks.
 1)
@@ -52,6 +53,6 @@ esac
 # Each process reads every file that it is given, which takes longer than many of these tests: it gets those with the mark.
 marked=$(grep -rlF --include='test_*.py' mark.database tests)
 # shellcheck disable=SC2086  # One word for each file.
-sh "$(dirname "$0")/test_databases.sh" "$python" "$workers" "database and $fast" $marked
+sh "$(dirname "$0")/test_databases.sh" "$python" "database and $fast" $marked
 
 [ -z "$missing" ] || echo "Not found: $missing. The tests that need it did not run."

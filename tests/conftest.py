@@ -43,6 +43,14 @@ LONGEST_START = 120
 """The most seconds until a service is ready. A provider's library alone takes 15 seconds of CPU, on cores shared by all
 tests."""
 OWN_DIRECTORY = pytest.StashKey[str]()
+TAKE_MINUTES = (
+    "tests/test_outage.py",
+    "tests/test_app.py",
+    "tests/runs/test_crashes.py",
+    "tests/documents/ingestion/test_crashes.py",
+    "tests/web/test_page_goes_on.py",
+)
+"""Files whose few slow tests take a process minutes."""
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CHROMIUM", "VIRTUAL_ENV", "CI")
 
 
@@ -70,6 +78,14 @@ def pytest_configure(config: pytest.Config) -> None:
         connect(self, address)
 
     socket.socket.connect = only_here  # type: ignore[method-assign,assignment]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, so that no process of `make test-all` works on one of them at the end.
+
+    pytest-xdist by itself begins with the files of most tests, which are not these; `--no-loadscope-reorder` stops it.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(TAKE_MINUTES))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -200,7 +200,7 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     python.chmod(0o755)
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("sh", "dirname", "grep", "mktemp", "rm"):
+    for tool in ("sh", "cat", "dirname", "grep", "mktemp", "rm", "xargs"):
         (tools / tool).symlink_to(Path("/bin", tool))
     for tool in found:
         (tools / tool).symlink_to(python)
@@ -218,15 +218,21 @@ def test_test_all_says_what_it_could_not_find_and_fails_for_it_in_ci(
     assert in_ci.returncode == 1
     assert in_ci.stderr.startswith(f"Not found: {missing}")
     calls = re.sub(r"cache_dir=\S+", "cache_dir=CACHE", (checkout / "calls").read_text())
-    assert calls.splitlines() == [
-        f"  -m pytest -n 2 -o cache_dir=CACHE -m (slow or browser or node) and not long and {marks}",
-        "16 owner -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
-        "16 plain -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
-        "18 plain -m pytest -n 2 -m database and fast tests/of_tasks/test_marked.py",
+    first, *on_databases = calls.splitlines()
+    assert first == (
+        "  -m pytest -n 3 --no-loadscope-reorder -o cache_dir=CACHE "
+        f"-m (slow or browser or node) and not long and {marks}"
+    )
+    # They run side by side.
+    assert sorted(on_databases) == [
+        "16 owner -m pytest -m database and fast tests/of_tasks/test_marked.py",
+        "16 plain -m pytest -m database and fast tests/of_tasks/test_marked.py",
+        "18 plain -m pytest -m database and fast tests/of_tasks/test_marked.py",
     ]
 
 
 UNSTEADY = """
+import os
 from pathlib import Path
 
 import pytest
@@ -241,7 +247,8 @@ def runs(name):
 @pytest.mark.{mark}
 @pytest.mark.parametrize("case", ["one", "two"])
 def test_unsteady(case):
-    assert runs(f"{mark}-{{case}}") >= ({failures} if case == "two" else 0)
+    database = "-".join(os.environ[name] for name in ("TEST_POSTGRES", "TEST_LOGIN") if name in os.environ)
+    assert runs(f"{mark}-{{case}}" + database) >= ({failures} if case == "two" else 0)
 """
 
 
@@ -252,7 +259,17 @@ def test_unsteady(case):
     [
         pytest.param("slow", 2, 0, {"slow-one": 1, "slow-two": 2}, id="flaky"),
         pytest.param("slow", 3, 1, {"slow-one": 1, "slow-two": 2}, id="broken"),
-        pytest.param("database", 2, 1, {"database-one": 1, "database-two": 1}, id="fast"),
+        pytest.param(
+            "database",
+            2,
+            1,
+            {
+                f"database-{case}{database}": 1
+                for case in ("one", "two")
+                for database in ("16-owner", "16-plain", "18-plain")
+            },
+            id="fast",
+        ),
     ],
 )
 def test_a_slow_test_that_failed_runs_once_more_and_is_listed_and_a_fast_one_does_not(
