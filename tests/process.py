@@ -1,6 +1,7 @@
 """The service as a separate process, started as its owner would start it."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -10,21 +11,77 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
+from backend.cli import main
 from tests.conftest import LONGEST_START, wait_until
 
 ROOT = Path(__file__).parents[1]
 DOCUTALK = (sys.executable, "-m", "backend.cli")
+LOADED = multiprocessing.get_context("forkserver")
+"""Forks from a process that has imported what a service loads; LiteLLM alone is ten seconds of CPU."""
+LOADED.set_forkserver_preload(
+    [
+        "tests.process",
+        "backend.app",
+        "backend.agent.loop",
+        "backend.agent.providers",
+        "backend.mcp_server.http",
+        "backend.mcp_server.server",
+    ]
+)
+
+
+class Running(Protocol):
+    """What tests need of a process: `subprocess.Popen` has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+class Forked:
+    """A command of `docutalk` in a process that was forked from a loaded one; as a `Running`."""
+
+    def __init__(self, directory: Path, output: Path, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+        self._process = LOADED.Process(target=_become, args=(directory, output, environment, arguments))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        # Until then, a signal to its group would find no group.
+        wait_until(lambda: self._process.exitcode is not None or os.getpgid(self.pid) == self.pid)
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("docutalk", timeout or 0)
+        return self._process.exitcode
+
+
+def _become(directory: Path, output: Path, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+    """Turn this process into what a command would have started."""
+    os.setsid()
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    for name, number in (("out", 1), ("err", 2)):
+        with (output / name).open("ab") as file:
+            os.dup2(file.fileno(), number)
+    sys.exit(main(arguments))
 
 
 @dataclass
 class Process:
     """A running service."""
 
-    popen: subprocess.Popen[bytes]
+    popen: Running
     directory: Path
     url: str = ""
 
@@ -100,22 +157,26 @@ def docutalk(directory: Path, *arguments: str, **settings: Any) -> subprocess.Co
 
 
 @contextmanager
-def started(directory: Path, *command: str, name: str = "service", **settings: Any) -> Iterator[Process]:
+def started(
+    directory: Path, *command: str, name: str = "service", loaded: bool = False, **settings: Any
+) -> Iterator[Process]:
     """Start a command, `docutalk serve` by default, in its own process group; kill the rest of it at the end.
 
-    Its log and other output are written to the directory `name` under `directory`.
+    Its log and other output are written to the directory `name` under `directory`. With `loaded=True` the command is forked
+    from a process that has imported the service, which takes a tenth of the CPU: for tests of what a process does, not of
+    how it starts.
     """
+    command = command or (*DOCUTALK, "serve")
     output = directory / name
     output.mkdir(exist_ok=True)
+    given = environment(directory, **settings)
+    popen: Running
     with (output / "out").open("w") as out, (output / "err").open("w") as err:
-        popen = subprocess.Popen(
-            command or (*DOCUTALK, "serve"),
-            env=environment(directory, **settings),
-            cwd=directory,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
+        if loaded:
+            assert command[: len(DOCUTALK)] == DOCUTALK
+            popen = Forked(directory, output, given, command[len(DOCUTALK) :])
+        else:
+            popen = subprocess.Popen(command, env=given, cwd=directory, stdout=out, stderr=err, start_new_session=True)
     try:
         yield Process(popen, output)
     finally:
@@ -129,8 +190,8 @@ def started(directory: Path, *command: str, name: str = "service", **settings: A
 
 
 @contextmanager
-def running(directory: Path, *, name: str = "service", **settings: Any) -> Iterator[Process]:
+def running(directory: Path, *, name: str = "service", loaded: bool = False, **settings: Any) -> Iterator[Process]:
     """Start `docutalk serve` and yield it once it is ready."""
-    with started(directory, name=name, **settings) as process:
+    with started(directory, name=name, loaded=loaded, **settings) as process:
         process.wait_serving()
         yield process

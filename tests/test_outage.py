@@ -134,8 +134,8 @@ def test_two_services_share_a_database_that_is_killed_while_they_work_and_while_
 ) -> None:
     settings = TO_MODEL | {"OPENAI_BASE_URL": model.url}
     with (
-        running(tmp_path, name="a", **settings) as service,
-        running(tmp_path, name="b", **settings) as other,
+        running(tmp_path, name="a", loaded=True, **settings) as service,
+        running(tmp_path, name="b", loaded=True, **settings) as other,
         signed_in_guest(service.url) as guest,
         httpx.Client(base_url=other.url, headers=guest.headers, timeout=30) as there,
     ):
@@ -163,7 +163,7 @@ def test_a_database_of_ones_own_is_stopped_for_a_while_and_all_goes_on_when_it_i
     theirs = EmbeddedPostgres.start(tmp_path / "theirs", major=POSTGRES)
     settings = TO_MODEL | {"OPENAI_BASE_URL": model.url, "DATABASE_URL": theirs.url}
     try:
-        with running(tmp_path, **settings) as service, signed_in_guest(service.url) as guest:
+        with running(tmp_path, loaded=True, **settings) as service, signed_in_guest(service.url) as guest:
             with in_the_middle_of_an_answer(guest) as run_id:
                 theirs.stop()
                 away_since = time.monotonic()

@@ -381,11 +381,11 @@ def test_a_service_behind_a_pooler_says_so_once_and_follows_what_another_one_run
     own: OwnDatabase, tmp_path: Path
 ) -> None:
     with scripted_model([says("and so on " * 60, wait=0.05)]) as model, pooler(own.url, HABITS[0]) as between:
-        settings = {"DATABASE_URL": own.url, "MODEL": "openai/any", "OPENAI_BASE_URL": model.url}
+        settings = {"DATABASE_URL": own.url, "MODEL": "openai/any", "OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "x"}
         behind = settings | {"MIGRATION_DATABASE_URL": between.url, "MIGRATE_ON_START": "false"}
         with (
-            running(tmp_path, name="direct", OPENAI_API_KEY="x", **settings) as direct,
-            running(tmp_path, name="behind", OPENAI_API_KEY="x", **behind) as service,
+            running(tmp_path, name="direct", loaded=True, **settings) as direct,
+            running(tmp_path, name="behind", loaded=True, **behind) as service,
             signed_in_guest(direct.url) as guest,
         ):
             wait_until(lambda: logged(service, "notifications_unavailable"))

@@ -74,7 +74,7 @@ class Replicas:
     def start(self, *command: str) -> Process:
         """Start a process, `docutalk serve` by default, and return it before it is ready."""
         name = f"service{next(self._numbers)}"
-        return self._left.enter_context(started(self.directory, *command, name=name, **self.settings))
+        return self._left.enter_context(started(self.directory, *command, name=name, loaded=True, **self.settings))
 
 
 class Reader(threading.Thread):

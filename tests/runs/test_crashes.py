@@ -379,7 +379,9 @@ def test_a_process_that_slept_longer_than_its_lease_writes_nothing_and_lives_on(
         let_go = wait_until(
             lambda: [event for event in zombie.events if event["event"] == "run_let_go"], seconds=LEASE_SECONDS * 2
         )
-        reply = say(guest, "Are you there?", told_here[0][2]["conversation_id"]).raise_for_status().json()
+        # By a new connection: the service closes those that were at rest for seconds, as the guest's was.
+        with httpx.Client(base_url=zombie.url, headers=guest.headers, timeout=30) as awake:
+            reply = say(awake, "Are you there?", told_here[0][2]["conversation_id"]).raise_for_status().json()
         tasks = guest.get("/api/tasks").json()["tasks"]
 
     assert_gapless(told_there)

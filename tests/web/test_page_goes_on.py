@@ -37,7 +37,7 @@ def test_a_server_that_stops_in_mid_answer_and_returns_finishes_it(
     with scripted_model(script) as model:
         settings: dict[str, Any] = {name.upper(): value for name, value in asking(model).items()}
         settings |= {"DATABASE_URL": own_database_url, "PORT": free_port, "LEASE_SECONDS": 5}
-        with running(tmp_path, **settings) as service:
+        with running(tmp_path, loaded=True, **settings) as service:
             page = open_page(service.url)
             say(page, "Groceries, please.")
             # More than a second of it, so that some of what will be void is stored and some is not.
@@ -49,7 +49,7 @@ def test_a_server_that_stops_in_mid_answer_and_returns_finishes_it(
         expect(text_of(page, 1)).to_contain_text("word25", timeout=30_000)
         expect(nth_answer(page, 1)).to_have_attribute("data-state", "streaming")
 
-        with running(tmp_path, name="again", **settings):
+        with running(tmp_path, name="again", loaded=True, **settings):
             expect(nth_answer(page, 1)).to_have_attribute("data-state", "completed", timeout=30_000)
             for _ in range(2):
                 expect(text_of(page, 1)).to_have_text("Adding 😀 it. This is all.")
