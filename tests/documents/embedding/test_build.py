@@ -527,11 +527,11 @@ def test_the_service_builds_by_itself_in_its_own_database(tmp_path: Path) -> Non
             "from embedding_models m order by 1",
         )
 
-    with running(tmp_path, name="before") as service:
+    with running(tmp_path, name="before", loaded=True) as service:
         ready(service.url)
     with embedding_server(answers(1536)) as server:
         given = {"EMBEDDING_MODEL": REMOTE, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-any"}
-        with running(tmp_path, name="after", MODEL="offline", **given):
+        with running(tmp_path, name="after", loaded=True, MODEL="offline", **given):
             postgres = EmbeddedPostgres.start(tmp_path / "data" / "postgres")
             try:
                 swapped = [(BUNDLED, False, 1), (REMOTE, True, 1)]
@@ -547,7 +547,7 @@ def test_in_somebody_s_database_the_service_only_says_that_a_build_is_due(
 ) -> None:
     filed(database, callers)
     given = {"DATABASE_URL": own.url, "MIGRATE_ON_START": "false", "EMBEDDING_MODEL": "openai/text-embedding-3-large"}
-    with running(tmp_path, MODEL="offline", **given) as service:
+    with running(tmp_path, loaded=True, MODEL="offline", **given) as service:
         told = wait_until(
             lambda: [line for line in service.events if line["event"] == "embedding_model_not_in_use"], seconds=20
         )
