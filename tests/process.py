@@ -162,9 +162,9 @@ def started(
 ) -> Iterator[Process]:
     """Start a command, `docutalk serve` by default, in its own process group; kill the rest of it at the end.
 
-    Its log and other output are written to the directory `name` under `directory`. With `loaded=True` the command is forked
-    from a process that has imported the service, which takes a tenth of the CPU: for tests of what a process does, not of
-    how it starts.
+    Its log and other output are written to the directory `name` under `directory`. With `loaded=True` the command is
+    forked from a process that has imported the service, which takes a tenth of the CPU: for tests of what a process
+    does, not of how it starts.
     """
     command = command or (*DOCUTALK, "serve")
     output = directory / name

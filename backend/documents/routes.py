@@ -57,7 +57,7 @@ _FORM = {
 
 
 class SearchWanted(BaseModel):
-    """What is looked for, and in which documents: in all unless told."""
+    """What to search for, and in which documents; all of them by default."""
 
     model_config = ConfigDict(extra="forbid")
 

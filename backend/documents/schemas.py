@@ -21,9 +21,9 @@ DocumentQuery = Annotated[
 DocumentStatus = Literal["pending", "processing", "ready", "failed"]
 StatusWanted = Annotated[
     Literal["all", "pending", "processing", "ready", "failed"],
-    Field(description="Which documents: all unless told; only ready ones can be searched."),
+    Field(description="Which documents, all by default; only ready ones can be searched."),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told."), NUMBER]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 by default."), NUMBER]
 Cursor = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,10}$"),

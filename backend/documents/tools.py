@@ -77,8 +77,8 @@ Question = Annotated[
     BeforeValidator(_question),
 ]
 DocumentIds = Annotated[list[DocumentId], Field(max_length=20, description="Search only in these documents.")]
-PassageLimit = Annotated[int, Field(ge=1, le=20, description="How many passages, at most 20; 8 unless told."), NUMBER]
-PageCount = Annotated[int, Field(ge=1, le=5, description="How many pages, at most 5; 1 unless told."), NUMBER]
+PassageLimit = Annotated[int, Field(ge=1, le=20, description="How many passages, at most 20; 8 by default."), NUMBER]
+PageCount = Annotated[int, Field(ge=1, le=5, description="How many pages, at most 5; 1 by default."), NUMBER]
 DocumentTitle = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),

@@ -25,7 +25,7 @@ class User(Owned, table=True):
         default="ask",
         sa_type=Text,
         sa_column_kwargs={"server_default": "ask"},
-        description="What becomes of a change that is asked for after a document was read: ask, or allow",
+        description="What to do with a change that is requested after a document was read: ask, or allow",
     )
     created_at: datetime = timestamp(default_now=True)
     updated_at: datetime = timestamp(default_now=True)

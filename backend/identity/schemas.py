@@ -28,7 +28,7 @@ def _known_zone(name: str) -> str:
 TimeZone = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_zone)]
 TaintedWrites = Annotated[
     Literal["ask", "allow"],
-    Field(description="What becomes of a change that is asked for in a turn in which a document was read."),
+    Field(description="What to do with a change that is requested in a turn that has read a document."),
 ]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), ONE_LINE]
 

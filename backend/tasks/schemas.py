@@ -43,10 +43,10 @@ Tag = Annotated[
     Field(description="A label, without #."),
 ]
 Tags = Annotated[list[Tag], Field(max_length=20, description="Labels, at most 20, without #.")]
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 unless told."), NUMBER]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to return, at most 100; 50 by default."), NUMBER]
 SortWanted = Annotated[
     Sort,
-    Field(description="The order: by number unless given; - reverses one. Without a due date comes last."),
+    Field(description="The order, by number by default; - reverses it. Tasks without a due date come last."),
 ]
 
 

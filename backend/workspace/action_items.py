@@ -24,10 +24,10 @@ MOST_TASKS_AT_ONCE = 50
 PAGES_AT_ONCE = 20
 LONGEST_TITLE = 200
 
-DryRun = Annotated[bool, Field(description="Only list what would be made: true unless told.")]
+DryRun = Annotated[bool, Field(description="Only list what would be made; true by default.")]
 Numbers = Annotated[
     list[Annotated[int, Field(ge=1, le=100_000), NUMBER]],
-    Field(max_length=MOST_TASKS_AT_ONCE, description="Only these, by their numbers in the list; all unless told."),
+    Field(max_length=MOST_TASKS_AT_ONCE, description="Only these, by their numbers in the list; all by default."),
 ]
 
 
