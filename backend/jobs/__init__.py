@@ -1,1 +1,1 @@
-"""Leased work: who may do it, for how long, and how it is found."""
+"""Leased work: which process may do it, for how long, and how processes find it."""

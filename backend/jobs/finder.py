@@ -1,4 +1,4 @@
-"""Looking for rows that nobody works on, without asking an idle database anything."""
+"""Look for rows that no process works on, without querying the database of an idle service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from backend.errors import Unavailable
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
-"""How often a process looks for rows to take over, while there is any that has not ended."""
+"""Seconds between two looks for rows to take over, while any row has not ended."""
 
 
 class Finder:
-    """Looks at the start, on request, and every few seconds while work is left in any process.
+    """Looks for work at the start, on request, and every few seconds while any process has work left.
 
-    Otherwise it is silent, or looks every `idle_seconds`.
+    When no work is left, it looks every `idle_seconds`. If `idle_seconds` is None, it waits for a request.
     """
 
     def __init__(
@@ -26,7 +26,13 @@ class Finder:
         on_work: Callable[[], None] = lambda: None,
         idle_seconds: float | None = None,
     ) -> None:
-        """`look` takes up work and returns whether any is left; `on_work` is called whenever there is some."""
+        """Set the functions to call.
+
+        Args:
+            look: Takes up work, and returns whether any process still has work.
+            on_work: Called whenever work is left.
+            idle_seconds: The seconds between two looks while no work is left; None looks only on request.
+        """
         self._look = look
         self._idle_seconds = idle_seconds
         self._on_work = on_work
@@ -37,14 +43,14 @@ class Finder:
         """Look until cancelled."""
         while True:
             self._wanted.clear()
-            # What is noticed from here on is looked for again.
+            # `look_soon` and `look_now` may set this again during the look, for work that the look may have missed.
             self._is_work_left = False
             try:
                 is_any_left = await self._look()
             except Unavailable:
                 is_any_left = True
             except Exception:
-                # A defect must not end the looks: nobody would take over what others leave behind.
+                # A bug must not end this loop, or this process would never again take over another process's rows.
                 log.exception("look_failed")
                 is_any_left = True
             if is_any_left:
@@ -57,17 +63,17 @@ class Finder:
                 continue
 
     def look_soon(self) -> None:
-        """Look in a moment, since another process may have work."""
+        """Look in `LOOK_SECONDS`, because another process may have work."""
         if not self._is_work_left:
             self._is_work_left = True
             self._on_work()
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wanted.set)
 
     def look_now(self) -> None:
-        """Look at once, since there is work that no process has."""
+        """Look at once, because there is work that no process has taken up."""
         self._is_work_left = True
         self._wanted.set()
 
     def look_again(self) -> None:
-        """Look at once, since this process may be free for more work."""
+        """Look at once, because this process may be free for more work."""
         self._wanted.set()

@@ -1,6 +1,6 @@
-"""Recurring cleanup: the service removes what has expired, in batches, beside other work.
+"""Recurring cleanup: the service removes expired rows in batches while it does other work.
 
-Each chore is a leased row. One process at a time does it, and another can continue it.
+Each chore is a leased row. One process at a time does a chore, and another process can continue it.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ log = structlog.get_logger()
 
 CHORES = LeasedTable("chores", "chore", is_owned=False)
 REST_SECONDS = 3600.0
-"""How long a chore rests after a pass. While there is other work, a process looks for due chores this often."""
+"""How long a chore rests after each time it is done. While there is other work, a process also looks for due chores
+this often."""
 IDLE_SECONDS = 86_400.0
 """How often an idle service looks for due chores. Rarely, so that a serverless database can sleep."""
 
@@ -51,23 +52,24 @@ class Chore:
     """A recurring removal."""
 
     id: str
-    """Its row in `chores`, which a migration adds."""
+    """The id of the chore's row in `chores`. A migration adds the row."""
     remove: Callable[[], Iterator[int]]
-    """Removes what is due, one batch per transaction, and yields the number of rows of each."""
+    """Removes what is due, one batch per transaction, and yields the number of rows in each batch."""
     is_waiting: Callable[[], bool] = lambda: False
-    """Whether something is left only because a run uses it. Then the chore does not rest."""
+    """Returns whether something could not be removed only because a run uses it. If so, the chore does not rest."""
 
 
 class StillInUse(Exception):
-    """A run uses what was to be removed."""
+    """A run still uses what the chore wanted to remove."""
 
 
 def remove_each(
     find: Callable[[Sequence[Key]], Sequence[Key]], remove: Callable[[Key], Iterable[int]]
 ) -> Iterator[int]:
-    """Remove what `find(but_not)` returns, one key after the other, until it returns nothing.
+    """Remove the keys that `find(but_not)` returns, one after the other, until `find` returns nothing.
 
-    A key that cannot be removed is skipped in this pass, and holds up no other. Yields after each transaction.
+    A key that cannot be removed is skipped until the next pass and does not delay other keys. Yields the number of
+    removed rows after each transaction.
     """
     skipped: list[Key] = []
     while keys := find(skipped):
@@ -96,14 +98,14 @@ class Housekeeper(LeasedWorker[Lease]):
         lease_seconds: float,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        """Take the chores; `idle_seconds` is how often to look for due ones while nothing else happens."""
+        """Set the chores. An idle service looks for due chores every `idle_seconds`."""
         super().__init__(Leases(database, CHORES, seconds=lease_seconds), slots=len(chores), idle_seconds=idle_seconds)
         self._database = database
         self._chores = {chore.id: chore for chore in chores}
         self._looked_at = self._woken_at = float("-inf")
 
     def database_is_awake(self) -> None:
-        """Look for due chores if the last look was long ago, since a use of the database costs little now."""
+        """Look for due chores if the last look was long ago: a query costs little while the database is awake."""
         if asyncio.get_running_loop().time() - self._looked_at >= REST_SECONDS:
             self.look_now()
 
@@ -122,14 +124,14 @@ class Housekeeper(LeasedWorker[Lease]):
         return _ChoreJob(begun, self._chores.get(begun.id), self._rest)
 
     def _wake(self, ids: Sequence[str]) -> None:
-        """Make chores due that rest."""
+        """Make resting chores due now."""
         with self._database.transaction(None) as session:
             session.execute(
                 text("update chores set due_at = now() where id = any(:ids) and lease_owner is null"), {"ids": ids}
             )
 
     def _rest(self, lease: Lease) -> None:
-        """Let a chore that was done rest."""
+        """Let a completed chore rest."""
         with self._database.transaction(None) as session:
             session.execute(
                 text(
@@ -170,7 +172,7 @@ class _ChoreJob:
         """Do the chore.
 
         Raises:
-            Unavailable: It cannot be done now, or was stopped.
+            Unavailable: The chore cannot be done now, or was stopped.
         """
         return await in_own_thread(self._work)
 

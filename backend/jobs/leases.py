@@ -1,6 +1,7 @@
-"""Leases on rows: a process claims a row, renews its lease, and loses it to another process when it runs out.
+"""Leases on rows: a process claims a row and renews its lease. Once the lease runs out, any process may claim the row.
 
-The number of the attempt fences every write. The database's clock alone decides.
+Each claim starts a new attempt, and every write checks the attempt's number. Only the database's clock decides whether
+a lease has run out.
 """
 
 import secrets
@@ -18,7 +19,7 @@ from backend.postgres.notifications import CHANNEL, Kind
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 MOST_FRUITLESS_ATTEMPTS = 5
-"""Attempts without a newly committed step, after which a row is given up."""
+"""A row is given up after this many attempts in a row that committed no new step."""
 
 _HOLD_PLACE = (
     text("insert into queues (user_id, kind) values (:user_id, :kind) on conflict do nothing"),
@@ -31,27 +32,27 @@ Begun = TypeVar("Begun")
 
 @dataclass(frozen=True, slots=True)
 class LeasedTable:
-    """A table whose rows are leased, and how it differs from the others.
+    """A table whose rows are leased, and how it differs from other such tables.
 
-    Its columns are `id`, `attempt`, `fruitless`, `lease_owner`, `lease_until`. Two functions of the database belong to
-    it. `claimable_{name}(most_of_a_user, but_not)` locks the next row and returns (user_id, id); a null id means:
-    commit and call again. `is_any_{noun}_left()` returns whether any process has work.
+    The table has the columns `id`, `attempt`, `fruitless`, `lease_owner` and `lease_until`, and two functions in the
+    database. `claimable_{name}(most_of_a_user, but_not)` locks the next row and returns (user_id, id); after a null id,
+    the caller commits and calls the function again. `is_any_{noun}_left()` returns whether any process has work.
     """
 
     name: str
     noun: str
-    """What one row is, in log events and names of functions."""
+    """The word for one row in log events and function names."""
     waiting: str | None = None
-    """The status of a row that no process works on; None where rows have no status."""
+    """The status of a row that no process works on; None if the rows have no status."""
     most_of_a_user: int = 1
-    """Rows of one user that are worked on at once, so that nobody takes every slot."""
+    """The most rows of one user that are worked on at once, so that one user cannot take every slot."""
     notified_as: Kind | None = None
-    """The notification that is sent when a row can be claimed; None if the next look is soon enough."""
+    """The notification that is sent when a row can be claimed; None if processes may wait for their next look."""
     is_owned: bool = True
     """Whether each row belongs to a user.
 
-    Then it also has the columns `user_id`, `cancel_requested` and `ended_at`, and triggers keep its users' places in
-    `queues`.
+    If so, the table also has the columns `user_id`, `cancel_requested` and `ended_at`, and triggers maintain its users'
+    places in the table `queues`.
     """
     is_numbered: bool = False
     """Whether ids count from 1 for each user, so that only (user_id, id) is unique."""
@@ -63,12 +64,12 @@ class LeasedTable:
 
     @property
     def cancel_requested(self) -> str:
-        """The SQL expression that tells whether the work on a row is to stop."""
+        """The SQL expression for whether the work on a row should stop."""
         return "cancel_requested" if self.is_owned else "false"
 
 
 class LeaseLost(Unavailable):
-    """Another process works on the row now; whatever this attempt still wanted to write is void."""
+    """Another process works on the row now, so this attempt can write nothing more."""
 
     code = "lease_lost"
 
@@ -77,7 +78,7 @@ class LeaseLost(Unavailable):
 
 
 class Queue(Owned, table=True):
-    """A user's place among those whose runs, or whose documents, wait; only the database's own functions change it."""
+    """A user's place in the queue for runs or for documents. Only functions in the database change it."""
 
     __tablename__ = "queues"
 
@@ -94,23 +95,23 @@ class Queue(Owned, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on one row until it runs out or is lost; its attempt fences every write."""
+    """The right to work on one row until the lease runs out or is lost. Every write checks the attempt's number."""
 
     user_id: str
-    """The row's user; empty if it belongs to none."""
+    """The row's user; empty if the row belongs to no user."""
     id: str
     attempt: int
     fruitless: int = 1
-    """This attempt and those right before it that committed no step."""
+    """How many attempts in a row, including this one, have committed no step."""
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so many attempts in a row came to nothing that this one should give up."""
+        """Whether this attempt should give up, because too many attempts in a row committed no step."""
         return self.fruitless > MOST_FRUITLESS_ATTEMPTS
 
 
 class Leases:
-    """The leases of this process on rows of one table."""
+    """This process's leases on the rows of one table."""
 
     def __init__(self, database: Database, table: LeasedTable, *, seconds: float) -> None:
         self.table = table
@@ -130,14 +131,14 @@ class Leases:
             return bool(left.scalar_one())
 
     def until(self) -> Any:
-        """Return when a lease that is taken now runs out, for the database to work out."""
+        """Return the SQL expression for the time at which a lease that is taken now runs out."""
         return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, self.seconds)
 
     def has_room(self, session: Session, user_id: str) -> bool:
         """Return whether the user may have one more leased row.
 
-        Locks the user's place in the queue until the transaction ends. That lock comes last: after a conversation, its
-        runs, usage and numbers.
+        Locks the user's place in the queue until the transaction ends. Take this lock last: after the locks on a
+        conversation, its runs, usage and numbers.
         """
         for hold in _HOLD_PLACE:
             session.execute(hold, {"user_id": user_id, "kind": self.table.name})
@@ -151,12 +152,13 @@ class Leases:
         return int(leased.scalar_one()) < self.table.most_of_a_user
 
     def claim(self, begin: Callable[[Session, Lease], Begun], *, but_not: Collection[str] = ()) -> Begun | None:
-        """Claim the next row, and return what `begin` makes of it, in one transaction.
+        """Claim the next row, and return what `begin` returns for it. Both happen in one transaction.
 
-        The table's `claimable_` function decides which row is next: of users' rows, the oldest one of the user who was
-        served longest ago.
-        `but_not` are the names of rows that this process works on already: when it was held up, their leases ran out,
-        and are about to be renewed. Returns None when there is nothing that this process could claim now.
+        The table's `claimable_` function decides which row is next. If the rows belong to users, it picks the user who
+        was served least recently, and then that user's oldest row.
+
+        `but_not` has the names of the rows that this process already works on. If the process was held up, their leases
+        may have run out and are about to be renewed. Returns None if this process can claim no row now.
         """
         while True:
             with self._database.transaction(None) as session:
@@ -170,13 +172,14 @@ class Leases:
                     if self.table.is_owned:
                         become(session, found.user_id)
                     return begin(session, self._take(session, found.user_id or "", found.id))
-            # Leases that ran out were cleared, or users left the queue. That is committed; look again.
+            # The function cleared expired leases or removed users from the queue. These changes are committed now, so
+            # look again.
 
     def renew(self, lease: Lease) -> bool:
-        """Keep a lease alive and return whether the work was asked to stop.
+        """Renew a lease, and return whether the work on the row should stop.
 
         Raises:
-            LeaseLost: Another process has the row, or it is gone or ended.
+            LeaseLost: Another process has the row, or the row is gone or has ended.
         """
         with self._database.transaction(lease.user_id, lock_seconds=1) as session:
             stop = session.execute(
@@ -192,12 +195,12 @@ class Leases:
         return bool(stop)
 
     def give_back(self, lease: Lease) -> None:
-        """Let any process claim the row at once; the attempt is not counted as a fruitless one."""
+        """Let any process claim the row at once, and do not count this attempt as fruitless."""
         status = f", status = '{self.table.waiting}'" if self.table.waiting else ""
         self._let_go(lease, f"lease_until = null{status}, fruitless = greatest(fruitless - 1, 0)")
 
     def put_off(self, lease: Lease) -> None:
-        """Let any process claim the row after a pause that grows with the attempts that came to nothing."""
+        """Let any process claim the row after a pause, which grows with the number of fruitless attempts."""
         self._let_go(lease, "lease_until = now() + make_interval(secs => least(:seconds, 2.0 * fruitless))")
 
     def _let_go(self, lease: Lease, change: str) -> None:

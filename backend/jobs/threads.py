@@ -1,4 +1,4 @@
-"""Work that takes its time, in a thread of its own."""
+"""Run long work in a thread of its own."""
 
 import asyncio
 import threading
@@ -11,9 +11,10 @@ Result = TypeVar("Result")
 
 
 async def in_own_thread(work: Callable[[], Result]) -> Result:
-    """Return what a function returns, or raise what it raises.
+    """Run a function in a new thread, and return what it returns or raise what it raises.
 
-    It takes none of the threads that requests wait for, and the process can end while it still waits for a provider.
+    The function uses no thread of the pool that serves requests, and the process can exit while the function still
+    waits for a provider.
     """
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()
@@ -21,7 +22,7 @@ async def in_own_thread(work: Callable[[], Result]) -> Result:
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  It is raised where the result is awaited.
+        except BaseException as error:  # noqa: BLE001  The error is raised where the result is awaited.
             done.set_exception(error)
 
     threading.Thread(target=copy_context().run, args=(run,), name="job", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Claim rows of a leased table, work on them, renew their leases, and hand back what is not finished."""
+"""Claim rows of a leased table, work on them, renew their leases, and hand back unfinished rows."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -19,11 +19,11 @@ from backend.jobs.leases import Begun, Lease, LeaseLost, Leases
 log = structlog.get_logger()
 
 BEATS_OF_A_LEASE = 3
-"""Renewals within the length of one lease."""
+"""How many times a lease is renewed within its length."""
 LAST_STEP_SECONDS = 2.0
-"""How long a process that goes down waits for the current steps."""
+"""How long a process that is shutting down waits for the current steps."""
 HAND_BACK_SECONDS = 1.0
-"""How long it then waits to hand back the remaining rows, in case the database hangs."""
+"""How long the process then waits until the remaining rows are handed back, in case the database hangs."""
 
 
 class HandedBack(Unavailable):
@@ -44,19 +44,19 @@ class Job(Protocol):
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """More fields for the last line of the log: names and counts."""
+        """Names and counts to add to the log line for the job's end."""
 
     @property
     def is_work_left(self) -> bool:
-        """Whether the end of this attempt lets another row of the same user be claimed."""
+        """Whether another row of the same user can be claimed once this attempt ends."""
 
     async def work(self) -> str:
         """Do the work, and return how it ended, for the log.
 
         Raises:
-            Unavailable: The row cannot be finished now. After `HandedBack` or `LeaseLost` it is handed back; after any
-                other error it waits before the next attempt.
-            NotFound: The row is gone, or will be.
+            Unavailable: The row cannot be finished now. After `HandedBack` or `LeaseLost`, the row is handed back;
+                after any other error, the row waits before the next attempt.
+            NotFound: The row is gone, or is about to be deleted.
         """
 
     def stop(self, why: DocuTalkError) -> None:
@@ -69,13 +69,13 @@ class _Held(Generic[Begun]):
 
     job: Job
     check_now: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set to read now, and not only at the next renewal, whether the work is to stop."""
+    """Set this to check at once, and not only at the next renewal, whether the work should stop."""
     successor: Begun | None = None
-    """What was claimed for this row's slot, to be started when this job ends."""
+    """The work that was already claimed for this job's slot. It starts when this job ends."""
 
 
 class LeasedWorker(ABC, Generic[Begun]):
-    """Works on up to `slots` rows of one table at once. The rows and their leases decide which."""
+    """Works on up to `slots` rows of one table at once. The rows and their leases in the database decide which rows."""
 
     def __init__(
         self,
@@ -86,9 +86,14 @@ class LeasedWorker(ABC, Generic[Begun]):
         on_ended: Callable[[], None] = lambda: None,
         idle_seconds: float | None = None,
     ) -> None:
-        """Take the leases; `on_work` is called when any process has a row to work on, `on_ended` after each job.
+        """Set up a worker.
 
-        With `idle_seconds`, the worker also looks that often while there is no work.
+        Args:
+            leases: The leases on the table's rows.
+            slots: The most rows to work on at once.
+            on_work: Called when any process has a row to work on.
+            on_ended: Called after each job.
+            idle_seconds: The seconds between two looks while there is no work; None looks only on request.
         """
         self._leases = leases
         self._noun = leases.table.noun
@@ -104,7 +109,7 @@ class LeasedWorker(ABC, Generic[Begun]):
 
     @abstractmethod
     def _begin(self, session: Session, lease: Lease) -> Begun:
-        """Begin an attempt, inside the transaction that claims the row."""
+        """Begin an attempt at a row, in the transaction that claims the row."""
 
     @abstractmethod
     def _job(self, begun: Begun) -> Job:
@@ -112,11 +117,11 @@ class LeasedWorker(ABC, Generic[Begun]):
 
     @property
     def _may_claim(self) -> bool:
-        """Whether this process could work on a row now."""
+        """Whether this process can work on a row now."""
         return True
 
     def _cancelled(self) -> DocuTalkError:
-        """Return why a job stops whose row says that it is to stop."""
+        """Return the error that stops a job when its row asks for a stop."""
         return HandedBack()
 
     async def run(self) -> None:
@@ -124,15 +129,15 @@ class LeasedWorker(ABC, Generic[Begun]):
         await self._finder.run()
 
     def look_now(self) -> None:
-        """Say that there is a row that no process works on."""
+        """Look for rows at once, because there is one that no process works on."""
         self._finder.look_now()
 
     def look_soon(self) -> None:
-        """Say that there may be a row that has not ended."""
+        """Look for rows soon, because there may be one that has not ended."""
         self._finder.look_soon()
 
     def check_cancel(self, name: str) -> None:
-        """Read now whether the work on a row is to stop, if this process works on it."""
+        """Check at once whether the work on a row should stop, if this process works on that row."""
         if (held := self._held.get(name)) is not None:
             held.check_now.set()
 
@@ -145,21 +150,21 @@ class LeasedWorker(ABC, Generic[Begun]):
         return True
 
     def free_slot(self, *, is_work_left: bool = False) -> None:
-        """Free a slot that was taken, and look for another row if there may be one."""
+        """Free a slot that was taken, and look for another row if one may be waiting."""
         self._free_slots += 1
         if is_work_left or self._is_more_waiting:
             self._finder.look_again()
 
     def start(self, begun: Begun) -> None:
-        """Work on a row that is leased to this process, in a slot that was taken for it."""
+        """Start working on a row. The row must be leased to this process, and a slot must have been taken for it."""
         job = self._job(begun)
         name = self._leases.name_of(job.lease)
         if (earlier := self._held.get(name)) is not None:
-            # This process was held up for longer than its own lease.
+            # This process was held up until its own lease had run out, and has now claimed the row a second time.
             earlier.job.stop(LeaseLost())
         held = self._held[name] = _Held(job)
         if self._is_stopping:
-            # It was claimed while the process began to go down.
+            # The row was claimed just as the process began to shut down.
             job.stop(HandedBack())
         task = asyncio.create_task(self._execute(name, held), name=f"{self._noun} {name}")
         self._tasks[task] = held
@@ -170,7 +175,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         self._is_stopping = True
 
     async def stop(self, *, seconds: float = 0.0) -> None:
-        """Let the jobs go on for `seconds`; then stop those that are left, and hand back their rows."""
+        """Let the jobs go on for `seconds`; then stop the remaining jobs and hand back their rows."""
         self.stop_claiming()
         await self._ended(seconds)
         for held in list(self._held.values()):
@@ -178,17 +183,17 @@ class LeasedWorker(ABC, Generic[Begun]):
         await self._ended(LAST_STEP_SECONDS)
         late = []
         for task, held in list(self._tasks.items()):
-            # It may be waiting for a provider. Its attempt's number fences what it still writes; what a chore still
-            # removes was due anyway.
+            # The job may be waiting for a provider. A late write does no harm, because every write checks the attempt's
+            # number. A late removal by a chore does no harm, because the rows were due anyway.
             task.cancel()
             late.append(asyncio.create_task(self._let_go(held.job.lease, HandedBack())))
         if late:
             await asyncio.wait(late, timeout=HAND_BACK_SECONDS)
 
     def _claim_for_slot_of(self, job: Job) -> bool:
-        """Claim another row for a job's slot, and return whether there was one. It starts when the job ends.
+        """Claim another row for a job's slot, and return whether there was one. Its work starts when the job ends.
 
-        Nothing is claimed while a slot is free. Called on the job's own thread.
+        Claims nothing while a slot is free. Call this on the job's own thread.
         """
         held = self._held.get(self._leases.name_of(job.lease))
         if held is None or held.job is not job or self._free_slots > 0 or self._is_stopping:
@@ -197,10 +202,10 @@ class LeasedWorker(ABC, Generic[Begun]):
         return held.successor is not None
 
     async def _ended(self, seconds: float) -> None:
-        """Wait for the claim and the jobs that are under way here, at most `seconds`."""
+        """Wait at most `seconds` for the current claim and the current jobs to end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._claiming:
-                # What was being claimed is among the tasks by now.
+                # A row that was being claimed has its task in `_tasks` by now.
                 if self._tasks:
                     await asyncio.wait(self._tasks)
 
@@ -267,10 +272,11 @@ class LeasedWorker(ABC, Generic[Begun]):
             return "crashed"
 
     async def _let_go(self, lease: Lease, why: DocuTalkError) -> str:
-        """Hand the row back if this attempt is not to blame; otherwise let it wait before the next attempt."""
+        """Hand the row back if the attempt is not to blame; otherwise make the row wait before the next attempt."""
         try:
             if isinstance(why, HandedBack | LeaseLost | NotFound):
-                # The fence leaves a lost row unchanged. A document that was deleted makes room for its user's next.
+                # After a lost lease this changes nothing, because the attempt's number no longer matches. After a
+                # document was deleted, it lets the same user's next document be claimed.
                 await run_sync(self._leases.give_back, lease)
                 if isinstance(why, HandedBack):
                     return "handed back"
@@ -279,12 +285,12 @@ class LeasedWorker(ABC, Generic[Begun]):
             log.warning(f"{self._noun}_put_off", code=why.code)
             await run_sync(self._leases.put_off, lease)
         except Unavailable:
-            # The lease runs out, and another process claims the row.
+            # Nothing could be written. The lease will run out, and another process will claim the row.
             log.warning(f"{self._noun}_left", code=why.code)
         return "put off"
 
     async def _beat(self, held: _Held[Begun]) -> None:
-        """Renew the lease, and stop the job when the lease is lost or the row says so."""
+        """Renew the lease until cancelled; stop the job if the lease is lost or the row asks for a stop."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._leases.seconds / BEATS_OF_A_LEASE):
@@ -298,5 +304,6 @@ class LeasedWorker(ABC, Generic[Begun]):
             except Unavailable:
                 log.warning("lease_not_renewed")
             except Exception:
-                # A defect here must not let the lease run out: this process does not take its own row over.
+                # A bug here must not end the renewals: the lease would run out, and this process does not claim rows
+                # that it already works on.
                 log.exception("lease_not_renewed")
