@@ -1,1 +1,1 @@
-"""The MCP server over the tools, and the ways to reach it."""
+"""The MCP server that offers the tools, and the ways to reach it."""

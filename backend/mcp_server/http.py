@@ -1,4 +1,4 @@
-"""The MCP server over Streamable HTTP at `/mcp`, for outside clients with a bearer token."""
+"""The MCP server over Streamable HTTP, at `/mcp`, for outside clients with a bearer token."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,15 +23,16 @@ CallerOf = Callable[[Scope], Awaitable[Caller]]
 def guarded_endpoint(
     server: MCPServer[Any], caller_of: CallerOf, *, public_url: str | None, origins: list[str], host: str | None
 ) -> ASGIApp:
-    """Return what answers at `/mcp`; the server's session manager must be running.
+    """Return the application that answers at `/mcp`. The server's session manager must be running.
 
     Args:
         server: The MCP server.
         caller_of: Finds the caller of a request.
-        public_url: Where the service is reached from outside; its host and origin are accepted.
-        origins: Further origins of browser clients.
-        host: The one address that the service binds to, or None when it binds to every one. Without a public URL any
-            host is accepted then, since a container cannot know what it is called; the bearer token protects it.
+        public_url: The service's address on the internet, or None. Requests with its host and origin are accepted.
+        origins: Further origins to accept, for browser clients.
+        host: The one address that the service binds to, or None if it binds to all addresses. If both `host` and
+            `public_url` are None, requests for any host are accepted, because a container cannot know its own name. The
+            bearer token still protects the service.
     """
     app = server.streamable_http_app(
         stateless_http=True,
@@ -49,7 +50,7 @@ def _security(public_url: str | None, origins: list[str], host: str | None) -> T
     hosts = [*names, *(f"{name}:*" for name in names)]
     allowed = [*(f"http://{name}" for name in hosts), *origins]
     if public_url is not None:
-        # As clients send it: in lower case, and without a port that goes without saying.
+        # Clients send the host in lower case, and leave out the port if it is the scheme's default port.
         public = urlsplit(public_url.lower())
         usual = {"http": ":80", "https": ":443"}[public.scheme]
         hosts += [public.netloc, public.netloc.removesuffix(usual)]
@@ -59,7 +60,7 @@ def _security(public_url: str | None, origins: list[str], host: str | None) -> T
 
 def _with_caller(app: ASGIApp, caller_of: CallerOf) -> ASGIApp:
     class WithCaller:
-        """Acts as the token's user for as long as the request lasts."""
+        """Acts as the token's user during the request."""
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -90,7 +91,10 @@ def _refused(error: DocuTalkError) -> JSONResponse:
 
 
 def _not_a_message(method: str, body: bytes) -> JSONResponse | None:
-    """Return the answer to what is no JSON-RPC message: the SDK's would quote the body, or be a stream of nothing."""
+    """Return the error for a request that is not a JSON-RPC message, or None for a valid message.
+
+    The SDK's own answers do not serve here: one quotes the body, and another is a stream without events.
+    """
     if method != "POST":
         return _protocol_error(405, INVALID_REQUEST, "Send each message with POST.", {"Allow": "POST"})
     try:

@@ -1,6 +1,6 @@
-"""The route `/mcp` as the app has it from the start; the server behind it comes up in the background.
+"""The route `/mcp`, which the app has from the start. The MCP server behind the route starts in the background.
 
-Importing the MCP SDK takes as long as all the rest of a start, and `/health` does not need it.
+Importing the MCP SDK takes as long as the rest of the app's start, and `/health` does not need the SDK.
 """
 
 from collections.abc import Callable
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from backend.mcp_server.server import ToolServer
 
 PATIENCE_SECONDS = 20.0
-"""How long a request waits for a server that is coming up."""
+"""How long a request waits for the MCP server to start."""
 
 
 class McpMount:
-    """Passes requests to the MCP server once it is there, and gives the agent the server itself."""
+    """Passes requests to the MCP server once it has started, and gives the agent the server object."""
 
     def __init__(self, make: "Callable[[], tuple[ToolServer, ASGIApp]]") -> None:
-        """Take what imports and builds the server and its guarded endpoint; it is called on a worker thread."""
+        """Set `make`, which imports and builds the server and its guarded endpoint. It is called on a worker thread."""
         self._make = make
         self._endpoint: ASGIApp | None = None
         self._opened = Event()
 
     @property
     def route(self) -> Route:
-        """The route of the app."""
+        """The app's route to this server."""
         return Route("/mcp", endpoint=self, methods=None)
 
     async def serve(self, use: "Callable[[ToolServer], Any]") -> None:
-        """Bring the server up, pass it to `use`, and serve until cancelled."""
+        """Start the server, pass it to `use`, and serve until cancelled."""
         server, endpoint = await run_sync(self._make)
         async with server.session_manager.run():
             self._endpoint = endpoint
@@ -43,7 +43,7 @@ class McpMount:
             await sleep_forever()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; while the server comes up, the request waits."""
+        """Answer one request; the request waits while the server starts."""
         try:
             with fail_after(PATIENCE_SECONDS):
                 await self._opened.wait()

@@ -1,4 +1,4 @@
-"""MCP over stdin and stdout: our own server for a local installation, or a bridge to a hosted one."""
+"""MCP over stdin and stdout: our own server for a local installation, or a bridge to a hosted installation."""
 
 import json
 from typing import Any
@@ -21,20 +21,20 @@ from backend.errors import DocuTalkError, Unauthorized, Unavailable, for_models
 from backend.identity.caller import Caller, acting_as
 
 SPOKEN = "2025-11-25"
-"""The revision in which the bridge asks the installation, whatever its own client speaks."""
+"""The MCP revision that the bridge uses with the installation, whichever revision the bridge's client uses."""
 
 
 async def serve_stdio(server: MCPServer[Any], caller: Caller) -> None:
-    """Serve the tools as one caller until stdin ends."""
+    """Serve the tools until stdin ends; every call acts as this caller."""
     with acting_as(caller):
         await server.run_stdio_async()
 
 
 async def bridge_stdio(url: str, token: str) -> None:
-    """Serve the tools of the installation at `url` until stdin ends; nothing but the token is needed here.
+    """Serve the tools of the installation at `url` until stdin ends. This machine needs only the token.
 
     Raises:
-        Unauthorized: The installation does not take the token.
+        Unauthorized: The installation does not accept the token.
         Unavailable: There is no installation at this address.
     """
     if not token.isascii() or not token.isprintable():
@@ -47,7 +47,7 @@ async def bridge_stdio(url: str, token: str) -> None:
     }
     async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as http:
         hosted = HostedTools(http, url.rstrip("/").removesuffix("/mcp") + "/mcp")
-        # Asked before the protocol begins, so that a refusal reaches the user and not only a client's log.
+        # We ask before the protocol begins, so that the user sees a refusal. Later, only a client's log would show it.
         about = await hosted.ask(
             "initialize",
             {"protocolVersion": SPOKEN, "capabilities": {}, "clientInfo": {"name": "docutalk-mcp", "version": VERSION}},
@@ -65,7 +65,7 @@ async def bridge_stdio(url: str, token: str) -> None:
 
 
 class HostedTools:
-    """The tools of an installation elsewhere; each request stands alone, so that one may restart in between."""
+    """The tools of a hosted installation. Each request is independent, so the installation may restart in between."""
 
     def __init__(self, http: httpx2.AsyncClient, endpoint: str) -> None:
         self._http = http
@@ -82,7 +82,7 @@ class HostedTools:
             raise MCPError(code=INTERNAL_ERROR, message=str(error)) from None
 
     async def call_tool(self, _ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
-        """Call a tool there; when that fails, say so to the model, which can tell its user."""
+        """Call a tool of the installation. If the request fails, return an error that the model can report."""
         asked = {"name": params.name, "arguments": params.arguments or {}}
         try:
             return CallToolResult.model_validate(await self.ask("tools/call", asked))
@@ -93,8 +93,8 @@ class HostedTools:
         """Send one request and return its result.
 
         Raises:
-            Unauthorized: The installation does not take the token.
-            Unavailable: It does not answer, refused, or is no DocuTalk.
+            Unauthorized: The installation does not accept the token.
+            Unavailable: The installation does not answer, refused the request, or is not DocuTalk.
         """
         try:
             answer = await self._http.post(
@@ -119,8 +119,11 @@ class HostedTools:
 
 
 def _message_in(body: str) -> dict[str, Any] | None:
-    """Return the JSON-RPC answer that a body is, or that is the last event of the stream that it is."""
-    # Not splitlines(): JSON may hold the other characters that it takes for line ends.
+    """Return the JSON-RPC answer in a body, which is the answer itself or a stream with it as its last event.
+
+    Returns None if there is no such answer.
+    """
+    # Not splitlines(): it also splits at characters that may occur inside JSON.
     events = [line.removeprefix("data:") for line in body.split("\n") if line.startswith("data:")]
     try:
         message = json.loads(events[-1] if events else body)

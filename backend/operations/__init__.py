@@ -1,1 +1,1 @@
-"""The one door to every tool, and its ledger."""
+"""The one door through which every tool is called, and the ledger of these calls."""

@@ -1,4 +1,4 @@
-"""The access log: which reads outside MCP clients made, and of which documents; it holds none of their text."""
+"""The access log: which reads outside MCP clients made, and which documents they read. It holds no document text."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -10,18 +10,18 @@ from backend.postgres.database import Database
 from backend.postgres.repository import UserRepository
 
 REMOVED_AT_ONCE = 5_000
-"""Rows that one transaction removes at most."""
+"""The most rows that one transaction removes."""
 
 
 class AccessLog(UserRepository[Access]):
-    """What outside clients read of the user's."""
+    """The reads of the user's data by outside clients."""
 
     model = Access
 
     def add(
         self, *, client: str | None, tool: str, outcome: CallOutcome, milliseconds: int, document_ids: Sequence[int]
     ) -> None:
-        """Record a read. It takes no number of the user's, so no read waits for another call."""
+        """Record a read. It gets no number from the user's counters, so no read waits for another call."""
         self._session.add(
             Access(
                 user_id=self._scope.user_id,
@@ -37,7 +37,7 @@ class AccessLog(UserRepository[Access]):
 
 
 def remove_old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]:
-    """Remove everybody's rows older than `keep`, the oldest first; yield the number removed by each transaction."""
+    """Remove all users' rows older than `keep`, oldest first; yield how many rows each transaction removed."""
     removed = REMOVED_AT_ONCE
     while removed == REMOVED_AT_ONCE:
         removed = prune(database, older_than=database.now() - keep, most=REMOVED_AT_ONCE)
@@ -45,7 +45,7 @@ def remove_old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]
 
 
 def prune(database: Database, *, older_than: datetime, most: int) -> int:
-    """Remove at most `most` of everybody's oldest rows in one transaction; return how many were removed."""
+    """Remove the oldest rows from before `older_than`, for all users, at most `most`; return how many were removed."""
     with database.transaction(None) as session:
         found = session.execute(
             text("select prune_access_log(:older_than, :most)"), {"older_than": older_than, "most": most}

@@ -1,4 +1,4 @@
-"""The repository of operations: writes, and the reads of runs, through which door, and how they ended."""
+"""The repository of operations: all writes, and the reads made by runs. Each has its door and how it ended."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ from backend.redaction import without_text
 
 MOST_ARGUMENT_BYTES = 256 * 1024
 MOST_REFUSED_BYTES = 2 * 1024
-"""Of a call that was not done less is kept: it is anybody's to repeat."""
+"""The most bytes of arguments kept for a call that was not done. The limit is low because such calls can be repeated
+without end."""
 
 
 class Ledger(UserRepository[Operation]):
@@ -24,16 +25,16 @@ class Ledger(UserRepository[Operation]):
     model = Operation
 
     def find_call(self, run_id: str, call_id: str) -> Operation | None:
-        """Return what was recorded for a call of a run."""
+        """Return the operation recorded for a call of a run, or None."""
         return self._session.exec(
             self._mine().where(Operation.run_id == run_id, Operation.call_id == call_id)
         ).one_or_none()
 
     def find_key(self, tool: str, key: str, request_hash: str) -> Operation | None:
-        """Return what was recorded for an idempotency key within the last 24 hours.
+        """Return the operation recorded for an idempotency key within the last 24 hours, or None.
 
         Raises:
-            KeyUsedForSomethingElse: The key came with other arguments then.
+            KeyUsedForSomethingElse: The recorded call with this key had other arguments.
         """
         found = self._session.exec(
             self._mine().where(Operation.tool == tool, Operation.idempotency_key == key)
@@ -50,7 +51,7 @@ class Ledger(UserRepository[Operation]):
         return found
 
     def is_tainted(self, run_id: str) -> bool:
-        """Tell whether a run has been given text of documents, and its user has not said that this is no matter."""
+        """Return whether a run has received document text and its user has not allowed changes after that."""
         found = self._session.execute(
             text(
                 "select exists (select from operations where user_id = :user_id and run_id = :run_id "
@@ -62,10 +63,11 @@ class Ledger(UserRepository[Operation]):
         return bool(found.scalar_one())
 
     def of_document(self, document_id: int) -> list[Operation]:
-        """List what was done with a document's text.
+        """List every operation that may hold a document's text.
 
-        That are the calls that brought it back, the one that filed it, those on tasks that were taken from it, and all
-        others of the runs that were given some of it: what the model called with may be the document's words.
+        These are the calls that returned the text, the call that added the document, the calls on tasks that were
+        created from the document, and all other calls of runs that received the text. The latter are listed because the
+        model may have used the document's words as arguments.
         """
         filed = (col(Operation.tool) == "add_document") & (
             func.json_extract_path_text(Operation.result, "id") == str(document_id)
@@ -76,7 +78,7 @@ class Ledger(UserRepository[Operation]):
         return [*self._session.exec(self._mine().where(read | filed | named | beside))]
 
     def forget_text(self, operations: Iterable[Operation]) -> None:
-        """Keep of these operations that they were done, and none of their text."""
+        """Remove all text from these operations; the record that they were done stays."""
         for operation in operations:
             operation.arguments = {"left_out": "The document was purged."}
             operation.result = without_text(operation.result)
@@ -127,7 +129,7 @@ class Ledger(UserRepository[Operation]):
 
 
 def outline(result: Any) -> Any:
-    """Return what the ledger keeps of a read: ids and counts, no content."""
+    """Return the part of a read's result that the ledger keeps: ids and counts, no content."""
     match result:
         case dict():
             return {key: outline(value) for key, value in result.items() if not isinstance(value, str)}

@@ -14,7 +14,7 @@ CallOutcome = Literal["ok", "failed", "denied"]
 
 
 class Operation(Owned, table=True):
-    """One call of one tool that changes something or belongs to a run, and how it ended."""
+    """One call of a tool, and how it ended. The tool changes something, or the call belongs to a run."""
 
     __tablename__ = "operations"
 

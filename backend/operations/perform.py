@@ -1,4 +1,4 @@
-"""The one door: every call of every tool, from chat, MCP and REST alike, goes through `Operations`."""
+"""The one door: every call of a tool goes through `Operations`, whether it comes from chat, MCP or REST."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,14 +27,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended, as the ledger has it."""
+    """How a call ended, as recorded in the ledger."""
 
     tool: str
     call_id: str | None
     operation_id: int | None
-    """The ledger's number of the call; None for a read outside of a run, which is not in the ledger."""
+    """The call's number in the ledger; None for a read outside of a run, because the ledger has no such reads."""
     result: dict[str, Any]
-    """The tool's result; of a failure `{"error": sentence}`."""
+    """The tool's result, or `{"error": sentence}` if the call failed."""
     is_error: bool = False
     replayed: bool = False
     """Whether this is the recorded outcome of an earlier, equal call."""
@@ -42,23 +42,23 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What makes this call the same as an earlier one, and who wants to write beside it."""
+    """The identity of a call, by which a repetition is recognized, and what its caller adds to it."""
 
     run_id: str | None = None
     call_id: str | None = None
     idempotency_key: str | None = None
     record: Callable[[Scope, Outcome], None] | None = field(default=None, compare=False)
-    """Called inside the call's own transaction, so that what it writes commits with the effect."""
+    """Called inside the call's own transaction, so that its writes commit together with the tool's effect."""
     on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
-    """Told when nobody knows whether the call was done, so that it has to be made again under the same identity."""
+    """Called when it is unknown whether the call was done. The call must then be made again with the same identity."""
     prepared: Any = field(default=None, compare=False)
-    """The value of the tool's PREPARED parameter. Without one, the tool's preparation makes it."""
+    """The value of the tool's PREPARED parameter. If it is None, the tool's preparation computes the value."""
     has_slot: bool = False
-    """Whether the caller of `perform_fairly` already holds one of the user's slots for this call."""
+    """Whether the code that calls `perform_fairly` already holds one of the user's slots for this call."""
 
 
 class TaintedTurn(Forbidden):
-    """A document was read in this turn, so that what it says may be what asks for the change."""
+    """A document was read in this turn, so the request for a change may come from the document's text."""
 
     code = "tainted_turn"
 
@@ -73,28 +73,28 @@ class TaintedTurn(Forbidden):
 OpenScope = Callable[[], AbstractContextManager[Scope]]
 """Opens a transaction as the caller, and commits it at the end."""
 Preparation = Callable[[dict[str, Any], OpenScope], Any]
-"""Works out, from the checked arguments, what a tool needs and no transaction should wait for.
+"""Computes, from the checked arguments, an input that the tool needs, before the tool's transaction opens.
 
-It may read in transactions of its own. Whatever they found may have changed by the time the tool runs.
+A preparation may read in transactions of its own. The rows that it reads may have changed by the time the tool runs.
 """
 
 
 @dataclass(slots=True)
 class ToolCall:
-    """One call of one tool on its way through the door: what it is made of, and the steps that perform it."""
+    """One call of one tool: its inputs, and the steps that perform it."""
 
     database: Database
     preparations: Mapping[str, Preparation]
     tool: Tool[Any, Any]
     arguments: dict[str, Any]
-    """As they came; `_check` sets what is made of them."""
+    """The arguments as received; `_check` sets `checked` and `stored` from them."""
     caller: Caller
     call: Call
     started: float = 0.0
     checked: dict[str, Any] = field(default_factory=dict)
-    """The arguments as the tool takes them."""
+    """The checked arguments, in the types that the tool takes."""
     stored: dict[str, Any] = field(default_factory=dict)
-    """The same as JSON, for the ledger."""
+    """The checked arguments as JSON, for the ledger."""
     key: str | None = None
     request_hash: str | None = None
     prepared: dict[str, Any] = field(default_factory=dict)
@@ -111,10 +111,10 @@ class ToolCall:
                 except IntegrityError:
                     if self.key is None and self.call.call_id is None:
                         raise
-                    # An equal call committed first: its ledger row is what made ours fail. Now it can be found.
+                    # An equal call committed first, and its ledger row made our insert fail. Now we can find that row.
                     outcome = self._commit()
             except DocuTalkError as error:
-                # When the database is away, nobody knows whether the call was done.
+                # If the database is unavailable, it is unknown whether the call was done.
                 if not isinstance(error, Unavailable):
                     self._record_failure(error)
                 raise
@@ -123,7 +123,7 @@ class ToolCall:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Log inside the block with the tool and the user, and report an outcome that nobody knows."""
+        """Add the tool and the user to log lines inside the block; call `on_unavailable` if the outcome is unknown."""
         with structlog.contextvars.bound_contextvars(tool_name=self.tool.name, user_id=self.caller.user_id):
             try:
                 yield
@@ -144,12 +144,12 @@ class ToolCall:
         if self.tool.prepared:
             value = self.call.prepared
             if value is None:
-                # It may ask the network, or take seconds: so before the transaction.
+                # A preparation may use the network or take seconds, so it runs before the transaction.
                 value = self.preparations[self.tool.name](self.checked, self._scope)
             self.prepared[self.tool.prepared] = value
 
     def _commit(self) -> Outcome:
-        """Run the tool, with its ledger row and what the caller writes beside it, in one transaction."""
+        """Run the tool, and write its ledger row and the caller's own rows, all in one transaction."""
         tool, call = self.tool, self.call
         with self._scope() as scope:
             ledger = Ledger(scope)
@@ -188,13 +188,14 @@ class ToolCall:
         outcome = Outcome(
             done.tool, call.call_id, done.id, done.result or {}, is_error=done.outcome != "ok", replayed=True
         )
-        # The call itself recorded its event when it was done; another one with its key has not yet.
+        # If this is the recorded call itself, its event was written when it was done. If this is another call with the
+        # same key, its event is not written yet.
         if call.record is not None and (done.run_id, done.call_id) != (call.run_id, call.call_id):
             call.record(scope, outcome)
         return outcome
 
     def _record_failure(self, error: DocuTalkError) -> None:
-        """Record, in a transaction of its own and once, that the call failed or was denied."""
+        """Record once, in a separate transaction, that the call failed or was denied."""
         call = self.call
         how: CallOutcome = "denied" if isinstance(error, Forbidden) else "failed"
         if self._is_in_ledger or self._is_in_access_log:
@@ -208,7 +209,10 @@ class ToolCall:
 
     @property
     def _is_in_ledger(self) -> bool:
-        """Whether the call gets a row there: replay, forgetting and tainted turns need the reads of a run too."""
+        """Whether the call gets a row in the ledger.
+
+        A run's reads get one too, because replaying calls, forgetting text and detecting tainted turns depend on it.
+        """
         return self.tool.writes or self.call.run_id is not None
 
     @property
@@ -224,7 +228,10 @@ class ToolCall:
         result: dict[str, Any],
         document_ids: Sequence[int] = (),
     ) -> int | None:
-        """Add the row of the call where its kind has one, and return its number in the ledger."""
+        """Add the call's row to the ledger or to the access log, if it belongs there; return its number in the ledger.
+
+        Returns None if the call is not in the ledger.
+        """
         client = self.caller.client
         same: dict[str, Any] = {
             "client": client and storable(client)[:200],
@@ -240,7 +247,7 @@ class ToolCall:
                 result=result,
                 run_id=self.call.run_id,
                 call_id=self.call.call_id,
-                # A call that was not done leaves its key free, to be made again with it.
+                # A call that was not done does not use up its key, so it can be made again with that key.
                 idempotency_key=self.key if outcome == "ok" else None,
                 request_hash=self.request_hash if outcome == "ok" else None,
                 **same,
@@ -261,14 +268,14 @@ class ToolCall:
 
 
 class Operations:
-    """Performs tools: scope, transaction, effect, ledger row and the caller's event, all or nothing."""
+    """Performs tools. The effect, the ledger row and the caller's event commit in one transaction, or not at all."""
 
     def __init__(self, database: Database, *, preparations: Mapping[str, Preparation] | None = None) -> None:
-        """Take the database, and by the names of their tools the preparations of those that declare one."""
+        """Set the database and the preparations; a preparation is found by the name of the tool that needs it."""
         self._database = database
         self._preparations = dict(preparations or {})
         self.share = FairShare()
-        """The slots that users' calls work in."""
+        """The slots in which users' calls run."""
 
     async def perform_fairly(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
@@ -276,9 +283,9 @@ class Operations:
         """Perform a tool on a worker thread, in one of the caller's slots.
 
         Raises:
-            TooBusy: The caller has as many calls at work as one may, and none ended in time. Nothing was done or
-                recorded, so the call may be made again under the same identity.
-            DocuTalkError: As `perform` does.
+            TooBusy: All of the caller's slots are in use, and no slot became free in time. Nothing was done or
+                recorded, so the call may be made again with the same identity.
+            DocuTalkError: Under the same conditions as in `perform`.
         """
         made = self._call(tool, arguments, caller, call)
         if made.call.has_slot:
@@ -292,13 +299,13 @@ class Operations:
     def perform(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
     ) -> Outcome:
-        """Run a tool for a caller and return what it did; an equal call gets the recorded outcome.
+        """Run a tool for a caller and return its outcome; a repeated call gets the recorded outcome.
 
-        Blocks on the database, and is for work that holds a slot of the caller's: all other code calls
-        `perform_fairly`.
+        This blocks on the database. Call it only from work that already holds one of the caller's slots; all other code
+        calls `perform_fairly`.
 
         Raises:
-            DocuTalkError: The call was refused or failed; that is recorded, and nothing else was changed.
+            DocuTalkError: The call was refused or failed. The failure is recorded, and nothing else was changed.
         """
         return self._call(tool, arguments, caller, call).perform()
 

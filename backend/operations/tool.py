@@ -1,4 +1,4 @@
-"""What a tool is: one typed function, with what models, clients and the ledger need to know of it."""
+"""A tool: one typed function, and what models, clients and the ledger need to know about it."""
 
 import inspect
 from collections.abc import Callable
@@ -18,15 +18,15 @@ Result = TypeVar("Result", bound=BaseModel)
 
 KEY_ARGUMENT = "idempotency_key"
 DRY_RUN = "dry_run"
-"""The argument with which a tool that writes only says what it would do."""
+"""The argument that makes a writing tool only report what it would do."""
 
 
 class _Prepared:
-    """The mark of a parameter that is worked out before the transaction, and that no caller can give."""
+    """The mark of a parameter whose value is computed before the transaction. No caller can set this value."""
 
 
 PREPARED = _Prepared()
-"""Marks a parameter, `Annotated[Vector, PREPARED]`, whose value comes from the tool's preparation or the `Call`."""
+"""Marks a parameter, as in `Annotated[Vector, PREPARED]`. Its value comes from the tool's preparation or the `Call`."""
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
 _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
@@ -34,7 +34,7 @@ _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
 
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[Params, Result]):
-    """A tool: calling it calls its function; everything else describes it."""
+    """A tool. Calling it calls its function; its attributes describe it."""
 
     function: Callable[Params, Result]
     title: str
@@ -42,14 +42,15 @@ class Tool(Generic[Params, Result]):
     destructive: bool
     idempotent: bool
     published: bool
-    """Whether models and MCP clients see it; REST alone uses the others."""
+    """Whether models and MCP clients see the tool; only REST uses an unpublished tool."""
     keyed: bool
-    """Whether it takes an `idempotency_key`, which `perform` reads and the function does not see."""
+    """Whether the tool takes an `idempotency_key`. `perform` reads the key; the function does not get it."""
     returns_documents: bool
-    """Whether its result may hold text of documents, which anybody may have written; `document_ids_read` names them."""
+    """Whether the result may hold document text, whose author may be anybody. Its `document_ids_read` returns the
+    documents' ids."""
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        """Call the function itself: no checks, no ledger."""
+        """Call the function itself, without checks and without the ledger."""
         return self.function(*args, **kwargs)
 
     @property
@@ -59,7 +60,7 @@ class Tool(Generic[Params, Result]):
 
     @property
     def scope(self) -> AccessScope:
-        """What a credential must allow."""
+        """The scope that the caller's credential needs."""
         return "write" if self.writes else "read"
 
     @cached_property
@@ -69,12 +70,12 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def result_model(self) -> type[BaseModel]:
-        """What the function returns."""
+        """The type of the function's result."""
         return cast(type[BaseModel], get_type_hints(self.function)["return"])
 
     @cached_property
     def arguments_model(self) -> type[BaseModel]:
-        """The arguments as they are checked: the function's parameters without its scope, and no others."""
+        """The model that checks the arguments. It has the parameters that a caller may give, and rejects others."""
         hints = get_type_hints(self.function, include_extras=True)
         fields: dict[str, Any] = {
             name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
@@ -87,12 +88,12 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def prepared(self) -> str | None:
-        """The name of the parameter that is worked out before the transaction, if there is one."""
+        """The name of the parameter whose value is computed before the transaction, or None."""
         hints = get_type_hints(self.function, include_extras=True)
         return next((name for name, hint in hints.items() if PREPARED in getattr(hint, "__metadata__", ())), None)
 
     def changes(self, arguments: dict[str, Any]) -> bool:
-        """Tell whether a call with these checked arguments changes anything."""
+        """Return whether a call with these checked arguments changes anything."""
         if not self.writes:
             return False
         field = self.arguments_model.model_fields.get(DRY_RUN)
@@ -100,10 +101,10 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
-        """The arguments as models read them, in the words that every provider takes.
+        """The arguments' JSON schema for models, with only the keywords that every provider accepts.
 
-        An optional argument is one that is not required; lengths and patterns are checked and not told, because
-        OpenAI's strict mode, Gemini and Anthropic agree on neither.
+        An optional argument is simply not listed as required. Lengths and patterns are checked but left out of the
+        schema, because OpenAI's strict mode, Gemini and Anthropic do not accept the same keywords for them.
         """
         schema = _plain(self.arguments_model.model_json_schema())
         return {
@@ -115,14 +116,14 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        """The result's JSON schema, in few words."""
+        """The result's JSON schema, shortened."""
         return _short(self.result_model.model_json_schema(mode="serialization"))
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments as the function takes them; null stands for "not given".
+        """Return the arguments in the types that the function takes; a null argument counts as not given.
 
         Raises:
-            InvalidInput: With the fields that are wrong, in sentences that hold nothing of the input's values.
+            InvalidInput: An argument is invalid. The error lists the wrong fields and never quotes an input value.
         """
         known = self.arguments_model.model_fields
         given = {name: value for name, value in arguments.items() if value is not None or name not in known}
@@ -146,7 +147,7 @@ def tool(
     keyed: bool = False,
     returns_documents: bool = False,
 ) -> Callable[[Callable[Params, Result]], Tool[Params, Result]]:
-    """Make a function a tool."""
+    """Return a decorator that makes a function a tool."""
 
     def made(function: Callable[Params, Result]) -> Tool[Params, Result]:
         return Tool(function, title, writes, destructive, idempotent, published, keyed, returns_documents)
@@ -155,7 +156,7 @@ def tool(
 
 
 def only(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Return what makes a result's schema, as `json_schema_extra`, name these fields alone; the result has them all."""
+    """Return a `json_schema_extra` that keeps only these fields in a result's schema; the result keeps all fields."""
 
     def prune(schema: dict[str, Any]) -> None:
         schema["properties"] = {name: schema["properties"][name] for name in names}
@@ -165,7 +166,7 @@ def only(*names: str) -> Callable[[dict[str, Any]], None]:
 
 
 def explained(error: ValidationError) -> tuple[FieldProblem, ...]:
-    """Return pydantic's complaints as ours: at most ten, without the input's values and without links."""
+    """Return at most ten of pydantic's errors as our own field problems, without input values and without links."""
     complaints = error.errors(include_url=False, include_input=False)[:10]
     return tuple(
         FieldProblem(
@@ -196,7 +197,10 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a result's schema without words, references and what is required: the list of tools has 24 KB for all."""
+    """Return a result's schema without descriptions, references and required fields.
+
+    It must be short because the list of all tools may have at most 24 KB.
+    """
     definitions = schema.pop("$defs", {})
 
     def shortened(node: Any) -> Any:

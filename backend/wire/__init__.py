@@ -1,1 +1,1 @@
-"""The protocols in which messages arrive and runs are reported."""
+"""The protocols in which clients send messages and follow runs."""

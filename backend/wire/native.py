@@ -1,4 +1,4 @@
-"""Our own protocol: `POST /api/chat`, answered as JSON when the run has ended, or as a stream of its events."""
+"""Our own protocol: `POST /api/chat` answers with JSON once the run has ended, or with a stream of the run's events."""
 
 import asyncio
 import json
@@ -50,16 +50,16 @@ class ChatReply(BaseModel):
     approvals: list[dict[str, Any]]
     model: str
     model_notice: ModelNotice | None = None
-    """Why the offline model answered in place of the configured one, and until when; null if it did not."""
+    """Why, and until when, the offline model answers in place of the configured model; null if it does not."""
     usage: dict[str, Any]
     error: dict[str, Any] | None = None
-    """Why there is no complete answer, such as that the user stopped the run."""
+    """Why there is no complete answer, for example because the user stopped the run."""
 
 
 def chat_routes(
     worker: RunWorker, follower: Follower, signed_in: Callable[..., Any], *, wait_seconds: float
 ) -> APIRouter:
-    """Return the routes of chat."""
+    """Return the routes for chat."""
     router = api_router(signed_in, prefix="/api", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     answers: dict[int | str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def chat_routes(
 
 
 def event_stream(events: AsyncIterator[Event]) -> StreamingResponse:
-    """Return events as server-sent events; a stored event has its number as `id`."""
+    """Return a response that streams events as server-sent events; a stored event has its number as `id`."""
 
     async def lines() -> AsyncIterator[str]:
         async for event in events:
