@@ -1,4 +1,4 @@
-"""Repositories of users and of what proves that somebody is one."""
+"""Repositories of users, their sessions, their personal access tokens and their usage."""
 
 import hashlib
 import secrets
@@ -17,8 +17,8 @@ from backend.postgres.repository import UserRepository
 
 SESSION_PREFIX = "dts_"
 MOST_TOKENS = 100
-"""Personal access tokens that a user may have."""
-TOKEN_PREFIX = "dtp_"  # noqa: S105  # a prefix, no token
+"""The most personal access tokens that a user may have."""
+TOKEN_PREFIX = "dtp_"  # noqa: S105  # a prefix, not a token
 
 
 class TokenNotFound(NotFound):
@@ -29,7 +29,7 @@ class TokenNotFound(NotFound):
 
 
 class TokenMadeBefore(Conflict):
-    """The same request made a token before."""
+    """An earlier request with the same key already created a token."""
 
     def __init__(self, token_id: int) -> None:
         super().__init__(
@@ -41,7 +41,7 @@ class TokenMadeBefore(Conflict):
 
 
 class TooManyTokens(Conflict):
-    """The user has as many tokens as one may have."""
+    """The user already has the most tokens allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"You have {MOST_TOKENS} tokens, which is the limit. Revoke one that you do not need.")
@@ -53,12 +53,12 @@ class AccountRepository(UserRepository[User]):
     model = User
 
     def find(self) -> User | None:
-        """Return the user's row, or None when the account is gone or has expired."""
+        """Return the user's row, or None if the account is gone or has expired."""
         user = self._session.exec(self._mine()).one_or_none()
         return None if user is None or (user.expires_at and user.expires_at <= self._scope.now) else user
 
     def add_guest(self, *, days: int) -> User:
-        """Keep a new guest, who is forgotten after `days`."""
+        """Add a guest whose account expires after `days`."""
         return self._keep(
             User(
                 user_id=self._scope.user_id,
@@ -70,7 +70,7 @@ class AccountRepository(UserRepository[User]):
         )
 
     def add_person(self, *, name: str, issuer: str, subject: str) -> User:
-        """Keep a person whom an issuer vouches for, or return the one that is there."""
+        """Add a person for whom an issuer vouches, or return the person's row if it already exists."""
         self._session.execute(
             text(
                 "insert into users (user_id, kind, name, issuer, subject, time_zone) "
@@ -88,7 +88,7 @@ class AccountRepository(UserRepository[User]):
         return self._session.exec(self._mine()).one()
 
     def change(self, user: User, *, name: str | None, zone: ZoneInfo | None, tainted_writes: str | None = None) -> User:
-        """Change what is given."""
+        """Change the given fields of a user's row; a field that is None stays as it is."""
         user.name = name if name is not None else user.name
         user.time_zone = zone.key if zone is not None else user.time_zone
         user.tainted_writes = tainted_writes or user.tainted_writes
@@ -96,15 +96,16 @@ class AccountRepository(UserRepository[User]):
         return self._keep(user, outcome="updated")
 
     def delete(self) -> None:
-        """Forget the user and everything of theirs."""
+        """Delete the user and all of the user's rows."""
         self._session.execute(text("delete from users where user_id = :user_id"), {"user_id": self._scope.user_id})
         self._written("deleted")
 
     def delete_some(self, *, most: int) -> int:
-        """Delete at most `most` of the user's rows, and return how many; 0 when none is left.
+        """Delete at most `most` of the user's rows, and return how many were deleted; 0 if the user has no rows left.
 
-        Rows that refer to others go first, so that no deletion takes many with it. The user's own row is the last. Of
-        the ledger, which the service may otherwise only add to, nothing goes before the account has expired.
+        Rows that refer to other rows are deleted first, so that no deletion cascades to many rows. The user's own row
+        is deleted last. Rows of the ledger are deleted only after the account has expired; apart from that, the service
+        may only add to the ledger.
         """
         for table in self._session.execute(_TABLES_OF_USERS).scalars():
             if count := self._delete_some(table, most=most):
@@ -136,7 +137,7 @@ class SessionRepository(UserRepository[LoginSession]):
     model = LoginSession
 
     def add(self, *, expires_at: datetime) -> str:
-        """Open a session and return its token, which is kept nowhere."""
+        """Open a session and return its token. Only the token's hash is stored."""
         token = SESSION_PREFIX + secrets.token_urlsafe(32)
         self._session.add(
             LoginSession(
@@ -148,13 +149,13 @@ class SessionRepository(UserRepository[LoginSession]):
         return token
 
     def find(self, session_id: str) -> LoginSession | None:
-        """Return a session that has not expired."""
+        """Return a session, or None if the session does not exist or has expired."""
         return self._session.exec(
             self._mine().where(LoginSession.id == session_id, col(LoginSession.expires_at) > self._scope.now)
         ).one_or_none()
 
     def remove(self, token: str) -> None:
-        """Close the session of a token."""
+        """Close the session that a token belongs to."""
         self._session.execute(
             text("delete from sessions where user_id = :user_id and token_hash = :hash"),
             {"user_id": self._scope.user_id, "hash": hashed(token)},
@@ -175,13 +176,15 @@ class TokenRepository(UserRepository[ApiToken]):
         expires_at: datetime | None,
         idempotency_key: str | None = None,
     ) -> tuple[ApiToken, str]:
-        """Keep a token by its hash, and return it with the secret, which is shown this once.
+        """Create a token; return its row and its secret.
+
+        Only the secret's hash is stored, so the secret can never be shown again.
 
         Raises:
-            TokenMadeBefore: The idempotency key made one already, whose secret cannot be shown again.
-            TooManyTokens: The user has as many as one may have.
+            TokenMadeBefore: A request with this idempotency key already created a token.
+            TooManyTokens: The user already has the most tokens allowed.
         """
-        # The number is taken first: its counter stays locked, so equal requests come one after the other.
+        # Taking the token's number locks the counter until the transaction ends, so equal requests run one by one.
         token_id = self._next("token")
         tokens = self.all()
         for earlier in tokens:
@@ -211,7 +214,7 @@ class TokenRepository(UserRepository[ApiToken]):
         return list(self._session.exec(self._mine().order_by(col(ApiToken.id))))
 
     def find(self, token_id: int) -> ApiToken | None:
-        """Return a token that has not expired, and note once an hour that it was used."""
+        """Return a token, or None if the token does not exist or has expired. Records its use at most once an hour."""
         token = self._session.exec(self._mine().where(ApiToken.id == token_id)).one_or_none()
         now = self._scope.now
         if token is None or (token.expires_at is not None and token.expires_at <= now):
@@ -223,7 +226,7 @@ class TokenRepository(UserRepository[ApiToken]):
         return token
 
     def revoke(self, token_id: int) -> None:
-        """Delete a token; it stops working at once."""
+        """Delete a token. The token stops working at once."""
         token = self._session.exec(self._mine().where(ApiToken.id == token_id)).one_or_none()
         if token is None:
             raise TokenNotFound(token_id)
@@ -233,12 +236,12 @@ class TokenRepository(UserRepository[ApiToken]):
 
 
 class UsageRepository(UserRepository[Usage]):
-    """What the user used, by day in UTC."""
+    """The user's usage for each day in UTC."""
 
     model = Usage
 
     def count_turn(self) -> int:
-        """Count one more turn today and return how many that makes."""
+        """Count one more turn for today, and return today's number of turns."""
         turns = self._counted(
             "insert into usage (user_id, day, turns) values (:user_id, :day, 1) "
             "on conflict (user_id, day) do update set turns = usage.turns + 1 returning turns",
@@ -248,7 +251,7 @@ class UsageRepository(UserRepository[Usage]):
         return turns
 
     def count_tokens(self, *, input_tokens: int, output_tokens: int) -> None:
-        """Add a run's tokens to today's."""
+        """Add a run's tokens to today's usage."""
         self._session.execute(
             text(
                 "insert into usage (user_id, day, input_tokens, output_tokens) "
@@ -278,28 +281,29 @@ _TABLES_OF_USERS = text(
     group by id having has_table_privilege(id, 'delete') order by max(depth) desc, 1
     """
 )
-"""The tables that refer to users, directly or through others; the ones that refer deepest come first."""
+"""The tables that refer to users, directly or through other tables, in an order in which their rows can be deleted: a
+table comes before every table that it refers to."""
 
 
 def hashed(token: str) -> str:
-    """Return the SHA-256 of a token, in hex: tokens have 256 random bits, so a slow hash would add nothing."""
+    """Return a token's SHA-256 hash, in hex. A slow hash would add nothing, because tokens have 256 random bits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def owner_of_session(session: Session, token: str) -> tuple[str, str] | None:
-    """Return (user_id, session id) of a session's token, whoever it belongs to."""
+    """Return (user_id, session id) for a session's token, whichever user it belongs to, or None."""
     row = session.execute(text("select user_id, id from find_session(:hash)"), {"hash": hashed(token)}).one_or_none()
     return None if row is None else (row.user_id, row.id)
 
 
 def owner_of_api_token(session: Session, token: str) -> tuple[str, int] | None:
-    """Return (user_id, token id) of a personal access token, whoever it belongs to."""
+    """Return (user_id, token id) for a personal access token, whichever user it belongs to, or None."""
     row = session.execute(text("select user_id, id from find_api_token(:hash)"), {"hash": hashed(token)}).one_or_none()
     return None if row is None else (row.user_id, row.id)
 
 
 def expired_users(session: Session, *, most: int, but_not: Sequence[str] = ()) -> list[str]:
-    """Return the ids of at most `most` users who have expired, the longest expired first."""
+    """Return the ids of at most `most` expired users, the longest expired first."""
     found = session.execute(
         text("select user_id from due_guests(:most, :but_not)"), {"most": most, "but_not": list(but_not)}
     )
@@ -307,7 +311,7 @@ def expired_users(session: Session, *, most: int, but_not: Sequence[str] = ()) -
 
 
 def guest_is_admitted(session: Session, *, address_hash: str, most: int) -> bool:
-    """Count one more guest of an address in this hour, and tell whether that is within `most`."""
+    """Count one more guest from an address in this hour, and return whether the count is at most `most`."""
     return bool(
         session.execute(
             text("select admit_guest(:address, :most)"), {"address": address_hash, "most": most}

@@ -1,4 +1,4 @@
-"""Turn a bearer token into the caller it stands for, and admit guests."""
+"""Find the caller for a bearer token, and admit guests."""
 
 import hashlib
 import hmac
@@ -34,13 +34,13 @@ from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database, Scope, be
 MOST_TOKEN_LENGTH = 8192
 FORGET_ATTEMPTS = 12
 LOCAL_ISSUER = "local"
-"""Who vouches for the owner of an installation; no outside token may say so."""
+"""The issuer of an installation's owner. No outside token may name this issuer."""
 _REFUSED = "The token is not valid: it is unknown, expired or revoked. Sign in again or start a new guest session."
 
 
 @dataclass(frozen=True, slots=True)
 class BetterAuth:
-    """How a Better Auth server's HS256 tokens are checked."""
+    """The settings for checking a Better Auth server's HS256 tokens."""
 
     secret: str
     issuer: str | None = None
@@ -49,13 +49,13 @@ class BetterAuth:
 
 @dataclass(frozen=True, slots=True)
 class GuestRules:
-    """What guests get, and how many an address may bring."""
+    """The rules for guests: how long a guest's account lasts, and how many guests one address may create."""
 
     get: Literal["on", "offline", "off"] = "on"
     per_hour: int = 100
-    """Guests of one address in an hour; 0 means no limit."""
+    """The most guests that one address may create in an hour; 0 means no limit."""
     days: int = 30
-    """Days until a guest is forgotten."""
+    """Days until a guest's account expires."""
 
 
 class Authenticator:
@@ -75,7 +75,7 @@ class Authenticator:
         self._better_auth = better_auth
 
     def caller(self, token: str) -> Caller:
-        """Return whom a token stands for.
+        """Return the caller that a token identifies.
 
         Raises:
             Unauthorized: The token is unknown, expired, revoked or malformed.
@@ -91,11 +91,11 @@ class Authenticator:
         raise Unauthorized(_REFUSED)
 
     def welcome_guest(self, *, address: str, zone: ZoneInfo) -> tuple[User, str]:
-        """Make a guest and return it with its session's token.
+        """Create a guest; return the guest and the token of the guest's session.
 
         Raises:
-            Forbidden: This installation takes no guests.
-            TooManyRequests: The address brought too many within the hour.
+            Forbidden: This installation does not admit guests.
+            TooManyRequests: The address created too many guests within the hour.
         """
         if self._guests.get == "off":
             raise Forbidden("This installation takes no guests. Ask its owner for an account or a token.")
@@ -123,17 +123,17 @@ class Authenticator:
         )
 
     def forget(self, user_id: str) -> None:
-        """Delete a user with everything of theirs."""
+        """Delete a user and all of the user's rows."""
         for attempt in range(1, FORGET_ATTEMPTS + 1):
             try:
                 with self._database.scope(user_id, UTC, lock_seconds=GIVE_WAY_SECONDS) as scope:
                     AccountRepository(scope).delete()
                 return
             except DatabaseUnavailable:
-                # What the user is doing at this moment locks rows in another order; it ends soon.
+                # The user's other requests may lock rows in another order. They end soon, so try again.
                 if attempt == FORGET_ATTEMPTS:
                     raise
-                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311  # it spreads attempts, no more
+                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311  # It only spreads attempts in time.
 
     def _of_session(self, token: str) -> Caller:
         with self._database.transaction(None) as session:
@@ -162,7 +162,8 @@ class Authenticator:
         subject = next((claims[name] for name in ("sub", "id", "userId") if claims.get(name)), None)
         if not isinstance(subject, str | int) or isinstance(subject, bool) or len(str(subject)) > 512:
             raise Unauthorized("The token names nobody.", hint="It needs a `sub`, `id` or `userId`.")
-        # Keyed by who issued it whether or not that is checked, so that configuring the check moves nobody.
+        # The user's id depends on the issuer even if the issuer is not checked. So configuring the check later changes
+        # no user's id.
         issuer = storable(str(claims.get("iss") or "better-auth"))
         if issuer == LOCAL_ISSUER:
             raise Unauthorized(f"The issuer {LOCAL_ISSUER} is this installation's own name and vouches for nobody.")
@@ -181,7 +182,7 @@ class Authenticator:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one address: of IPv6 the /64, since every subscriber has a whole one."""
+    """Return the network that counts as one address: for IPv6 the /64, because each subscriber has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -192,7 +193,10 @@ def network_of(address: str) -> str:
 
 
 def user_id_of(issuer: str, subject: str) -> str:
-    """Return our id of an outside identity: the same for the same (issuer, subject), and no other."""
+    """Return our user id for an outside identity.
+
+    The same pair of issuer and subject always has the same id, and different pairs have different ids.
+    """
     digest = hashlib.sha256(f"{len(issuer)}:{issuer}{subject}".encode(errors="surrogatepass")).hexdigest()
     return f"user_{digest[:40]}"
 

@@ -1,6 +1,6 @@
-"""Who is acting, through which door and with which rights.
+"""The caller: who is acting, through which door, and with which rights.
 
-The caller comes from a credential and is kept in a context variable.
+A credential determines the caller, and a context variable holds the caller.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ALL_SCOPES: tuple[AccessScope, ...] = ("read", "write")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user who is acting, and what their credential allows."""
+    """The user who is acting, and what the user's credential allows."""
 
     user_id: str
     kind: Literal["guest", "person"]
@@ -27,7 +27,7 @@ class Caller:
     zone: ZoneInfo
     door: Door = "rest"
     client: str | None = None
-    """The client's own name for itself, recorded in the ledger; never trusted."""
+    """The name that the client gives itself. It is recorded in the ledger and never trusted."""
     subject: str | None = None
     """The name that an outside issuer gave this identity."""
     by_token: bool = False
@@ -45,7 +45,7 @@ _acting: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 @contextmanager
 def acting_as(caller: Caller) -> Iterator[None]:
-    """Act as a caller inside the block; the only way to set the caller."""
+    """Act as a caller inside the block. This is the only way to set the caller."""
     token = _acting.set(caller)
     try:
         yield
@@ -54,7 +54,7 @@ def acting_as(caller: Caller) -> Iterator[None]:
 
 
 def current_caller() -> Caller:
-    """Return who is acting; raise Unauthorized if nobody is."""
+    """Return the caller who is acting; raise Unauthorized if there is none."""
     caller = _acting.get()
     if caller is None:
         raise Unauthorized("Sign in first.", hint="Send a token as `Authorization: Bearer …`.")

@@ -8,11 +8,11 @@ from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database
 
 FOUND_AT_ONCE = 20
 ROWS_AT_ONCE = 1000
-"""Rows that one transaction removes."""
+"""The most rows that one transaction removes."""
 
 
 def remove_expired_guests(database: Database) -> Iterator[int]:
-    """Remove the users who have expired, the longest expired first; yields the number of rows of each transaction."""
+    """Remove expired users, the longest expired first; yield how many rows each transaction removed."""
 
     def find(but_not: Sequence[str]) -> list[str]:
         with database.transaction(None) as session:

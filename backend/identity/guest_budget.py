@@ -1,4 +1,4 @@
-"""The turns with the model that all guests of an installation share, for each day in UTC."""
+"""The daily budget of turns with the configured model, which all guests of an installation share. Days are in UTC."""
 
 from datetime import UTC, datetime, time, timedelta
 
@@ -12,27 +12,28 @@ log = structlog.get_logger()
 
 
 class ModelNotice(BaseModel):
-    """Why the offline model answers in place of the configured one, and until when."""
+    """Why, and until when, the offline model answers in place of the configured model."""
 
     detail: str
     until: datetime
 
 
 class GuestBudget:
-    """The budget of turns for a day. No turn is ever given back, even if the guest who took it is deleted."""
+    """The guests' daily budget of turns. A turn that was taken is never given back, even if its guest is deleted."""
 
     def __init__(self, *, turns_per_day: int) -> None:
-        """Set the number of turns for each day; 0 means no limit."""
+        """Set the number of turns per day; 0 means no limit."""
         self._turns_per_day = turns_per_day
 
     def take(self, scope: Scope) -> bool:
         """Take one of today's turns, and return whether one was left.
 
-        The budget's row stays locked until the transaction ends, and all guests' messages need it, so take a turn last.
+        The budget's row stays locked until the transaction ends. Every guest's message needs this row, so take a turn
+        as the transaction's last step.
         """
         if not self._turns_per_day:
             return True
-        # A spent budget is only read, so that nobody waits for the lock.
+        # Once the budget is spent, its row is only read, so no message waits for the lock.
         if self.is_spent(scope):
             return False
         taken = scope.session.execute(
@@ -53,7 +54,7 @@ class GuestBudget:
         return turns is not None and turns >= self._turns_per_day
 
     def notice(self, scope: Scope, model: str) -> ModelNotice:
-        """Return the notice that today's turns with a model are spent."""
+        """Return the notice that today's turns with this model are spent."""
         answers = "answer" if self._turns_per_day == 1 else "answers"
         tomorrow = scope.now.date() + timedelta(days=1)
         return ModelNotice(

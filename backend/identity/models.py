@@ -1,4 +1,4 @@
-"""Tables of identity."""
+"""The tables of users, sessions, personal access tokens, usage and guests' limits."""
 
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class User(Owned, table=True):
-    """A person, or a guest who has not said who they are."""
+    """A person who signed in, or a guest, whose identity is unknown."""
 
     __tablename__ = "users"
 
@@ -38,7 +38,7 @@ class User(Owned, table=True):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The user's time zone, or UTC if this machine does not know it, because another machine may have stored it."""
+        """The user's time zone, or UTC if this machine does not know the zone that another machine stored."""
         try:
             return ZoneInfo(self.time_zone)
         except (KeyError, ValueError):
@@ -46,7 +46,7 @@ class User(Owned, table=True):
 
 
 class LoginSession(Owned, table=True):
-    """A session of a guest (later: of a browser); only the hash of its token is stored."""
+    """A guest's session (later: a browser's session). Only the hash of its token is stored."""
 
     __tablename__ = "sessions"
 
@@ -59,7 +59,7 @@ class LoginSession(Owned, table=True):
 
 
 class ApiToken(Owned, table=True):
-    """A personal access token; only its hash is stored."""
+    """A personal access token. Only its hash is stored."""
 
     __tablename__ = "api_tokens"
 
@@ -76,7 +76,7 @@ class ApiToken(Owned, table=True):
 
 
 class Usage(Owned, table=True):
-    """A user's usage on one day in UTC. It outlives conversations, so that deleting them resets no limit."""
+    """A user's usage on one day in UTC. It stays when conversations are deleted, so a deletion resets no limit."""
 
     __tablename__ = "usage"
 
@@ -89,7 +89,7 @@ class Usage(Owned, table=True):
 
 
 class Arrival(SQLModel, table=True):
-    """How many guests an address created in one hour. It has no user, and the app's role cannot read it."""
+    """How many guests an address created in one hour. The row belongs to no user, and the app's role cannot read it."""
 
     __tablename__ = "arrivals"
 
@@ -99,7 +99,7 @@ class Arrival(SQLModel, table=True):
 
 
 class GuestModelTurns(SQLModel, table=True):
-    """How many turns with the model all guests together took on one day in UTC. It has no user."""
+    """How many turns with the model all guests took together on one day in UTC. The row belongs to no user."""
 
     __tablename__ = "guest_model_turns"
 

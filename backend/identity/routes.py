@@ -1,4 +1,4 @@
-"""Routes of identity: guests, the account, and personal access tokens."""
+"""Routes for guests, the user's own account, and personal access tokens."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -44,7 +44,8 @@ def identity_routes(
 ) -> APIRouter:
     """Return the routes under `/api/auth`, `/api/me` and `/api/tokens`.
 
-    `model_notice` returns why the offline model would answer a caller now in place of the configured one, or None.
+    `model_notice` returns the reason why the offline model would answer a caller now in place of the configured model,
+    or None if the configured model would answer.
     """
     router = api_router(signed_in, prefix="/api", tags=["identity"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]

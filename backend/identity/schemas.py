@@ -15,7 +15,7 @@ from backend.plain_text import NUMBER, ONE_LINE
 
 @cache
 def _zones() -> frozenset[str]:
-    # Without the two names that mean something different on each machine.
+    # Leave out the two names whose meaning differs between machines.
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
@@ -58,7 +58,7 @@ class UserSeen(BaseModel):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        """Return a user as shown to that user."""
+        """Return the form of a user that is shown to that user."""
         return cls(
             id=user.user_id,
             name=user.name,
@@ -71,10 +71,10 @@ class UserSeen(BaseModel):
 
 
 class Me(UserSeen):
-    """A user, as shown to that user, with what applies to them now."""
+    """A user, as shown to that user, with what applies to the user now."""
 
     model_notice: ModelNotice | None = None
-    """Why the offline model would answer now in place of the configured one; left out if it would not."""
+    """Why the offline model would answer now in place of the configured model; left out if it would not answer."""
 
 
 class SignedIn(BaseModel):
@@ -86,7 +86,7 @@ class SignedIn(BaseModel):
 
 
 class UserChange(Strict):
-    """The changes to a user's own account."""
+    """Changes to the user's own account."""
 
     name: Name | None = None
     time_zone: TimeZone | None = None
@@ -94,7 +94,7 @@ class UserChange(Strict):
 
     @property
     def zone(self) -> ZoneInfo | None:
-        """The new time zone, or None if it does not change."""
+        """The new time zone, or None to keep the current zone."""
         return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
 
@@ -118,7 +118,7 @@ class TokenSeen(BaseModel):
 
     @classmethod
     def of(cls, token: ApiToken) -> "TokenSeen":
-        """Return a token without its secret."""
+        """Return the form of a token that has no secret."""
         return cls.model_validate(token.model_dump(), extra="ignore")
 
 
@@ -133,4 +133,4 @@ class TokensListed(BaseModel):
 
     tokens: list[TokenSeen]
     next_cursor: None = None
-    """Always null: a user has at most a hundred tokens, and all are on this page."""
+    """Always null, because a user has at most a hundred tokens and this page lists all of them."""

@@ -1,1 +1,1 @@
-"""Limits on how much of a process one user, or one address, may use at once."""
+"""Limits on how much of a process one user or one address may use at once."""

@@ -1,4 +1,4 @@
-"""Limit each user's concurrent calls in a process, so that one user's load does not delay everybody."""
+"""Limit each user's concurrent calls in a process, so that one user's load does not delay other users."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,15 +9,15 @@ from anyio.to_thread import run_sync
 from backend.limits.limiter import Limiter
 
 MOST_AT_WORK = 4
-"""Concurrent calls of one user in one process. Each holds a thread and, for most of its time, a connection."""
+"""The most concurrent calls by one user in one process. Each call holds a thread and, mostly, also a connection."""
 WAIT_SECONDS = 5.0
-"""How long a further call waits before it is refused."""
+"""How long a call waits for a free slot before it is refused."""
 
 Result = TypeVar("Result")
 
 
 class FairShare:
-    """Gives each user the same number of slots to work in. All callers must be on one event loop."""
+    """Gives each user the same number of slots for calls. All code that uses it must run on one event loop."""
 
     def __init__(self) -> None:
         self._limiter = Limiter(
@@ -32,7 +32,7 @@ class FairShare:
 
         Args:
             user_id: The user whose slot it is.
-            is_patient: Wait as long as necessary, and never refuse.
+            is_patient: Whether to wait as long as necessary and never refuse.
 
         Raises:
             TooBusy: No slot became free in time.
@@ -41,6 +41,6 @@ class FairShare:
             yield
 
     async def run(self, user_id: str, work: Callable[[], Result], *, is_patient: bool = False) -> Result:
-        """Run blocking work on a worker thread, in one of the user's slots; raises like `slot`."""
+        """Run blocking work on a worker thread, in one of the user's slots; raises as `slot` does."""
         async with self.slot(user_id, is_patient=is_patient):
             return await run_sync(work)

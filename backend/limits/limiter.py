@@ -1,4 +1,4 @@
-"""Limit how many callers work at once for one key, such as a user or an address; the others wait their turn."""
+"""Limit how many callers work at once for one key, such as a user or an address. Further callers wait their turn."""
 
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from anyio import Semaphore, fail_after
 from backend.errors import TooManyRequests
 
 MOST_WAITING = 32
-"""How many callers may wait for one key's slots. Each holds memory and a connection."""
+"""How many callers may wait for one key's slots. Each waiting caller holds memory and a connection."""
 RETRY_AFTER_SECONDS = 2
 
 
@@ -22,16 +22,16 @@ class TooBusy(TooManyRequests):
 
 
 class Limiter:
-    """Gives each key the same number of slots, first come, first served. All callers must be on one event loop."""
+    """Gives each key the same number of slots, first come, first served. All callers must run on one event loop."""
 
     def __init__(self, at_once: int, *, sentence: str, most_waiting: int = MOST_WAITING) -> None:
         """Set the number of slots for each key.
 
         Args:
             at_once: How many callers may work for one key at once.
-            sentence: The error for a person whose request gets no slot.
-            most_waiting: How many callers may wait for one key's slots. Further ones are refused at once, unless they
-                wait without a limit.
+            sentence: The error message for a person whose request gets no slot.
+            most_waiting: How many callers may wait for one key's slots. Further callers are refused at once, unless
+                they wait without a limit.
         """
         self._at_once = at_once
         self._sentence = sentence
@@ -40,7 +40,7 @@ class Limiter:
 
     @property
     def keys_in_use(self) -> int:
-        """How many keys have callers that work or wait."""
+        """How many keys have working or waiting callers."""
         return len(self._lines)
 
     @asynccontextmanager
@@ -55,7 +55,7 @@ class Limiter:
             TooBusy: No slot became free in time, or too many callers are already waiting.
         """
         line = self._lines.setdefault(key, _Line(self._at_once))
-        # While fewer callers are present than there are slots, none is waiting.
+        # If there are fewer callers than slots, no caller is waiting.
         is_free = line.present < self._at_once
         is_full = line.present >= self._at_once + self._most_waiting
         if wait is not None and not is_free and (wait == 0 or is_full):
@@ -78,7 +78,7 @@ class Limiter:
 
 
 class _Line:
-    """One key's slots, and how many callers hold one or wait for one."""
+    """One key's slots, and how many callers hold a slot or wait for a slot."""
 
     def __init__(self, at_once: int) -> None:
         self.slots = Semaphore(at_once, fast_acquire=True)

@@ -75,17 +75,18 @@ class ToDo:
     """All tasks found in a document."""
 
     places: list[Place]
-    """In the order of the document. A task's number is its position, from 1."""
+    """The places of all tasks, in document order. A task's number is its position in this list, from 1."""
     proposals: dict[int, Proposal]
     """The tasks that this call may show, by number."""
 
 
 def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
-    """Find the tasks in a document, and the due dates of those the call may show, without holding a transaction.
+    """Find all tasks in a document, and the due dates of the tasks that the call may show.
 
-    Returns None for a document that cannot be read now; the tool itself raises the reason.
+    No transaction is open while the text is examined. Returns None if the document cannot be read now; the tool itself
+    raises the reason.
     """
-    # Imported here because its patterns take a tenth of a second to compile, too long for the start.
+    # Imported here because compiling the module's patterns takes a tenth of a second, which would delay the start.
     from backend.workspace.action_rules import find_actions
 
     with open_scope() as scope:
@@ -121,16 +122,16 @@ def create_tasks_from_document(
     Use it when the user wants the action items of a document as tasks: show the dry run first, and set dry_run to false
     only after the user agreed in a new message. No task is created twice.
     """
-    # Locked if tasks are created, so that the second of two simultaneous calls sees the tasks of the first.
+    # If tasks are created, the document is locked, so the second of two simultaneous calls sees the first call's tasks.
     document = readable(DocumentRepository(scope).get(document_id, lock=not dry_run))
     if to_do is None:
-        # The document became readable only after the preparation.
+        # The document became readable only after the preparation ran.
         raise StillIndexing(document)
     made = _made_before(document_id, scope)
     every = dict(enumerate(to_do.places, 1))
     wanted = _chosen(every, only, document_id) if only else [number for number in every if every[number] not in made]
-    # Another call may have created or deleted tasks since the preparation. Tasks without a proposal wait for the next
-    # call.
+    # Another call may have created or deleted tasks since the preparation ran. So a wanted task may have no proposal;
+    # such a task waits for the next call.
     shown = [number for number in wanted if number in to_do.proposals]
     tasks = []
     for number in shown:
@@ -161,16 +162,19 @@ def create_tasks_from_document(
 
 
 def _made_before(document_id: int, scope: Scope) -> dict[tuple[int | None, str | None], int]:
-    """Return the ids of the tasks that were created from a document, by their places in it."""
+    """Return the ids of the tasks created from a document, by each task's place in the document."""
     return {(task.page_number, task.quote): task.id for task in TaskRepository(scope).taken_from(document_id)}
 
 
 def _pages(document_id: int, last: int, open_scope: OpenScope) -> Iterator[DocumentPage]:
-    """Yield the pages, with no transaction open while they are examined; a document's text never changes."""
+    """Yield a document's pages; no transaction is open while the caller examines a page.
+
+    Reading in several transactions is safe because a document's text never changes.
+    """
     for first in range(1, last + 1, PAGES_AT_ONCE):
         with open_scope() as scope:
             pages = DocumentRepository(scope).pages(document_id, first=first, last=first + PAGES_AT_ONCE - 1)
-            # The rows are used after the transaction ends.
+            # Detach the rows, because they are used after the transaction ends.
             scope.session.expunge_all()
         yield from pages
 

@@ -1,14 +1,14 @@
-"""Find action items in a document by rules alone, so that a document cannot talk the server into a task.
+"""Find action items in a document by fixed rules alone, so that no text can persuade the server to create a task.
 
 An action item is
 
 - an unticked box: `- [ ] Call Anna`, `☐ Call Anna`;
 - the text after a label: `TODO: call Anna`, `Action item (Bob): call Anna`, `Aufgabe: Anna anrufen`;
 - a bullet or numbered line under a heading such as "Action items", "Next steps", "To do" or "Nächste Schritte", up to
-  the end of the section. If the format keeps headings but has lost its bullets, a short line of several words counts
-  too.
+  the end of the section. If the file's format keeps headings but loses bullets, a short line of several words under
+  such a heading counts too.
 
-Text that is ticked, struck through or code does not count. The rules know English and German.
+Ticked text, struck-through text and code do not count. The rules know English and German.
 """
 
 import re
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from backend.documents.models import DocumentPage
 
 LONGEST_QUOTE = 1_000
-"""Characters of the document's own words that a task keeps."""
+"""The most characters that a task quotes from its document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Action:
     page: int
     """The page's number, from 1."""
     text: str
-    """On one line, without bullet, box, label and markup."""
+    """The item on one line, without bullet, box, label and markup."""
     quote: str
-    """The document's own words, exactly as in the page's text."""
+    """The item exactly as it stands in the page's text."""
 
 
 def find_actions(pages: Iterable[DocumentPage]) -> Iterator[Action]:
-    """Yield the action items in document order, each text only once; `pages` must be in order."""
+    """Yield the action items in document order; a repeated text is yielded once. `pages` must be in order."""
     finder = _Finder()
     seen: set[str] = set()
     for page in pages:
@@ -82,11 +82,11 @@ _TICKED = set("xX✓✔☑☒✅🗹")
 _LEAST_WRAPPED = 50
 """A line of at least this many characters may have been wrapped at the page's width."""
 _MOST_LINES = 8
-"""The most lines of an item."""
+"""The most lines in one item."""
 _LONGEST_INTRODUCTION = 3
-"""The most lines between the heading and the first item."""
+"""The most lines between a heading and its first item."""
 _LEVEL_OF_A_LINE = 6
-"""The level of a heading that only its words identify as one."""
+"""The level of a heading that is recognized only by its words."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class _Line:
     start: int
     end: int
     text: str
-    """Without surrounding blanks."""
+    """The line without surrounding blanks."""
     indent: int
     is_alone: bool
     """Whether the line is a paragraph of its own."""
@@ -114,7 +114,7 @@ class _Item:
 
 
 class _Finder:
-    """Reads page after page, keeping track of the current section."""
+    """Reads a document page by page, and keeps track of the current section."""
 
     def __init__(self) -> None:
         self._section: int | None = None
@@ -151,7 +151,7 @@ class _Finder:
         )
 
     def _read(self, line: _Line, levels: dict[int, int]) -> _Item | None:
-        """Process a line, and return the item that begins on it, or None."""
+        """Process a line, and return the item that begins on this line, or None."""
         if _FENCE.match(line.text):
             self._in_code = not self._in_code
         if self._in_code or not line.text:
@@ -171,7 +171,7 @@ class _Finder:
         return None
 
     def _bare_item(self, line: _Line) -> re.Match[str] | None:
-        """Match a line that is an item without a bullet; formats with headings may lose their bullets."""
+        """Match a line that is an item without a bullet, because some formats keep headings but lose bullets."""
         if not self._is_known or self._has_bullets or line.is_edge:
             return None
         return _BARE.fullmatch(line.text) if line.is_alone or len(line.text) < _LEAST_WRAPPED else None
@@ -191,7 +191,7 @@ class _Finder:
         return level is not None
 
     def _read_prose(self, line: _Line) -> None:
-        """Leave the section if this line does not belong to it; page numbers and running titles do not end it."""
+        """End the section if this line is not part of it; page numbers and running titles do not end a section."""
         if self._section is None or line.is_edge:
             return
         if line.text.endswith(":") and not _OTHER_SECTION.fullmatch(_title(line.text)):
@@ -224,7 +224,7 @@ def _begins_something(text: str) -> bool:
 
 
 def _title(text: str) -> str:
-    """Return a heading's words, without marks, numbering and colon."""
+    """Return a heading's words without marks, numbering and colon."""
     words = text[:200].strip("#*_ \t").rstrip(":").strip("*_ \t").casefold()
     return _NUMBERING.sub("", words, count=1) if _NUMBERING.match(words) else words
 

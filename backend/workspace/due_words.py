@@ -35,17 +35,17 @@ _IN_ENGLISH = tuple(
     )
 )  # fmt: skip
 MOST_TRIES = 4
-"""The most places in a line, from its end, where a date after words such as "by" is tried; each try costs
-milliseconds."""
+"""The most occurrences of words such as "by" that are tried as the start of a due date, counted from the line's end.
+Each try costs milliseconds."""
 _ENDS = " \t.,;!)]"
 _BEFORE = " \t,;:(\u2013\u2014-["
 
 
 def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetime | None]:
-    """Split off the words at the end of a line that say when it is due; return the rest and that time.
+    """Split the words for a due date off the end of a line; return the rest of the line and the due date.
 
-    Understands English and German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". A line without such
-    words, or with words that are not understood, is returned unchanged with None.
+    The function understands English and German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". If the line
+    has no such words, or they are not understood, it returns the unchanged line and None.
     """
     text = line.rstrip(_ENDS)
     places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]

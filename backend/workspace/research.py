@@ -20,18 +20,18 @@ from backend.tasks.models import Task
 from backend.tasks.repository import TaskFilter, TaskRepository
 
 MOST_RESULTS = 10
-"""The most pages of documents that `search` returns, and the most tasks."""
+"""`search` returns at most this many pages of documents, and at most this many tasks."""
 MOST_WORDS = 8
-"""Words of a question that are searched for in tasks."""
+"""The most words of a question that are searched for in tasks."""
 MOST_FETCHED = 50_000
-"""Characters of text that `fetch` returns."""
+"""The most characters of text that `fetch` returns."""
 PAGES_AT_ONCE = 20
 
 _ID = re.compile(r"(?P<kind>document|task)-(?P<number>[0-9]{1,10})(?:-page-(?P<page>[0-9]{1,10}))?")
 
 
 class NothingOfThisId(NotFound):
-    """No item that `search` returns has such an id."""
+    """No item of the user's has this id."""
 
     def __init__(self) -> None:
         super().__init__("This item does not exist.", hint="Call search, and fetch an id of its results.")
@@ -39,19 +39,19 @@ class NothingOfThisId(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links to items on the page, for people."""
+    """Links for people, which open an item on the web page."""
 
     base: str
     """The service's public address, without a trailing slash."""
 
     def to(self, item: str) -> str:
-        """Return the address of an item by its id."""
+        """Return the link to an item, given the item's id."""
         return f"{self.base}/#{item}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """The inputs of `search` that do not come from the caller."""
+    """The inputs to `search` that do not come from its caller."""
 
     vector: QueryVector
     links: Links
@@ -74,12 +74,12 @@ class Item(BaseModel):
 
 
 class ItemsFound(BaseModel):
-    """The items found, best first."""
+    """The items that were found, best first."""
 
     results: list[Item]
 
     def document_ids_read(self) -> list[int]:
-        """Return the ids of the documents whose names are in the results."""
+        """Return the ids of the documents in the results, because the results show their names."""
         return [int(found["number"]) for item in self.results if (found := _known(item.id))["kind"] == "document"]
 
 
@@ -90,7 +90,7 @@ class ItemFetched(Item):
     metadata: dict[str, str]
 
     def document_ids_read(self) -> list[int]:
-        """Return the id of the document that the text is from, if it is from one."""
+        """Return the id of the document that the text is from, or nothing if the text is from a task."""
         return [int(self.metadata["document_id"])] if "document_id" in self.metadata else []
 
 
@@ -140,7 +140,10 @@ def _page_item(passage: FoundPassage, scope: Scope) -> tuple[str, str]:
 
 
 def _tasks_with(query: str, scope: Scope) -> tuple[list[Task], int]:
-    """Return the tasks that contain words of the question, most words first, and how many contain all words."""
+    """Return the tasks that contain words of the question, and how many of these tasks contain all words.
+
+    Tasks with the most words come first.
+    """
     words = list(dict.fromkeys(word.lower() for word in re.findall(r"\w{3,50}", query)))[:MOST_WORDS]
     repository = TaskRepository(scope)
     tasks: dict[int, Task] = {}
@@ -169,7 +172,7 @@ def _whole_task(task: Task, scope: Scope) -> tuple[str, str, dict[str, str]]:
 
 
 def _whole_pages(document_id: int, page: str | None, scope: Scope) -> tuple[str, str, dict[str, str]]:
-    """Return the text of a page, or of the document from its first page, cut to `MOST_FETCHED` characters."""
+    """Return the text of one page, or of the whole document if `page` is None, cut to `MOST_FETCHED` characters."""
     repository = DocumentRepository(scope)
     if document_id == 0:
         raise DocumentNotFound(document_id)

@@ -1,4 +1,4 @@
-"""The tools that use several features, and the inputs that tools get before their transaction."""
+"""The tools that use several features, and the functions that prepare tools' inputs before their transactions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,10 @@ WORKSPACE_TOOLS = (search, fetch, create_tasks_from_document)
 def preparations(
     embed: Callable[[dict[str, Any]], QueryVector], *, address: str, rules: KeepingRules
 ) -> dict[str, Preparation]:
-    """Return, by tool name, the functions that prepare a tool's inputs before its transaction.
+    """Return the functions that prepare a tool's inputs before its transaction, by tool name.
 
-    `embed` returns the embedding of the `query` in validated arguments; `address` is the service's public address.
+    `embed` returns the embedding of the argument `query`; its parameter is the tool's checked arguments. `address` is
+    the service's public address.
     """
     links = Links(address.rstrip("/"))
     return {
