@@ -1,1 +1,1 @@
-"""The durable turn: a message's run, its events, and the worker that executes it."""
+"""The durable turn: a message's run, the run's events, and the worker that executes the run."""

@@ -1,4 +1,4 @@
-"""Begin an attempt at a run: what it works on, fixed in the transaction that claims it."""
+"""Begin an attempt at a run. The transaction that claims the run also fixes the run's input."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,28 +26,28 @@ log = structlog.get_logger()
 
 
 class Assistant(Protocol):
-    """What answers messages: the agent, or a script in tests."""
+    """The part that answers messages: the agent, or a script in tests."""
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a run would be answered, or refused, at once; until then none is begun."""
+        """Whether loading has finished, successfully or not. Before that, a new run is queued instead of started."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether a run would be answered."""
+        """Whether a run that starts now can be answered."""
 
     def models_for(self, caller: Caller) -> tuple[str, ...]:
-        """Return the models that may answer this caller; a second one is for guests whose budget is spent."""
+        """Return the models that may answer this caller. A second model is for guests once their budget is spent."""
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
-        """Return the run's input as JSON. It never changes afterwards."""
+        """Return the run's input as JSON. The input never changes afterwards."""
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
-        """Answer, and write every step into the journal up to its end."""
+        """Answer a run, and write every step to the journal, including the run's end."""
 
 
 class ModelWithdrawn(DocuTalkError):
-    """The caller may no longer use the model that began the run."""
+    """The caller may no longer use the model with which the run began."""
 
     status = 503
     code = "model_withdrawn"
@@ -71,7 +71,7 @@ class GaveUp(DocuTalkError):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that this process works on, with everything that it needs."""
+    """A run that this process works on, with all data needed to execute it."""
 
     caller: Caller
     lease: Lease
@@ -80,22 +80,22 @@ class Claimed:
     fixed_input: dict[str, Any]
     transcript: Transcript
     stored: list[Event]
-    """The events that were committed with the claim."""
+    """The events that were committed together with the claim."""
     refused: DocuTalkError | None = None
-    """Why to end the run at once, or None."""
+    """Why the run must end at once, or None."""
 
 
 class Attempts:
     """Begins attempts at runs."""
 
     def __init__(self, assistant: Assistant, *, now: Clock, history_messages: int) -> None:
-        """`history_messages` is how many earlier messages the model sees."""
+        """Set the assistant, the clock, and how many earlier messages the model sees."""
         self._assistant = assistant
         self._now = now
         self._history_messages = history_messages
 
     def begin(self, session: Session, lease: Lease) -> Claimed:
-        """Begin the attempt of a lease, in the transaction of its claim."""
+        """Begin the attempt that a new lease allows, in the transaction that claims the run."""
         scope = Scope(session, lease.user_id, self._now(), UTC)
         runs = RunRepository(scope)
         run = runs.get(lease.id)
@@ -104,7 +104,7 @@ class Attempts:
         transcript = Transcript()
         told_again: list[Event] = []
         refused: DocuTalkError | None = None
-        # The budget was asked when the message was accepted. The run keeps the model that it got then.
+        # The guests' budget was checked when the message was accepted, and the run keeps the model that it got then.
         models = self._assistant.models_for(caller)
         try:
             if run.input is None:
@@ -113,12 +113,13 @@ class Attempts:
                 run.input = self.fixed_input(scope, caller, run.conversation_id, run.message_id)
             if lease.attempt > 1:
                 transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
-                # What an earlier attempt said after its last step is void, also what was told live and never stored.
+                # Discard the text that an earlier attempt wrote after its last committed step, including text that
+                # followers saw live and that was never stored.
                 told_again = [Event("reset", {"offset": transcript.committed})]
         except (SQLAlchemyError, DocuTalkError):
             raise
         except Exception:
-            # A row that we cannot read must not keep every other from being claimed.
+            # One unreadable row must not keep other rows from being claimed.
             log.exception("run_unreadable", run_id=run.id)
             refused = RunCrashed()
         if run.cancel_requested:
@@ -136,13 +137,13 @@ class Attempts:
         )
 
     def fixed_input(self, scope: Scope, caller: Caller, conversation_id: int, message_id: int) -> dict[str, Any]:
-        """Return the run's input as JSON. It never changes afterwards."""
+        """Return the run's input as JSON. The input never changes afterwards."""
         messages = MessageRepository(scope).all(conversation_id, last=self._history_messages + 1, up_to=message_id)
         return self._assistant.fixed_input(messages, caller)
 
 
 def run_event(run: Run) -> Event:
-    """Return the event that describes a run as it is now."""
+    """Return an event that describes the run's current state."""
     seen = {
         "run_id": run.id,
         "conversation_id": run.conversation_id,
@@ -154,7 +155,10 @@ def run_event(run: Run) -> Event:
 
 
 def _caller_of(run: Run, user: User | None) -> Caller:
-    """Return who sent the message: with the rights of the token that was used, in the zone of today."""
+    """Return the caller who sent the message.
+
+    The scopes are those that the credential had when the message was sent. The time zone is the user's current one.
+    """
     return Caller(
         user_id=run.user_id,
         kind="person" if user is not None and user.kind == "person" else "guest",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_MARKS = 200
-"""Marks of one answer that are checked; the rest are removed."""
+"""The most marks in one answer that are checked; further marks are removed."""
 MOST_PASSES = 5
-"""How often an answer is checked. Removing a mark can join the text around it into a new mark."""
+"""How often an answer is checked at most. A repetition is needed because removing a mark can join the text around it
+into a new mark."""
 LONGEST_QUOTATION = 5_000
 """The most characters between the start of a quotation and its mark."""
 
@@ -23,12 +24,12 @@ _OPENERS = {'"': '"', "\u201d": "\u201c\u201e\u201d", "\u201c": "\u201e", "\u00b
 _BEFORE_OPENER = " \t\r\n\u00a0([{<*_-\u2013\u2014/:"
 _EDGES = ' .,;:!?"'
 _LEFT_OUT = "\u00ad\u200b\u200c\u200d\u2060\ufeff\ufffe\x02"
-"""Soft hyphens in the forms that file readers produce, and zero-width characters."""
+"""Characters ignored in comparisons: zero-width characters, and soft hyphens in the forms that file readers produce."""
 _QUOTES = "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 _STRAIGHT = str.maketrans(dict.fromkeys(_QUOTES, '"') | dict.fromkeys(_DASHES, "-"))
 _FIRST_WITHOUT_BLANKS = "\u0e00"
-"""From this character on come scripts without spaces between words, such as Thai and Chinese."""
+"""The first character of the scripts without spaces between words, such as Thai and Chinese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Checked:
 
     text: str
     citations: list[dict[str, Any]]
-    """One for each mark, in the order of the text."""
+    """One citation for each mark, in the order of the marks in the text."""
     removed: int
-    """How many marks were not proven."""
+    """How many unproven marks were removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ class _Mark:
 
 
 def passages_in(results: Iterable[Any]) -> dict[int, Passage]:
-    """Return the passages in tools' results by their ids, at any depth.
+    """Return the passages in tools' results, at any depth, by passage id.
 
-    A passage is an object in a list named `passages`. Fields it lacks are taken from the objects around it.
+    A passage is an object in a list named `passages`. If a passage lacks a field, the field is taken from the objects
+    around the list.
     """
     return {passage.id: passage for result in results for passage in _passages(result, {})}
 
@@ -76,11 +78,11 @@ def cited_in(answer: str) -> set[int]:
 
 
 def check(answer: str, passages: dict[int, Passage]) -> Checked:
-    """Check the marks of an answer, and remove each mark that is not proven, with the blank before it.
+    """Check an answer's marks, and remove each unproven mark together with the blank before it.
 
-    A mark is proven if its passage is in `passages` and contains the quotation directly before the mark, if there is
-    one. Case, blanks and the style of quotes and dashes do not matter. A mark inside a quotation is removed: it comes
-    from the document, not from the assistant.
+    A mark is proven if its passage is in `passages`. If a quotation stands directly before the mark, the passage must
+    also contain that quotation. Case, blanks and the style of quotes and dashes do not matter. A mark inside a
+    quotation is removed, because it comes from the document and not from the assistant.
     """
     removed = 0
     for _ in range(MOST_PASSES):
@@ -88,7 +90,7 @@ def check(answer: str, passages: dict[int, Passage]) -> Checked:
         answer, removed = checked.text, removed + checked.removed
         if [mark[0] for mark in MARK.finditer(answer)] == [citation["mark"] for citation in checked.citations]:
             return Checked(answer, checked.citations, removed)
-    # Only an attack nests marks this deeply, so that one of them is left over.
+    # A mark is still left after all passes. Only an attack nests marks this deeply, so no bracket stays.
     return Checked(answer.replace("[", "("), [], removed)
 
 
@@ -152,7 +154,7 @@ def _marks(answer: str) -> Iterator[_Mark]:
 
 
 def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int, int] | None:
-    """Return the span, without its quotes, of the quotation that ends directly before a mark, or None."""
+    """Return the span of the quotation that ends directly before a mark, without its quotation marks, or None."""
     end, before = marks[number].start, number - 1
     while end:
         if before >= 0 and end == marks[before].end:
@@ -170,10 +172,11 @@ def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int
 
 
 def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | None:
-    """Return where the quotation begins that is closed at `closing_at`, or None.
+    """Return where the quotation that closes at `closing_at` begins, or None.
 
-    Quotes inside it are balanced. If they are not, for example because one means inches, the longest possible quotation
-    is returned: one that is too long fails the check, while one too short would leave words unchecked.
+    Quotation marks inside the quotation must be balanced. If they are not, for example because one of them means
+    inches, the longest possible quotation is returned. A quotation that is too long fails the check, while a quotation
+    that is too short would leave words unchecked.
     """
     closing, depth, outermost = answer[closing_at], 1, None
     for place in range(closing_at - 1, max(-1, closing_at - 1 - LONGEST_QUOTATION), -1):
@@ -190,7 +193,7 @@ def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | No
 
 
 def _quoted(marks: list[_Mark], quotations: list[tuple[int, int] | None]) -> set[int]:
-    """Return the numbers of the marks that are inside a quotation."""
+    """Return the positions, in `marks`, of the marks inside a quotation."""
     inside: set[int] = set()
     for number, quotation in enumerate(quotations):
         before = number - 1
@@ -220,7 +223,10 @@ def _citation(passage: Passage | None, quote: str | None) -> dict[str, Any] | No
 
 
 def _find(quote: str, text: str) -> tuple[int, int] | None:
-    """Return the span of the quoted words in a text, as whole words; punctuation at the quotation's ends is ignored."""
+    """Return the span in a text where the quoted words stand as whole words, or None.
+
+    Punctuation at the quotation's ends is ignored.
+    """
     wanted = _plain(quote)[0].strip(_EDGES)
     plain, places = _plain(text)
     at = plain.find(wanted)

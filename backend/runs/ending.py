@@ -1,4 +1,4 @@
-"""The end of a run: message, citations, usage, row and last events, all in one transaction."""
+"""End a run: write its message, citations, usage, row and last events in one transaction."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -35,7 +35,7 @@ class RunCancelled(DocuTalkError):
 
 
 class RunCrashed(DocuTalkError):
-    """The run hit a bug of ours. The log has it under the run's id."""
+    """The run failed because of a bug of ours. The log has the error under the run's id."""
 
     code = "run_crashed"
 
@@ -46,7 +46,7 @@ class RunCrashed(DocuTalkError):
 
 
 def told(error: DocuTalkError) -> dict[str, Any]:
-    """Return an error in the form that events and rows have."""
+    """Return an error in the form used in events and rows."""
     return {"code": error.code, "detail": str(error), "status": error.status, "retry_after": error.retry_after}
 
 
@@ -60,10 +60,10 @@ def end(
     still_there: StillThere,
     error: dict[str, Any] | None = None,
 ) -> list[Event]:
-    """Write the end of a run, and return its last events; the run's and the conversation's rows must be locked.
+    """Write the end of a run, and return the run's last events.
 
-    Text that followers already have may contain unproven citation marks. It is then replaced, starting at the first
-    such mark.
+    The rows of the run and of its conversation must be locked. If followers already have text with unproven citation
+    marks, the last events replace this text from the first such mark on.
     """
     checked = _checked(scope, transcript, still_there)
     usage = transcript.usage
@@ -95,7 +95,7 @@ def end(
 
 
 def done(run: Run, answer: Message | None) -> Event:
-    """Return the last event of a run that has ended."""
+    """Return the event `done` for a run that has ended."""
     return Event(
         "done",
         {
@@ -116,12 +116,15 @@ def done(run: Run, answer: Message | None) -> Event:
 
 
 def noticed(run: Run) -> dict[str, Any]:
-    """Return a member for the run's events with the reason why the offline model answers, or {} without a reason."""
+    """Return the run's `model_notice` as a dict to merge into an event's data; {} if the run has no notice."""
     return {} if run.model_notice is None else {"model_notice": run.model_notice}
 
 
 def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> Checked:
-    """Check the answer's citations against what the run's calls returned from documents that the user still has."""
+    """Check the answer's citations against the passages that the run's calls returned.
+
+    A passage counts only if the user still has its document.
+    """
     if not (cited := cited_in(transcript.answer)):
         return Checked(transcript.answer, [], 0)
     results = [call["result"] for call in transcript.calls.values() if "result" in call and not call.get("is_error")]
@@ -135,7 +138,7 @@ def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> C
 
 
 def _correction(said: str, checked: str) -> list[Event]:
-    """Return the events that turn the text followers have into the checked text."""
+    """Return the events that change the text `said`, which followers have, into the text `checked`."""
     if said == checked:
         return []
     same = next((place for place, pair in enumerate(zip(said, checked, strict=False)) if pair[0] != pair[1]), None)

@@ -37,21 +37,21 @@ class Execution:
 
     @property
     def is_work_left(self) -> bool:
-        """Whether another run of the user waited for the end of this one."""
+        """Whether another run of the same user was waiting for this run to end."""
         return self._journal.is_work_left
 
     def stop(self, why: DocuTalkError) -> None:
-        """Stop at once, or after the step that is being written."""
+        """Stop at once or, if a step is being written, after that step."""
         is_first = self._journal.interrupted is None
         self._journal.interrupt(why)
         if is_first and self._answering is not None:
             self._answering.cancel()
 
     async def work(self) -> str:
-        """Answer, record the end if this process may, and return the outcome for the log.
+        """Answer the run, record its end unless another attempt must, and return the outcome for the log.
 
         Raises:
-            Unavailable: The run cannot be finished here now.
+            Unavailable: This process cannot finish the run now.
         """
         structlog.contextvars.bind_contextvars(conversation_id=self._claimed.conversation_id)
         if self.lease.attempt > 1:
@@ -63,7 +63,7 @@ class Execution:
             await asyncio.wait([self._answering])
             return await self._conclude(self._answering)
         except (RunEnded, NotFound) as gone:
-            # Nothing is left to hand back: it ended elsewhere, or its conversation was deleted.
+            # There is no run to hand back: it ended elsewhere, or its conversation was deleted.
             log.info("run_let_go", code=gone.code)
             return "let go"
         finally:
@@ -80,7 +80,7 @@ class Execution:
         journal = self._journal
         if journal.ended is not None:
             return journal.ended
-        # Only we may cancel it. If a library did, and that were taken for a hand-back, the run would restart for ever.
+        # If a library cancelled the task, that is a crash. Treated as a hand-back, it would restart the run for ever.
         error = RunCrashed() if answering.cancelled() else answering.exception()
         why = error if isinstance(error, Unavailable) else journal.interrupted or error
         match why:

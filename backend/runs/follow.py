@@ -1,4 +1,4 @@
-"""Follow a run from any process: its stored events in order, and the text in between as it arrives."""
+"""Follow a run from any process: yield its stored events in order and, in between, its live text as it arrives."""
 
 import asyncio
 import time
@@ -20,20 +20,20 @@ from backend.runs.repository import Event, RunNotFound, RunRepository
 
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
-"""How often a follower checks a run of another process while notifications do not arrive."""
+"""How often a follower checks a run in another process while notifications from other processes do not arrive."""
 SELDOM_SECONDS = 5.0
-"""The same, while notifications arrive."""
+"""How often a follower checks a run in another process while notifications arrive."""
 MOST_FOLLOWED = 64
 """The most streams that one user may have open at once in one process."""
 MOST_READING = 8
-"""The most followers that read the database at once, so that threads and connections are left for the runs."""
+"""The most followers that may read the database at once. The limit leaves threads and connections for the runs."""
 
 HEARTBEAT = Event("heartbeat", {})
 RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again with Last-Event-ID."})
 
 
 class Follower:
-    """Streams the events of runs to followers, without delaying the worker that executes them."""
+    """Streams the events of runs to followers, without delaying the worker that executes the runs."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Follower:
         is_listening: Callable[[], bool] = lambda: False,
         on_waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the parts.
+        """Set up a follower.
 
         Args:
-            database: The database with the events.
-            live: What this process knows without reading the database.
-            heartbeat_seconds: The time without events after which a stream gets a heartbeat.
-            is_listening: Returns whether notifications from other processes arrive.
+            database: The database that stores the events.
+            live: The events and text that this process knows without reading the database.
+            heartbeat_seconds: The seconds without events after which a stream gets a heartbeat.
+            is_listening: Returns whether notifications from other processes currently arrive.
             on_waiting: Called whenever a follower waits for a run that this process does not execute.
         """
         self._database = database
@@ -76,13 +76,13 @@ class Follower:
             )
 
     def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the events after number `after` until `done`, and heartbeats while nothing happens.
+        """Yield the run's events after number `after`, up to `done`, and heartbeats while there are no events.
 
-        A deleted run also ends its stream. If the database does not answer, the stream ends with `reconnect`.
+        If the run is deleted, the stream ends too. If the database does not answer, the stream ends with `reconnect`.
         """
         events = self._told(caller, run_id, after)
         self._followed[caller.user_id] += 1
-        # Counted down even for a stream that is never read.
+        # A finalizer counts the stream down even if the stream is never read.
         weakref.finalize(events, self._leave, caller.user_id)
         return events
 
@@ -103,16 +103,16 @@ class Follower:
             yield Event("done", {"run_id": run_id, "status": "cancelled", "error": why})
 
     async def _events(self, caller: Caller, run_id: str, after: int) -> AsyncIterator[Event]:
-        # Read from the first event even if the reader has some, because the position in the answer follows from all of
-        # them.
+        # Read all events, even if the follower already has some, because the position in the answer depends on every
+        # event.
         seq, told = 0, 0
         spoke = time.monotonic()
         while True:
-            # Taken before reading, or news in between would be missed.
+            # Get `news` before reading, or an event committed in between would be missed.
             channel = self._live.find(run_id)
             news = channel.news() if channel else self._live.elsewhere(run_id)
             if channel is None or channel.stored_seq > seq or seq == 0:
-                # The first read asks the database whether the run is the caller's. Later reads need not.
+                # The first read goes to the database, to check that the run belongs to the caller.
                 events = channel.after(seq) if channel is not None and seq > 0 else None
                 if events is None:
                     events = await run_sync(self._read, caller, run_id, seq, limiter=self._reading)
@@ -127,7 +127,8 @@ class Follower:
                         told = event.data["offset"]
                     elif event.kind == "done":
                         return
-            # An attempt that lost its lease does not know what the next one wrote, so its text is discarded.
+            # If stored events are newer than the channel, the channel's attempt has lost its lease. Ignore its text,
+            # because it does not continue what the next attempt wrote.
             if channel is not None and seq <= channel.stored_seq and (fresh := _untold(channel, told)):
                 yield Event("text", {"delta": fresh, "offset": told})
                 told, spoke = told + len(fresh), time.monotonic()
@@ -156,7 +157,7 @@ class Follower:
 
 
 def _untold(channel: Channel, told: int) -> str:
-    """Return the live text from position `told`, or "" if stored text before it has not been read yet."""
+    """Return the live text from position `told` on, or "" if stored text before the live text has not been read yet."""
     return channel.text[told - channel.text_start :] if told >= channel.text_start else ""
 
 

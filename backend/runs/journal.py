@@ -1,4 +1,4 @@
-"""The writes of a run's worker: each step is one transaction, and followers see it once it is committed."""
+"""The writes by a run's worker. Each step is one transaction, and followers see the step once it is committed."""
 
 import asyncio
 import time
@@ -21,14 +21,14 @@ from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunReposit
 from backend.runs.transcript import Transcript
 
 STORE_TEXT_SECONDS = 1.0
-"""The longest time before streamed text is stored."""
+"""How long streamed text may stay unstored."""
 
 Write = Callable[[RunRepository], None]
 Result = TypeVar("Result")
 
 
 async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
-    """Finish a step even if the caller is cancelled meanwhile, so that it is known whether the step was done."""
+    """Finish a step even if the caller is cancelled meanwhile, so that the caller knows whether the step was done."""
     task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)
@@ -40,7 +40,7 @@ async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
 
 
 class Journal:
-    """The writes of one attempt at a run. Every write is fenced by the attempt's number."""
+    """The writes by one attempt at a run. A write fails if a later attempt has begun."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class Journal:
         self.interrupted: DocuTalkError | None = None
         """Why this attempt must stop early, or None."""
         self.ended: EndStatus | None = None
-        """How the run ended, once that is committed."""
+        """How the run ended; None until the end is committed."""
         self.is_work_left = False
-        """Whether another run of the user was waiting for this run to end."""
+        """Whether another run of the same user was waiting for this run to end."""
         self._database = database
         self._live = live
         self._caller = caller
@@ -76,34 +76,34 @@ class Journal:
 
     @property
     def next_response(self) -> int:
-        """The number of the response being made, from 1."""
+        """The number of the response that the model is producing, from 1."""
         return len(self._transcript.responses) + 1
 
     def committed_response(self, number: int) -> dict[str, Any] | None:
-        """Return the response with this number, from 1, if an earlier attempt committed it, or None."""
+        """Return response `number`, counted from 1, if an earlier attempt committed it; otherwise None."""
         return self._transcript.responses[number - 1] if number <= self._replayed else None
 
     def committed_result(self, call_id: str) -> tuple[dict[str, Any], bool] | None:
-        """Return the result of a call that an earlier attempt finished, and whether it is an error; or None."""
+        """Return a call's result and whether the result is an error, or None if the call is not finished."""
         call = self._transcript.calls.get(call_id, {})
         return (call["result"], call["is_error"]) if "result" in call else None
 
     def interrupt(self, why: DocuTalkError) -> None:
-        """Begin no further step; the current one is finished. May be called on any thread.
+        """Let no further step begin; the current step still finishes. May be called on any thread.
 
-        A database failure takes precedence over a wish to stop. After one it is unknown what was done, and only the
-        next attempt can find out from the rows.
+        A database failure takes precedence over a request to stop. After a database failure it is unknown what was
+        done, and only the next attempt can find out from the rows.
         """
         if self.interrupted is None or (isinstance(why, Unavailable) and not isinstance(self.interrupted, Unavailable)):
             self.interrupted = why
 
     def go_on(self) -> None:
-        """Raise the reason why this attempt must stop, if there is one."""
+        """Raise `interrupted` if this attempt must stop."""
         if self.interrupted is not None:
             raise self.interrupted
 
     def alone(self, step: Coroutine[Any, Any, Result]) -> Coroutine[Any, Any, Result]:
-        """Return a coroutine that runs a step that writes, to its end, and while no other step runs."""
+        """Return a coroutine that runs a writing step while no other step runs, and always finishes the step."""
 
         async def locked() -> Result:
             async with self._step:
@@ -112,7 +112,7 @@ class Journal:
         return unbroken(locked())
 
     async def add_text(self, delta: str) -> None:
-        """Add a piece to the answer. Followers in this process see it now, others within a second."""
+        """Add text to the answer. Followers in this process see the text now, other followers within a second."""
         self.go_on()
         if not delta:
             return
@@ -122,7 +122,7 @@ class Journal:
             await self._write(tuple)
 
     async def reset(self) -> None:
-        """Discard the text of the current response, because the provider broke off and is asked again."""
+        """Discard the current response's text, because the provider broke off and the request is sent again."""
         transcript = self._transcript
         if len(transcript.answer) > transcript.committed:
             transcript.answer = transcript.answer[: transcript.committed]
@@ -133,10 +133,10 @@ class Journal:
     async def add_response(
         self, response: dict[str, Any], calls: list[dict[str, Any]], *, outputs: dict[str, str]
     ) -> None:
-        """Commit a response that calls tools, before any of them runs.
+        """Commit a response that calls tools, before any of these tools runs.
 
-        `calls` are `{call_id, name, arguments}`. `outputs` has what earlier calls returned to the model. It is needed
-        to report calls that never reached a tool, such as calls with unknown names.
+        Each item in `calls` is `{call_id, name, arguments}`. `outputs` has the text that each earlier call returned to
+        the model. It is needed to report calls that never reached a tool, such as calls with unknown names.
         """
         self.go_on()
         missing = self._transcript.settle_missing(outputs)
@@ -145,7 +145,7 @@ class Journal:
         await self._write(lambda: [*missing, *called], self._keep(number, response))
 
     def record(self, scope: Scope, outcome: Outcome) -> None:
-        """Write a call's result in the transaction of the call, together with its effect."""
+        """Write a call's result in the call's own transaction, so that it commits together with the call's effect."""
         event = self._transcript.settle(
             outcome.call_id or "", outcome.result, is_error=outcome.is_error, operation_id=outcome.operation_id
         )
@@ -154,7 +154,7 @@ class Journal:
         listen(scope.session, "after_commit", lambda _session: self._recorded.extend(appended.events), once=True)
 
     def tell(self) -> None:
-        """Show followers the events that a call committed."""
+        """Show followers the events that calls have committed."""
         committed, self._recorded = self._recorded, []
         self._channel.store(committed)
         self._channel.tell()
@@ -167,12 +167,12 @@ class Journal:
         await self._end("completed", outputs=outputs, also=self._keep(number, response))
 
     async def fail(self, error: DocuTalkError) -> None:
-        """Commit that the run failed, and why; what was done and said is kept."""
+        """Commit that the run failed, and why. The effects of its calls and the text so far are kept."""
         why = told(error)
         await self._end("failed", [Event("error", why)], error=why)
 
     async def cancel(self) -> None:
-        """Commit that the user stopped the run; what was done and said is kept."""
+        """Commit that the user stopped the run. The effects of its calls and the text so far are kept."""
         await self._end("cancelled", error=told(RunCancelled()))
 
     def close(self) -> None:
@@ -189,8 +189,8 @@ class Journal:
         also: Write | None = None,
     ) -> None:
         def last(scope: Scope, runs: RunRepository) -> list[Event]:
-            # Locked in the order used to accept a message or delete a conversation, which avoids deadlocks:
-            # conversation, its runs, usage, counters.
+            # Accepting a message and deleting a conversation lock rows in this order, too, which avoids deadlocks:
+            # the conversation, its runs, usage, counters.
             conversation = ConversationRepository(scope).get(self._conversation_id, lock=True)
             run = runs.get(self.run_id, lock=True)
             if run.status in ENDED:
@@ -208,7 +208,7 @@ class Journal:
             )
             return [*corrections, *events, done]
 
-        # The call in progress ends first; only then is it known which calls did not run.
+        # `_write` first waits for the call in progress. Only then is it known which calls did not run.
         await self._write(lambda: self._transcript.settle_missing(outputs), also, last=last, ending=status)
 
     async def _write(
@@ -219,11 +219,11 @@ class Journal:
         last: Callable[[Scope, RunRepository], list[Event]] | None = None,
         ending: EndStatus | None = None,
     ) -> None:
-        """Commit the unstored text and then the events, together with the writes of `also` and `last`."""
+        """Commit the unstored text, then `events` and the events from `last`, and then the writes by `also`."""
 
         async def step() -> None:
             if ending in ("failed", "cancelled") and isinstance(self.interrupted, Unavailable):
-                # It is unknown whether the call in progress was done; the next attempt finds out from the rows.
+                # It is unknown whether the call in progress was done. The next attempt finds out from the rows.
                 raise self.interrupted
             new = events()
             text, start = self._channel.text, self._channel.text_start

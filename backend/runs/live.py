@@ -1,6 +1,6 @@
-"""News for followers in this process, which saves reading the database, and text that is not stored yet.
+"""Committed events and unstored text for followers in this process, so that they rarely read the database.
 
-None of this is needed for correctness: without it followers see the same, up to a second later.
+This module only makes followers faster. Without it, followers would see the same events up to a second later.
 """
 
 import asyncio
@@ -10,26 +10,30 @@ from weakref import WeakValueDictionary
 from backend.runs.repository import Event
 
 MOST_KEPT = 8
-"""Committed events that a channel keeps. Followers further behind read the database."""
+"""The most committed events that a channel keeps. Followers who need earlier events read the database."""
 
 
 class Channel:
     """The live events and text of one run that this process executes."""
 
     def __init__(self, stored: Sequence[Event] = (), *, text_start: int = 0) -> None:
-        """Take the run's last committed events, and the position in the answer from which no event has the text yet."""
+        """Open a channel.
+
+        `stored` are the run's last committed events. `text_start` is the position in the answer where the stored text
+        ends.
+        """
         self.stored_seq = 1
         """The number of the last event known to be committed."""
         self.text_start = text_start
         """The position in the answer where `text` begins."""
         self.text = ""
-        """The part of the answer that is in no stored event yet."""
+        """The part of the answer that no stored event contains yet."""
         self._kept: list[Event] = []
         self._news = asyncio.Event()
         self.store(stored)
 
     def store(self, events: Sequence[Event]) -> None:
-        """Keep committed events, given in order."""
+        """Keep committed events. The events must be in order."""
         for event in events:
             if event.seq is None or (self._kept and event.seq <= self.stored_seq):
                 continue
@@ -39,56 +43,56 @@ class Channel:
             self.stored_seq = event.seq
 
     def after(self, seq: int) -> list[Event] | None:
-        """Return the committed events after number `seq`, or None if the first of them are no longer kept."""
+        """Return the committed events after number `seq`, or None if the channel no longer keeps all these events."""
         missing = max(self.stored_seq - seq, 0)
         return self._kept[len(self._kept) - missing :] if missing <= len(self._kept) else None
 
     def tell(self) -> None:
-        """Wake all waiting followers; call it on the event loop's thread."""
+        """Wake all waiting followers. Call this on the event loop's thread."""
         self._news.set()
         self._news = asyncio.Event()
 
     def news(self) -> asyncio.Event:
-        """Return an event that the next `tell` sets. Get it before reading, or news in between is missed."""
+        """Return an asyncio event that the next `tell` sets. Get the event before reading, to miss no news."""
         return self._news
 
 
 class Live:
-    """The channels of the runs that this process executes, and the followers of runs elsewhere."""
+    """The channels of the runs in this process, and the wake-ups for followers of runs in other processes."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
-        # Weak, so that each lives only as long as somebody waits for it.
+        # The references are weak, so each event lives only as long as a follower waits for it.
         self._elsewhere: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def open(self, run_id: str, stored: Sequence[Event] = (), *, text_start: int = 0) -> Channel:
-        """Open the channel of a run that will be executed here."""
+        """Open the channel of a run that this process is about to execute."""
         channel = self._channels[run_id] = Channel(stored, text_start=text_start)
         self.heard(run_id)
         return channel
 
     def find(self, run_id: str) -> Channel | None:
-        """Return the channel of a run that is executed here, or None."""
+        """Return a run's channel, or None if this process does not execute the run."""
         return self._channels.get(run_id)
 
     def close(self, run_id: str, mine: Channel) -> None:
-        """Close the channel of a run that is no longer executed here, and wake its followers."""
+        """Close the channel of a run that this process no longer executes, and wake the run's followers."""
         if self._channels.get(run_id) is mine:
             del self._channels[run_id]
         mine.tell()
 
     def elsewhere(self, run_id: str) -> asyncio.Event:
-        """Return an event that is set at the next news of a run that this process does not execute."""
+        """Return an asyncio event for a run in another process. It is set when that run may have new events."""
         return self._elsewhere.get(run_id) or self._elsewhere.setdefault(run_id, asyncio.Event())
 
     def heard(self, run_id: str) -> None:
-        """Wake the followers who wait for news of a run of another process."""
+        """Wake the followers who wait for a run in another process."""
         waiting = self._elsewhere.pop(run_id, None)
         if waiting is not None:
             waiting.set()
 
     def tell_all(self) -> None:
-        """Wake every follower, to check whether the process is shutting down."""
+        """Wake every follower, so that each can check whether the process is shutting down."""
         for channel in self._channels.values():
             channel.tell()
         for run_id in list(self._elsewhere):

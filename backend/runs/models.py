@@ -13,7 +13,7 @@ from backend.postgres.repository import Owned, timestamp
 RUNS = LeasedTable("runs", "run", waiting="queued", most_of_a_user=4, notified_as="work")
 
 NULLABLE_JSON: Any = JSON(none_as_null=True)
-"""Stores None as SQL's null and not as JSON's, so that statements can test for it."""
+"""A JSON column that stores None as SQL's null and not as JSON's null, so that SQL statements can test for null."""
 
 
 def _of_run() -> ForeignKeyConstraint:
@@ -92,7 +92,7 @@ class Run(Owned, table=True):
 
 
 class RunResponse(Owned, table=True):
-    """A model's response, committed before any of its tools ran."""
+    """A model's response, committed before any of its tool calls ran."""
 
     __tablename__ = "run_responses"
 
@@ -106,7 +106,7 @@ class RunResponse(Owned, table=True):
 
 
 class RunEvent(Owned, table=True):
-    """One event for followers of the run; `seq` counts from 1 without gaps."""
+    """One event for the run's followers; `seq` counts from 1 without gaps."""
 
     __tablename__ = "run_events"
 

@@ -1,4 +1,4 @@
-"""Purge runs that ended long ago: their events, responses and input."""
+"""Purge runs that ended long ago: remove their events, responses and input."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -11,13 +11,13 @@ from backend.runs.repository import RunRepository, purgeable_runs
 FOUND_AT_ONCE = 100
 
 Key = tuple[str, str]
-"""The user and the id of a run."""
+"""A run's user id and the run's own id."""
 
 
 def purge_old_runs(database: Database, *, keep: timedelta) -> Iterator[int]:
-    """Purge runs that ended longer than `keep` ago, the oldest first; yields 1 for each.
+    """Purge runs that ended longer than `keep` ago, the oldest first; yields 1 for each run.
 
-    Their messages and operations stay.
+    The runs' messages and operations stay.
     """
 
     def find(but_not: Sequence[Key]) -> list[Key]:

@@ -18,12 +18,12 @@ from backend.runs.models import Run, RunEvent, RunResponse
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
 ENDED = ("completed", "failed", "cancelled")
 STEPS = ("tool_call", "tool_result")
-"""Events that come with a committed step; an attempt that wrote one was not in vain."""
+"""The kinds of events that come with a committed step. An attempt that wrote such an event was not fruitless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a follower is told; `seq` is None for what was not stored."""
+    """An event for followers; `seq` is None if the event is not stored."""
 
     kind: str
     data: dict[str, Any]
@@ -38,7 +38,7 @@ class RunNotFound(NotFound):
 
 
 class RunEnded(Conflict):
-    """The run has ended; nothing can be added to it."""
+    """The run has ended, so nothing can be added to it."""
 
     def __init__(self) -> None:
         super().__init__("This answer has ended. Send a new message to continue.")
@@ -46,12 +46,13 @@ class RunEnded(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What `append` stored."""
+    """The result of `append`."""
 
     events: list[Event]
     """The events as they were stored, with their numbers."""
     is_work: bool
-    """Whether a run of the user waits to be claimed, as far as the first and the last events may change that."""
+    """Whether one of the user's runs now waits to be claimed. Only a run's first and last events can cause that, so
+    this is False for all other events."""
 
 
 _APPEND = text(
@@ -74,10 +75,10 @@ class RunRepository(UserRepository[Run]):
     model = Run
 
     def get(self, run_id: str, *, lock: bool = False) -> Run:
-        """Return a run; locked, until the transaction ends, for one who means to change it."""
+        """Return a run. Pass `lock=True` to change it: the row is then locked until the transaction ends."""
         statement = self._mine().where(Run.id == run_id)
         if lock:
-            # Read anew: the session may hold what was there before it waited for the lock.
+            # Read the row again, because the session may hold its state from before the wait for the lock.
             statement = statement.with_for_update().execution_options(populate_existing=True)
         run = self._session.exec(statement).one_or_none()
         if run is None:
@@ -85,28 +86,28 @@ class RunRepository(UserRepository[Run]):
         return run
 
     def find_key(self, key: str) -> Run | None:
-        """Return the run that an idempotency key began, however long ago."""
+        """Return the run that was accepted with an idempotency key, however old the run is, or None."""
         return self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
 
     def is_busy(self, conversation_id: int) -> bool:
-        """Tell whether a run of the conversation has not ended."""
+        """Return whether any run in the conversation has not ended."""
         statement = self._mine().where(Run.conversation_id == conversation_id, col(Run.ended_at).is_(None))
         return self._session.exec(statement.limit(1)).first() is not None
 
     def count_unfinished(self) -> int:
-        """Count the runs that have not ended."""
+        """Return how many of the user's runs have not ended."""
         unfinished = self._mine().where(col(Run.ended_at).is_(None))
         return int(self._session.exec(select(func.count()).select_from(unfinished.subquery())).one())
 
     def is_leased(self, run_id: str) -> bool:
-        """Tell whether somebody works on a run, by the database's clock."""
+        """Return whether a process holds a lease on the run that, by the database's clock, has not run out."""
         leased = self._mine().where(
             Run.id == run_id, col(Run.lease_owner).is_not(None), col(Run.lease_until) >= func.now()
         )
         return self._session.exec(leased).first() is not None
 
     def add(self, run: Run) -> Run:
-        """Keep a new run."""
+        """Add a new run."""
         self._session.add(run)
         self._session.flush()
         self._written("added", run_id=run.id, conversation_id=run.conversation_id)
@@ -123,7 +124,7 @@ class RunRepository(UserRepository[Run]):
         return run
 
     def add_response(self, run_id: str, *, number: int, attempt: int, response: dict[str, Any]) -> None:
-        """Commit a model's response, before any of its tools runs."""
+        """Add a model's response. Commit it before any of its tool calls runs."""
         self._session.add(
             RunResponse(
                 user_id=self._scope.user_id,
@@ -147,13 +148,13 @@ class RunRepository(UserRepository[Run]):
     ) -> Appended:
         """Store events under the run's next numbers.
 
-        The run's row is locked by that until the transaction ends, so numbers commit in order and without a gap. With
-        the commit every process hears that there is news of the run, or work: this run, one that waited for its end, or
-        one that a claim passed over while this one was accepted.
+        This locks the run's row until the transaction ends, so numbers commit in order and without a gap. The commit
+        notifies every process. The notification is `work` if a run now waits to be claimed: this run, a run that waited
+        for this run's end, or a run that a claim passed over while this run was accepted. Otherwise it is `news`.
 
         Raises:
             RunNotFound: The user has no such run.
-            RunEnded: It has ended, and these are not said to be its last events.
+            RunEnded: The run has ended, and `last` was not given.
             LeaseLost: A later attempt is under way.
         """
         appended = self._session.execute(
@@ -183,7 +184,7 @@ class RunRepository(UserRepository[Run]):
         return Appended(stored, appended.is_work)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:
-        """List the events with a number above `after`, in order."""
+        """List the events with numbers above `after`, in order."""
         statement = (
             select(RunEvent.seq, RunEvent.kind, RunEvent.data)
             .where(*_of(RunEvent, self._scope.user_id, run_id), col(RunEvent.seq) > after)
@@ -192,22 +193,25 @@ class RunRepository(UserRepository[Run]):
         return [Event(kind, dict(data), seq) for seq, kind, data in self._session.exec(statement)]
 
     def are_ended(self, run_ids: Collection[str]) -> bool:
-        """Tell whether none of these runs goes on."""
+        """Return whether all these runs have ended."""
         going_on = self._mine().where(col(Run.id).in_(run_ids), col(Run.ended_at).is_(None))
         return self._session.exec(going_on.limit(1)).first() is None
 
     def in_conversations_of(self, run_ids: Collection[str]) -> set[str]:
-        """Return the ids of these runs and of all others in their conversations, whose input repeats what was said."""
+        """Return the ids of all runs in these runs' conversations, including these runs.
+
+        The other runs matter because the input of a later run repeats the conversation's earlier messages.
+        """
         conversations = self._mine().where(col(Run.id).in_(run_ids)).with_only_columns(col(Run.conversation_id))
         return {run.id for run in self._session.exec(self._mine().where(col(Run.conversation_id).in_(conversations)))}
 
     def models(self, run_ids: Collection[str]) -> dict[str, str]:
-        """Return by their ids the models of these runs."""
+        """Return these runs' models, by run id."""
         mine = col(Run.user_id) == self._scope.user_id
         return dict(self._session.exec(select(Run.id, Run.model).where(mine, col(Run.id).in_(run_ids))).all())
 
     def purge(self, run_id: str) -> None:
-        """Forget an ended run's events, responses and input; its messages and what the ledger has of it stay."""
+        """Delete an ended run's events, responses and input. The run's messages and its rows in the ledger stay."""
         run = self.get(run_id, lock=True)
         for table in (RunEvent, RunResponse):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, run_id)))
@@ -218,7 +222,7 @@ class RunRepository(UserRepository[Run]):
 def purgeable_runs(
     session: Session, *, ended_before: datetime, most: int, but_not: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Return (user_id, id) of at most `most` runs that ended before a moment and have not been purged, oldest first."""
+    """Return (user_id, id) for at most `most` unpurged runs that ended before `ended_before`, oldest first."""
     rows = session.execute(
         text("select user_id, id from due_runs(:ended_before, :most, :but_not)"),
         {"ended_before": ended_before, "most": most, "but_not": list(but_not)},

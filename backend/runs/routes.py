@@ -1,4 +1,4 @@
-"""Routes of runs: show, follow and stop them."""
+"""Routes that show, follow and stop runs."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ class RunSeen(BaseModel):
 
     @classmethod
     def of(cls, run: Run) -> "RunSeen":
-        """Return the state of a run."""
+        """Return the current state of a run."""
         return cls(
             id=run.id,
             conversation_id=run.conversation_id,
@@ -57,7 +57,8 @@ def run_routes(
 ) -> APIRouter:
     """Return the routes under `/api/runs`.
 
-    `stream_of` renders events in the protocol of the native clients; `share` limits each user's requests in progress.
+    `stream_of` renders events in the native clients' protocol. `share` limits how many requests each user can have in
+    progress.
     """
     router = api_router(signed_in, prefix="/api/runs", tags=["chat"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]

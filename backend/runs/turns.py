@@ -1,4 +1,4 @@
-"""Accept a message: the message and the run that will answer it, in one transaction; and stop a run."""
+"""Accept messages and stop runs. Accepting stores a message and the run that will answer it in one transaction."""
 
 import secrets
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ from backend.runs.repository import Event, RunRepository
 from backend.runs.transcript import Transcript
 
 MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), PLAIN]
-"""What a user says: 1 to 16,000 characters."""
+"""The text of a user's message: 1 to 16,000 characters."""
 
 
 MOST_UNFINISHED_RUNS = 32
-"""Messages of a user that may wait for their answers at once."""
+"""The most messages that one user may have waiting for answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A run that was accepted."""
+    """An accepted message's run."""
 
     run_id: str
     conversation_id: int
@@ -41,13 +41,13 @@ class Turn:
     model: str
     model_notice: dict[str, Any] | None = None
     is_new: bool = True
-    """Whether this request began it; otherwise one with the same key did."""
+    """Whether this request created the run; False if an earlier request with the same key did."""
     claimed: Claimed | None = None
-    """What this process needs to work on it, unless the run waits."""
+    """The run with all data that this process needs to execute it now; None if the run waits in the queue."""
 
 
 class Turns:
-    """Accepts messages, and stops their runs."""
+    """Accepts messages, and stops the runs that answer them."""
 
     def __init__(
         self,
@@ -60,7 +60,17 @@ class Turns:
         history_messages: int,
         still_there: StillThere = lambda _scope, ids: ids,
     ) -> None:
-        """Take the parts; `still_there` tells which documents may be cited."""
+        """Set the parts and the limits.
+
+        Args:
+            database: The database with the conversations and runs.
+            assistant: Provides the models that may answer a caller, and each run's input.
+            leases: This process's leases on runs.
+            guest_turns_per_day: How many messages each guest may send per day; 0 means no limit.
+            guest_model_turns_per_day: How many turns with the model all guests share per day; 0 means no limit.
+            history_messages: How many earlier messages the model sees.
+            still_there: Returns which documents the user still has, so that only these documents are cited.
+        """
         self.still_there = still_there
         self._database = database
         self._assistant = assistant
@@ -78,34 +88,38 @@ class Turns:
         idempotency_key: str | None = None,
         has_slot: bool = True,
     ) -> Turn:
-        """Record the user's message and the run that will answer it, leased to this process if it `has_slot`.
+        """Record the user's message and the run that will answer it.
+
+        `has_slot` says whether this process has a free slot. If so, the run is leased to this process, unless the run
+        must wait for another run.
 
         Raises:
             ConversationNotFound: The caller has no such conversation.
-            KeyUsedForSomethingElse: The idempotency key came with another message before.
-            TooManyRequests: A guest has used up the day's turns, or too many messages wait.
+            KeyUsedForSomethingElse: The idempotency key was already used with another message.
+            TooManyRequests: The guest has used up the day's turns, or too many of the user's messages wait.
         """
         try:
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
         except IntegrityError:
             if idempotency_key is None:
                 raise
-            # An equal request committed first; now its run can be found.
+            # An equal request committed first. Now we can find its run.
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
 
     def model_notice(self, scope: Scope, caller: Caller) -> ModelNotice | None:
-        """Return why the second of the caller's models would answer now, or None when the first one would."""
+        """Return why the caller's second model would answer now, or None if the first model would answer."""
         preferred, *fallbacks = self._assistant.models_for(caller)
         return self._budget.notice(scope, preferred) if fallbacks and self._budget.is_spent(scope) else None
 
     def cancel(self, caller: Caller, run_id: str) -> Run:
-        """Stop a run wherever it is, and return it; one that has ended stays as it is.
+        """Stop a run, in whichever process it is, and return the run. A run that has ended does not change.
 
-        A run that nobody works on ends at once; whoever works on it is told, and ends it after the step it is at.
+        If no process works on the run, the run ends at once. Otherwise the process that works on the run is notified,
+        and ends the run after its current step.
         """
         with self._database.scope(caller.user_id, caller.zone) as scope:
             runs = RunRepository(scope)
-            # In the order in which the end of a run locks them: the conversation, its runs.
+            # Lock rows in the same order as at the end of a run: the conversation first, then its runs.
             conversation = ConversationRepository(scope).get(runs.get(run_id).conversation_id, lock=True)
             run = runs.get(run_id, lock=True)
             if run.ended_at is None:
@@ -114,7 +128,8 @@ class Turns:
                     notify(scope.session, "cancel", run_id)
                 else:
                     transcript = Transcript.of(runs.events(run_id, after=0), runs.responses(run_id))
-                    # Text after the last step is void, also what was told live and never stored.
+                    # Discard text after the last committed step, including text that followers saw live and that was
+                    # never stored.
                     void = [Event("reset", {"offset": transcript.committed})] if run.attempt else []
                     missing = transcript.settle_missing()
                     attempt = run.attempt
@@ -144,8 +159,9 @@ class Turns:
                     raise KeyUsedForSomethingElse
                 return _turn(earlier, is_new=False)
             conversations = ConversationRepository(scope)
-            # The conversation's row is locked first, so that two messages at once are accepted one after the other.
-            # Then come usage, numbers and the place in the queue, in the order in which others lock them: no deadlock.
+            # Lock the conversation's row first, so that two simultaneous messages are accepted one after the other.
+            # Usage, numbers and the place in the queue are locked after that. All other code uses this order too, so
+            # there is no deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
             if earlier is not None:
                 runs.change(earlier, idempotency_key=None)
@@ -187,7 +203,7 @@ class Turns:
                     input=fixed_input,
                     idempotency_key=key,
                     request_hash=request_hash,
-                    # Not the moment at which the transaction began: it waited for the run before.
+                    # Not the time at which the transaction began, because the transaction may have waited for a lock.
                     started_at=self._database.now() if lease else None,
                 )
             )
@@ -206,7 +222,7 @@ class Turns:
             return replace(_turn(run), claimed=claimed)
 
     def _take_model(self, scope: Scope, caller: Caller) -> tuple[str, dict[str, Any] | None]:
-        """Return the model that answers, and the notice that goes with it when the guests' budget is spent."""
+        """Return the model that answers, and the notice for the user if the guests' budget is spent, or None."""
         preferred, *fallbacks = self._assistant.models_for(caller)
         if not fallbacks or self._budget.take(scope):
             return preferred, None

@@ -1,4 +1,4 @@
-"""The worker of runs: accepts messages, and executes runs, its own and those that no other process works on."""
+"""The worker for runs. It accepts messages, and executes their runs and other runs that no process works on."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ from backend.runs.turns import Turn, Turns
 
 
 class RunWorker(LeasedWorker[Claimed]):
-    """Executes at most `max_concurrent` runs at once, beside the requests that brought them."""
+    """Executes at most `max_concurrent` runs at once, in the background of the requests that started them."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class RunWorker(LeasedWorker[Claimed]):
         max_concurrent: int,
         on_work: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the parts; `on_work` is called whenever there is a run that has not ended."""
+        """Set up the worker; `on_work` is called whenever there is a run that has not ended."""
         super().__init__(leases, slots=max_concurrent, on_work=on_work)
         self._database = database
         self._turns = turns
@@ -42,31 +42,31 @@ class RunWorker(LeasedWorker[Claimed]):
 
     @property
     def _may_claim(self) -> bool:
-        """Whether the model is loaded; without one, other processes take the waiting runs."""
+        """Whether the model is ready. If it is not, this process leaves waiting runs to other processes."""
         return self._assistant.is_ready
 
     async def accept(
         self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
     ) -> Turn:
-        """Accept a message, and execute its run here at once if there is a free slot and its conversation is idle.
+        """Accept a message. If there is a free slot and no earlier run must end first, start its run here at once.
 
-        Raises as `Turns.accept` does.
+        Raises the same errors as `Turns.accept`.
         """
         return await unbroken(self._accept(caller, message, conversation_id, idempotency_key))
 
     async def cancel(self, caller: Caller, run_id: str) -> Run:
-        """Stop a run of the caller, wherever it is executed; raises as `Turns.cancel` does."""
+        """Stop one of the caller's runs, in whichever process it runs. Raises the same errors as `Turns.cancel`."""
         run = await run_sync(self._turns.cancel, caller, run_id)
         self.heard("cancel" if run.ended_at is None else "work", run_id)
         return run
 
     def heard(self, kind: str, run_id: str) -> None:
-        """Handle a notification about a run: news, a run to claim, or a wish to stop it."""
+        """Handle a notification about a run: that it has news, can be claimed, or should stop."""
         if kind == "document":
             return
         self._live.heard(run_id)
         if kind == "cancel":
-            # The row says whether it is true: anybody with a connection can send a notification.
+            # Check the row, because anybody with a database connection can send a notification.
             self.check_cancel(run_id)
         if kind == "work":
             self.look_now()
@@ -97,7 +97,7 @@ class RunWorker(LeasedWorker[Claimed]):
         if claimed is not None:
             self.start(claimed)
         elif turn.is_new:
-            # What it waits for may have ended while it was accepted.
+            # The run that the new run waits for may have ended while the new run was accepted.
             self._finder.look_again()
         self.look_soon()
         return turn
