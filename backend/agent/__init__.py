@@ -1,1 +1,1 @@
-"""The assistant: the Agents SDK loop over our own MCP server, and the models that can drive it."""
+"""The assistant: the Agents SDK loop over our own MCP server, and the models that can drive the loop."""

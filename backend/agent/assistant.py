@@ -1,4 +1,4 @@
-"""The assistant's interface to the rest of the service. Heavy libraries are loaded in the background."""
+"""The assistant's interface to the rest of the service. It loads heavy libraries in the background."""
 
 import asyncio
 import importlib
@@ -51,7 +51,7 @@ class AgentAssistant:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the libraries are loaded and a turn could be served."""
+        """Whether the libraries are loaded and a turn can be answered."""
         return self._loop is not None
 
     @property
@@ -61,7 +61,7 @@ class AgentAssistant:
 
     @property
     def not_ready(self) -> str | None:
-        """Why no turn can be answered now, in a sentence for the owner, or None."""
+        """Why no turn can be answered now, in a sentence for the service's owner, or None."""
         if self.is_ready:
             return None
         if self.is_loaded:
@@ -73,26 +73,26 @@ class AgentAssistant:
         try:
             self._loop = await run_sync(self._make_loop, server)
         except Exception:
-            # A provider's library may raise anything. The service keeps running; /ready and every run report what is
+            # A provider's library may raise any error. The service keeps running; /ready and every run report what is
             # wrong.
             log.exception("model_not_loaded", model=self._choice.shown)
         finally:
             self._loaded.set()
 
     async def close(self) -> None:
-        """Close the connections to providers, after the last run has ended."""
+        """Close the connections to providers. Call this after the last run has ended."""
         if self._loop is not None:
             await self._loop.close()
 
     def models_for(self, caller: Caller) -> tuple[str, ...]:
-        """Return the models that may answer this caller; a guest gets the second one once the budget is spent."""
+        """Return the models that may answer this caller. A guest gets the second model once the budget is spent."""
         shown = self._choice.shown
         if caller.kind == "person" or shown == OFFLINE_NAME:
             return (shown,)
         return (OFFLINE_NAME,) if self._choice.guests_get == "offline" else (shown, OFFLINE_NAME)
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
-        """Return the instructions, items and tool names of a run, the same for all its attempts."""
+        """Return a run's instructions, items and tool names. All attempts at the run use this input."""
         now = self._now().astimezone(caller.zone)
         return {
             "instructions": self._instructions.format(
@@ -106,7 +106,7 @@ class AgentAssistant:
         """Answer a run, writing every step to the journal, including its end.
 
         Raises:
-            ModelFailed: The provider or its model failed. The journal has the steps done before that.
+            ModelFailed: The provider or its model failed. The journal has the steps that were done before the failure.
         """
         await self._loaded.wait()
         if self._loop is None:

@@ -1,4 +1,4 @@
-"""The choice of model, and which models' endings LiteLLM reports."""
+"""The choice of model, and for which models LiteLLM reports how a response ended."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from typing import Literal
 
 OFFLINE = "offline"
 OFFLINE_NAME = "offline-rules-1"
-"""What the offline model is called, in the page and in rows."""
+"""The offline model's name on the page and in rows."""
 
 OWN_RESPONSES = ("openai", "azure")
-"""Providers whose own Responses API is read with the reason for the end. For other providers LiteLLM builds responses
-of that form from chat completions, and reports an unknown reason as a complete response."""
+"""Providers with a Responses API of their own, from which LiteLLM reads why a response ended. For other providers,
+LiteLLM builds such responses from chat completions, and reports an unknown reason as a complete response."""
 _UNREPORTED = frozenset(
     {
         "a2a",
@@ -57,19 +57,20 @@ _UNREPORTED = frozenset(
         "watsonx_text",
     }
 )
-"""Prefixes of LiteLLM names for which LiteLLM loses how a response ended, or was not shown to keep it."""
+"""Prefixes of the LiteLLM names of refused models. For these models, LiteLLM loses how a response ended, or it is not
+proven that LiteLLM keeps it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """Which model answers, and how to reach it."""
+    """Which model answers, and how to reach that model."""
 
     name: str = OFFLINE
-    """`offline`, or a LiteLLM name."""
+    """`offline`, or a model's LiteLLM name."""
     keys: dict[str, str] = field(default_factory=dict)
-    """API keys by LiteLLM's provider prefix. LiteLLM finds the keys of other providers in the environment."""
+    """API keys by LiteLLM's provider prefix. LiteLLM finds other providers' keys in the environment."""
     base_url: str | None = None
-    """URL of an OpenAI-compatible server, for names that begin with `openai/`."""
+    """The URL of an OpenAI-compatible server, for names that begin with `openai/`."""
     streaming: bool = True
     timeout_seconds: float = 120.0
     guests_get: Literal["on", "offline", "off"] = "on"
@@ -87,7 +88,8 @@ def reports_endings(name: str) -> bool:
         return False
     if model.startswith("responses/") and provider not in OWN_RESPONSES:
         return False
-    # LiteLLM looks for these anywhere in a name, whatever the provider, and sends the request elsewhere.
+    # If LiteLLM finds one of these words anywhere in a name, it sends the request to another provider than the named
+    # one.
     if "replicate" in model or "ft:davinci-002" in model or "ft:babbage-002" in model:
         return False
     if provider == "azure_ai" and "agents/" in model:
@@ -96,7 +98,7 @@ def reports_endings(name: str) -> bool:
 
 
 def instead_of(name: str) -> str:
-    """Return what the owner can do about a model whose endings are not reported."""
+    """Return advice to the owner for replacing a model whose endings are not reported."""
     provider, _, model = name.partition("/")
     if model.startswith("responses/"):
         return "leave responses/ out of MODEL"

@@ -1,4 +1,4 @@
-"""How a response ended: what the provider's reason means, and how a cut-off text is marked."""
+"""How a response ended: what each provider's reason means, and how a cut-off text is marked."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ Cut = Literal["length", "content_filter"]
 Ending = Literal["whole", "broken"] | Cut
 
 BROKEN = "finish_reason_unspecified"
-"""Stands for every reason other than a complete response. LiteLLM's types allow this word."""
+"""The reason used for a failed response, and for a missing or unknown reason. LiteLLM's types allow this word."""
 WHOLE = frozenset({"stop", "tool_calls", "function_call"})
-"""LiteLLM's reasons for the end of a complete response."""
+"""LiteLLM's reasons that mean a complete response."""
 _STOPS = frozenset(
     {
         "stop",
@@ -27,7 +27,7 @@ _STOPS = frozenset(
         "endoftext",
     }
 )
-"""What OpenAI, Gemini, Anthropic, Cohere, Together, Hugging Face and Bedrock's older models call a `stop`."""
+"""The words for `stop` from OpenAI, Gemini, Anthropic, Cohere, Together, Hugging Face and Bedrock's older models."""
 _MORE = {
     "TOOL_CALL": "tool_calls",  # Cohere
     "model_context_window_exceeded": "length",  # Anthropic
@@ -48,7 +48,7 @@ class _Reasons(dict[str, Any]):
     """LiteLLM's table of reasons, changed so that an unknown reason does not count as `stop`."""
 
     def get(self, reason: str, default: Any = BROKEN) -> Any:
-        # No reason at all stays `stop` here. Whether a stream may end without one is decided where it is read.
+        # A missing reason stays `stop` here. The code that reads a stream decides whether a reason may be missing.
         return super().get(reason, default) if reason else "stop"
 
 
@@ -57,7 +57,7 @@ core_helpers._FINISH_REASON_MAP = _Reasons(_KEPT | dict.fromkeys(_STOPS, "stop")
 
 
 def ending(reason: str | None) -> Ending:
-    """Return how a response ended, given the reason in the words of any provider."""
+    """Return how a response ended, given the reason in any provider's words."""
     match core_helpers.map_finish_reason(reason or BROKEN):
         case "stop" | "tool_calls" | "function_call":
             return "whole"
@@ -68,14 +68,14 @@ def ending(reason: str | None) -> Ending:
 
 
 def worst(reasons: Iterable[str | None]) -> Ending:
-    """Return how a response ended that gave several reasons; without any reason it is broken."""
+    """Return the worst ending among a response's reasons; a response without any reason is broken."""
     endings = {ending(reason) for reason in reasons}
     order: tuple[Ending, ...] = ("broken", "length", "content_filter", "whole")
     return next((how for how in order if how in endings), "broken")
 
 
 def mark(text: str, how: Cut) -> str:
-    """Return what to append to a cut-off answer, so that nobody takes it for complete."""
+    """Return the text to append to a cut-off answer, so that nobody takes the answer for complete."""
     indent = fence = ""
     for before, ticks, after in _FENCE.findall(text):
         if fence:
@@ -83,5 +83,5 @@ def mark(text: str, how: Cut) -> str:
             fence = "" if closes else fence
         elif ticks[0] == "~" or "`" not in after:
             indent, fence = before, ticks
-    # A block of code is closed first, or the sentence would look like code.
+    # An open block of code is closed first, or the appended sentence would look like code.
     return f"\n{indent}{fence}\n\n{_MARKS[how]}" if fence else f"\n\n{_MARKS[how]}"

@@ -1,4 +1,4 @@
-"""How a model or its provider can fail. The provider's own text is never shown, because it may quote the key."""
+"""The errors of models and providers. A provider's own error text is never shown, because it may quote the key."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 from backend.errors import DocuTalkError
 
 KEPT = " Your message is kept."
-"""The end of a sentence for a user whose message failed; `docutalk doctor` leaves it out."""
+"""The last sentence of an error for a user whose message failed. `docutalk doctor` leaves this sentence out."""
 
 
 class ModelFailed(DocuTalkError):
@@ -75,7 +75,7 @@ class LibraryMissing(ModelFailed):
 
 
 class EndingsUnreported(ModelFailed):
-    """Complete and cut-off responses of this model could not be told apart."""
+    """The model is refused, because its complete and its cut-off responses could not be distinguished."""
 
     code = ModelMisconfigured.code
 
@@ -87,7 +87,7 @@ class EndingsUnreported(ModelFailed):
 
 
 class ModelCut(ModelFailed):
-    """The model's response was cut off, and no part of it is usable."""
+    """The model's response was cut off, and no part of the response is usable."""
 
     code = "model_cut"
 
@@ -97,7 +97,7 @@ class BrokeOff(Exception):
 
 
 class CutOff(Exception):
-    """The provider cut off a response that has tool calls or no text, so none of it may be used."""
+    """The provider cut off a response that has tool calls or no text. No part of such a response may be used."""
 
     def __init__(self, reason: Literal["length", "content_filter"], *, has_calls: bool) -> None:
         super().__init__(reason)
@@ -106,7 +106,7 @@ class CutOff(Exception):
 
 
 class ErrorInStream(Exception):
-    """An error in the place of a chunk of a stream; `body` is its content."""
+    """A stream contained an error instead of a chunk; `body` is the error's content."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__(str(body.get("message", "")))
@@ -114,7 +114,7 @@ class ErrorInStream(Exception):
 
 
 class ProviderFailed(Exception):
-    """A provider, or its library, failed during a request."""
+    """A provider or its library failed during a request."""
 
     def __init__(self, failure: ModelFailed, *, again: bool = False, wait: float | None = None, note: str = "") -> None:
         super().__init__(failure.code)
@@ -123,13 +123,13 @@ class ProviderFailed(Exception):
         self.again = again
         """Whether a retry may help."""
         self.wait = wait
-        """Seconds to wait before a retry, if the provider names them."""
+        """The seconds to wait before a retry, if the provider or the error sets them; otherwise None."""
         self.note = note
-        """What to add to the instructions for the retry."""
+        """The text to add to the instructions for the retry."""
 
 
 class TooManySteps(ModelFailed):
-    """The model kept calling tools."""
+    """The model kept calling tools until the limit for one run."""
 
     code = "model_loop"
 
@@ -141,10 +141,10 @@ class TooManySteps(ModelFailed):
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes. Only the causes distinguish, say, a silent stream from one that broke off."""
+    """Yield an error and its causes. For example, only the causes distinguish a silent stream from a broken stream."""
     cause: BaseException | None = error
     seen: set[int] = set()
-    # Errors can be each other's causes.
+    # Two errors can be each other's causes, so stop at an error that was seen before.
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause

@@ -1,4 +1,4 @@
-"""Translate a provider's or library's error into ours, and decide whether to retry."""
+"""Translate a provider's or library's error into one of our errors, and decide whether to retry."""
 
 import math
 import re
@@ -26,7 +26,7 @@ from backend.agent.errors import (
 )
 from backend.retry_after import asked_to_wait
 
-# Compared by name, because each provider's library may use a different HTTP library.
+# These errors are compared by name, because each provider's library may use a different HTTP library.
 _ADDRESSES = frozenset({"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _TOO_LONG = re.compile(
     r"context_length_exceeded|prompt is too long|context the overflows|maximum (context|prompt|model) length",
@@ -40,9 +40,9 @@ _CUT = (
 
 
 def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed:
-    """Translate an error that the provider's library raised while `model` was called.
+    """Translate an error that the provider's library raised during a request to `model`.
 
-    None of the error's text is kept, because it may quote a key or a message.
+    The error's text is not kept, because it may quote a key or a message.
     """
     if isinstance(error, CutOff):
         return _cut(error, model)
@@ -85,7 +85,7 @@ def _cut(error: CutOff, model: str) -> ProviderFailed:
 
 
 def _status(causes: Sequence[BaseException]) -> int | None:
-    """Return the HTTP status that an error has or stands for, or None."""
+    """Return the HTTP status that an error has or implies, or None."""
     if any(isinstance(cause, BrokeOff) for cause in causes):
         return None
     for cause in causes:
@@ -94,7 +94,7 @@ def _status(causes: Sequence[BaseException]) -> int | None:
             return _status_in(body)
     if (answered := _answer_in(causes)) is not None:
         return answered
-    # If LiteLLM could not parse the answer, the fault is the provider's or LiteLLM's, and the status is invented.
+    # One of these errors means that LiteLLM could not parse the answer, and then the error's status is invented.
     if any(isinstance(cause, LookupError | ValueError | TypeError | AttributeError) for cause in causes):
         return None
     for cause in causes:
@@ -108,7 +108,7 @@ def _status(causes: Sequence[BaseException]) -> int | None:
 
 
 def _answer_in(causes: Sequence[BaseException]) -> int | None:
-    """Return the status that the provider itself sent. LiteLLM's own errors may carry an invented one."""
+    """Return the status that the provider itself sent, or None. LiteLLM's own errors may have an invented status."""
     for cause in causes:
         if type(cause).__module__.split(".")[0] in ("openai", "httpx"):
             status = getattr(getattr(cause, "response", None), "status_code", None)
@@ -118,7 +118,7 @@ def _answer_in(causes: Sequence[BaseException]) -> int | None:
 
 
 def _status_in(body: dict[str, Any]) -> int | None:
-    """Return the status that an error's body stands for; some providers send a number, others a name."""
+    """Return the status that an error's body gives, or None; some providers send a number, others an error's name."""
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, dict) else {})}
     for word in (str(said.get("code")), str(said.get("type"))):
@@ -140,7 +140,7 @@ def _says_too_long(cause: BaseException) -> bool:
 
 def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: bool) -> bool:
     """Return whether no retry can help, because a name, library, address or key is missing or wrong."""
-    # OpenAI's client raises its base error, and no subclass, when it cannot be created.
+    # If OpenAI's client cannot be created, it raises its base error and not a subclass.
     if any(isinstance(cause, ImportError) or type(cause) is openai.OpenAIError for cause in causes):
         return True
     # The key has a character that a header cannot contain.
@@ -159,7 +159,7 @@ def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: b
     if _answer_in(causes) is not None or any(isinstance(cause, BrokeOff | ErrorInStream) for cause in causes):
         return False
     missing = litellm.validate_environment(model)["missing_keys"]
-    # Ollama has a default address.
+    # A missing address for Ollama is no mistake, because Ollama has a default address.
     return any(
         (name.endswith("_API_KEY") and not has_key) or (name.endswith("_API_BASE") and name != "OLLAMA_API_BASE")
         for name in missing

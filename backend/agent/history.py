@@ -1,4 +1,4 @@
-"""The input of a run: the conversation so far as Responses API items, within a limit and valid for every provider."""
+"""A run's input: the conversation so far as Responses API items, within a limit and valid for every provider."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from backend.errors import for_models
 Item = dict[str, Any]
 
 UNANSWERED = "(This message got no answer.)"
-"""The placeholder answer for a run that failed. Many servers require user and assistant messages to alternate."""
+"""The placeholder for the answer of a failed run. Many servers require user and assistant messages to alternate."""
 
 LEFT_OUT = "The text of documents is left out of earlier turns. Search or read them again before you quote them."
 _OURS = re.compile(r"[a-z_]{1,40}")
@@ -21,12 +21,12 @@ _OURS = re.compile(r"[a-z_]{1,40}")
 def items_of(messages: list[Message], *, most_characters: int, quoting: Collection[str] = ()) -> list[Item]:
     """Return a conversation's items, oldest first, ending with the user's new message.
 
-    Results of the tools in `quoting` contain text of documents, of which only the numbers are kept. So that text
-    neither costs tokens again nor influences the model again.
+    Results from the tools in `quoting` contain document text. Only the numbers in these results are kept, so that the
+    text neither costs tokens again nor influences the model again.
 
-    Whole messages are dropped, oldest first, until the rest has at most `most_characters` characters; the last message
-    always stays. Providers reject incomplete histories, so every call precedes its output, and every user message
-    except the last has an answer, whatever became of its run.
+    Whole messages are dropped, oldest first, until the remaining messages have at most `most_characters` characters.
+    The last message always stays. Providers reject incomplete histories, so every call comes before its output, and
+    every user message except the last has an answer, even if its run failed.
     """
     kept: list[list[Item]] = []
     room = most_characters
@@ -51,7 +51,8 @@ def _items(message: Message, quoting: Collection[str]) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
     items: list[Item] = []
-    # Calls of one response stay together: a model that reads all calls as parallel starts to guess task numbers.
+    # The calls from one response form one group. If all calls looked like one parallel group, the model would learn to
+    # guess task numbers.
     for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
         response = list(calls)
         items += [_call(call) for call in response]
@@ -80,7 +81,7 @@ def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
 
 
 def _numbers_in(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without texts and scores, except for our own one-word reasons and statuses."""
+    """Return a result without its texts and scores; our own one-word reasons and statuses stay."""
 
     def kept(name: str, value: Any) -> Any:
         match value:

@@ -1,8 +1,9 @@
 """Patches for LiteLLM, which in some places loses how a response ended.
 
-LiteLLM reports `stop` for an error, for the line `[DONE]` and, with some providers, for no reason at all. With others,
-a response that has a call always ends in `tool_calls`. A cut-off response would therefore pass for a complete one.
-Providers that are neither patched here nor read like OpenAI's are refused: see `choice.reports_endings`.
+LiteLLM reports `stop` for an error and for the line `[DONE]`. With some providers, it also reports `stop` if the
+provider gave no reason. With other providers, it reports `tool_calls` for every response that has a call. Without
+patches, a cut-off response would therefore look complete. If a provider is neither patched here nor read like OpenAI,
+its models are refused: see `choice.reports_endings`.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from backend.agent.errors import ErrorInStream
 
 
 def mend_litellm() -> None:
-    """Apply all patches; call it once in a process."""
+    """Apply all patches. Call this once in a process."""
     _mend_openai()
     _mend_streams()
     _mend_responses()
@@ -52,7 +53,7 @@ def _mend_openai() -> None:
 
 
 def _mend_streams() -> None:
-    """Keep the line `[DONE]` and errors from counting as `stop`, for providers whose streams are read like OpenAI's."""
+    """Keep the line `[DONE]` and errors from counting as `stop`, for all providers that LiteLLM reads like OpenAI."""
     theirs = BaseModelResponseIterator._handle_string_chunk
 
     def read(self: BaseModelResponseIterator, str_line: str) -> Any:
@@ -65,7 +66,7 @@ def _mend_streams() -> None:
         return self.chunk_parser(chunk=sent)
 
     BaseModelResponseIterator._handle_string_chunk = read  # type: ignore[method-assign]
-    # watsonx has its own class.
+    # LiteLLM reads watsonx with a class of its own.
     parse = OpenAILikeIterator.chunk_parser
 
     def chunk_parser(self: OpenAILikeIterator, chunk: dict[str, Any]) -> Any:
@@ -95,7 +96,7 @@ def _mend_responses() -> None:
         status = (chunk.get("response") or {}).get("status")
         if chunk.get("type") != "response.completed" or status in (None, "completed"):
             return parse(self, chunk)
-        # The event reports that the response has ended; its status reports how.
+        # The event's type says only that the response has ended; its status says how.
         made: Any = parse(self, {**chunk, "type": "response.incomplete"})
         if status != "incomplete":
             made.choices[0].finish_reason = BROKEN
@@ -119,7 +120,7 @@ def _mend_bedrock() -> None:
     theirs = AmazonConverseConfig.apply_tool_call_transformation_if_needed
 
     def call_in(self: AmazonConverseConfig, message: Any, tools: Any = None, initial_finish_reason: Any = None) -> Any:
-        # LiteLLM would turn text that looks like a call into a call, which then hides the reason.
+        # LiteLLM would turn text that looks like a call into a call, and would then report `tool_calls` as the reason.
         return theirs(self, message, tools if initial_finish_reason in WHOLE else None, initial_finish_reason)
 
     AmazonConverseConfig.apply_tool_call_transformation_if_needed = call_in  # type: ignore[method-assign]
@@ -146,7 +147,8 @@ def _mend_gemini() -> None:
     def chunk_parser(self: GeminiIterator, chunk: dict[str, Any]) -> Any:
         made = parse(self, chunk)
         if made is not None:
-            # With this flag no chunk ends the stream, and chunks after the one with the reason hide it.
+            # While this flag is set, LiteLLM takes no chunk for the stream's end, and the chunks after the one with the
+            # reason hide the reason.
             made.hidden_params.pop("is_finished", None)
         return made
 
@@ -172,7 +174,7 @@ def _mend_ollama_and_cohere() -> None:
         return transform_response
 
     for streamed in (CohereChatConfig, CohereV2ChatConfig):
-        # LiteLLM cannot read Cohere's streams, so it must request the whole response and pass it on in one piece.
+        # LiteLLM cannot read Cohere's streams. So make it request the whole response and pass it on in one piece.
         streamed.should_fake_stream = lambda *_args, **_more: True  # type: ignore[method-assign]
     for iterator in (OllamaChatCompletionResponseIterator, OllamaTextCompletionResponseIterator):
         iterator.chunk_parser = keeping(iterator.chunk_parser)  # type: ignore[method-assign]

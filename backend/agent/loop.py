@@ -1,6 +1,6 @@
-"""The Agents SDK loop of one run: our MCP server in process, a recorded model, nothing else.
+"""The Agents SDK loop for one run, with our MCP server in the same process and a recorded model.
 
-Importing this module imports the Agents SDK; `assistant.py` does so in the background.
+Importing this module imports the Agents SDK, so `assistant.py` imports this module in the background.
 """
 
 from collections.abc import Collection
@@ -23,29 +23,38 @@ from backend.mcp_server.server import ToolServer, told
 from backend.operations.perform import Call
 from backend.runs.journal import Journal
 
-# The SDK's default exporter posts prompts to OpenAI whenever a key exists.
+# Without this line, the SDK's default exporter sends prompts to OpenAI whenever an OpenAI key exists.
 set_trace_processors([])
 
 
 class Loop:
-    """Runs the loop with the model that a run names."""
+    """Runs the SDK's loop with the model that a run names."""
 
     def __init__(
         self, choice: ModelChoice, server: ToolServer, *, quoting: frozenset[str], max_steps: int, share: FairShare
     ) -> None:
-        """Take the model, our MCP server, the names of the tools that quote documents, and the slots for calls."""
+        """Set up the loop.
+
+        Args:
+            choice: The model to use, besides the offline model.
+            server: Our MCP server.
+            quoting: The names of the tools whose results quote documents.
+            max_steps: The most requests to the model in one run.
+            share: The slots in which users' calls run.
+        """
         self._quoting = quoting
         self._share = share
         self._choice = choice
         self._server = server
         self._max_steps = max_steps
-        # Retries are the recorded model's, so that a stream which broke off is retried too.
+        # RecordedModel makes the retries, because it also retries a stream that broke off.
         once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
         self._settings = ModelSettings(include_usage=True, parallel_tool_calls=True, extra_args=once)
         self._listed: dict[frozenset[str], list[mcp_types.Tool]] = {}
         self._models: dict[str, Model] = {OFFLINE_NAME: OfflineModel()}
         if choice.shown != OFFLINE_NAME:
-            # Not at the top: LiteLLM costs as much as all the rest, and the offline model does not need it.
+            # Imported here, because LiteLLM loads as slowly as everything else together, and the offline model does not
+            # need it.
             from backend.agent.providers import litellm_model
 
             self._models[choice.shown] = litellm_model(choice)
@@ -56,10 +65,10 @@ class Loop:
             await model.close()
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
-        """Run the loop on a fixed input and finish the journal.
+        """Run the loop on a run's fixed input, and commit the run's end to the journal.
 
         Raises:
-            ModelFailed: With what was done until then in the journal.
+            ModelFailed: The model failed. The journal has the steps that were done before the failure.
         """
         if model not in self._models:
             raise ModelFailed(f"The model {model} is no longer configured. Send the message again.")
@@ -83,7 +92,8 @@ class Loop:
                 run_config=RunConfig(
                     tracing_disabled=True,
                     tool_not_found_behavior="return_error_to_model",
-                    # In the order of the response: who says "A and B" expects A to get the first number.
+                    # Make the calls in the response's order: a user who says "A and B" expects A to get the first
+                    # number.
                     tool_execution=ToolExecutionConfig(max_function_tool_concurrency=1),
                 ),
             )
@@ -94,7 +104,10 @@ class Loop:
         await recorded.finish()
 
     async def _tools(self, allowed: Collection[str]) -> list[mcp_types.Tool]:
-        """Return the tools that the run was given when it began, as the server lists them for its caller's scopes."""
+        """Return the tools in `allowed`, as the server lists them for the caller's scopes.
+
+        `allowed` has the names of the tools that the run got when it began.
+        """
         scopes = current_caller().scopes
         if scopes not in self._listed:
             self._listed[scopes] = await self._server.list_tools()
@@ -102,7 +115,7 @@ class Loop:
 
 
 class ToolsInProcess(MCPServer):
-    """Our own MCP server as the SDK sees it, reached without a socket; each call is one of the run's."""
+    """Our own MCP server in the form that the SDK expects. It is reached without a socket, and serves one run."""
 
     def __init__(
         self,
@@ -125,19 +138,22 @@ class ToolsInProcess(MCPServer):
         return "docutalk"
 
     async def connect(self) -> None:
-        """Do nothing: the server is an object of this process."""
+        """Do nothing, because the server is an object in this process."""
 
     async def cleanup(self) -> None:
-        """Do nothing: the server outlives the run."""
+        """Do nothing, because the server outlives the run."""
 
     async def list_tools(self, *_context: Any, **_more: Any) -> list[mcp_types.Tool]:
-        """List the tools that the run was given when it began."""
+        """List the tools that the run got when it began."""
         return self._tools
 
     async def call_tool(
         self, tool_name: str, arguments: dict[str, Any] | None, meta: dict[str, Any] | None = None
     ) -> mcp_types.CallToolResult:
-        """Call a tool as the run's caller, under the call's id; what an earlier attempt did is not done again."""
+        """Call a tool as the run's caller, under the call's id.
+
+        If an earlier attempt at the run already finished this call, its result is returned and the tool is not called.
+        """
         journal = self._journal
         call_id = (meta or {})["call_id"]
         if (committed := journal.committed_result(call_id)) is not None:
@@ -150,23 +166,23 @@ class ToolsInProcess(MCPServer):
             on_unavailable=journal.interrupt,
             has_slot=True,
         )
-        # It waits here, where a stop ends the wait: once the call is under way, it is finished.
+        # Wait for a slot here, where a stop ends the wait. Once the call has begun, it is always finished.
         async with self._share.slot(current_caller().user_id, is_patient=True):
-            # After a stop, or a call of which nobody knows whether it was done, none is begun.
+            # Begin no call after a stop, or after another call for which it is unknown whether it was done.
             journal.go_on()
             done = await journal.alone(self._server.call_tool(tool_name, arguments or {}, call=call))
         journal.tell()
         return done
 
     async def list_prompts(self) -> mcp_types.ListPromptsResult:
-        """List no prompts."""
+        """Return an empty list, because there are no prompts."""
         return mcp_types.ListPromptsResult(prompts=[])
 
     async def get_prompt(self, name: str, *_arguments: Any, **_more: Any) -> mcp_types.GetPromptResult:
-        """Refuse: there are no prompts."""
+        """Raise KeyError, because there are no prompts."""
         raise KeyError(name)
 
 
 def _call_id(context: MCPToolMetaContext) -> dict[str, Any]:
-    # The SDK's annotation is wider than what it passes: a call always has a tool's context.
+    # The SDK's annotation is wider than the values that it passes: for a call, it always passes a ToolContext.
     return {"call_id": cast("ToolContext[Any]", context.run_context).tool_call_id}

@@ -1,4 +1,4 @@
-"""All models that LiteLLM can call. Importing this module imports LiteLLM."""
+"""Create a model for any provider that LiteLLM can call. Importing this module imports LiteLLM."""
 
 import asyncio
 import os
@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
-# Set before the import, or LiteLLM fetches a price map from the network.
+# This must be set before the import, or LiteLLM fetches a price map from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm  # after the setting above
 import openai
-import openai.resources.chat  # else imported by the first request, on the event loop, which takes a second
+import openai.resources.chat  # Otherwise the first request imports it on the event loop, which takes a second.
 from agents import ModelResponse, UserError
 from agents.extensions.models.litellm_model import LitellmModel
 from agents.items import TResponseStreamEvent
@@ -36,22 +36,23 @@ from backend.agent.litellm_mends import mend_litellm
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
-# Otherwise LiteLLM would download a tokenizer, on the event loop, to count tokens for any name containing "llama-3".
+# Otherwise, for any name with "llama-3", LiteLLM would download a tokenizer on the event loop to count tokens.
 litellm.disable_hf_tokenizer_download = True
 mend_litellm()
 
 _ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
-"""Providers that people host themselves. If their address is not set, LiteLLM would send the request to OpenAI."""
+"""Providers that people host themselves. If no address is set for such a provider, LiteLLM would send the request to
+OpenAI."""
 _READ_OF_BEDROCK = (
     litellm.AmazonConverseConfig,
     litellm.AmazonAnthropicClaudeConfig,
     litellm.AmazonBedrockRuntimeChatCompletionsConfig,
 )
-"""LiteLLM's classes for Bedrock that keep the reason for the end; its older ones lose it."""
+"""LiteLLM's classes for Bedrock that keep the reason for a response's end. Its older classes lose the reason."""
 
 
 def litellm_model(choice: ModelChoice) -> "WholeAnswers":
-    """Return the model for a LiteLLM name. Retries are made by `recording.py`."""
+    """Return the model for a choice with a LiteLLM name. The model makes no retries; `recording.py` does."""
     provider, name, address = _resolved(choice)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider)
@@ -62,18 +63,18 @@ def litellm_model(choice: ModelChoice) -> "WholeAnswers":
     elif not provider or (provider in _ELSEWHERE and not address):
         model.refused = ModelMisconfigured(choice.name)
     if provider == "openai" and not key:
-        # OpenAI's client does not start without a key, which a self-hosted server may not need.
+        # A self-hosted server may need no key, but OpenAI's client does not start without one.
         model.api_key = "none"
     return model
 
 
 class WholeAnswers(LitellmModel):
-    """LiteLLM's model, restricted to complete responses; everything its library raises becomes ProviderFailed."""
+    """LiteLLM's model, restricted to complete responses. It raises every error from LiteLLM as ProviderFailed."""
 
     has_key = False
-    """Whether the model has a key, or needs none."""
+    """Whether the model has a key or needs no key."""
     refused: ModelFailed | None = None
-    """The error with which every request is refused, if the model cannot be used."""
+    """If the model cannot be used, the error with which every request is refused; otherwise None."""
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
         """Return the complete response.
@@ -85,10 +86,10 @@ class WholeAnswers(LitellmModel):
             return await super().get_response(*args, **more)
 
     async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Yield the response as it arrives; the last event comes only if the response is complete.
+        """Yield the response as it arrives. The last event is yielded only if the response is complete.
 
         Raises:
-            ProviderFailed: There is no response, or it ended early.
+            ProviderFailed: There is no response, or the response ended early.
         """
         with self._failing():
             async with aclosing(cast("AsyncGenerator[Any]", super().stream_response(*args, **more))) as events:
@@ -96,7 +97,7 @@ class WholeAnswers(LitellmModel):
                     yield event
 
     async def _fetch_response(self, *args: Any, **more: Any) -> Any:
-        # A private method of the SDK, and the only place where LiteLLM's response can be reached.
+        # This overrides a private method of the SDK, because LiteLLM's response can be reached nowhere else.
         if self.refused is not None:
             raise ProviderFailed(self.refused)
         fetched = await super()._fetch_response(*args, **more)
@@ -104,7 +105,7 @@ class WholeAnswers(LitellmModel):
             return _whole_response(fetched)
         response, stream = fetched
         if not isinstance(stream, CustomStreamWrapper):
-            # LiteLLM swallows an answer with HTTP 422, because it looks for the cause in its own parameters.
+            # LiteLLM takes an answer with HTTP 422 for a mistake in its own parameters, and does not raise it.
             raise ErrorInStream({"code": 422})
         return response, _whole_stream(stream)
 
@@ -113,17 +114,17 @@ class WholeAnswers(LitellmModel):
         try:
             yield
         except (ProviderFailed, UserError):
-            # UserError is a bug of ours: the SDK cannot use what we pass to it.
+            # UserError means a bug of ours: the SDK cannot use the arguments that we pass.
             raise
         except Exception as error:
             raise failure_of(error, str(self.model), has_key=self.has_key) from error
 
     async def close(self) -> None:
-        """Close the connections that LiteLLM keeps on this event loop, because uvloop fails to stop with open ones."""
+        """Close the connections that LiteLLM keeps on this event loop. With open connections, uvloop fails to stop."""
         loop = asyncio.get_running_loop()
         for kept in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
-            # Covers OpenAI's client and LiteLLM's own. A client whose session was closed opens a new one, so closing it
-            # does no harm to anyone still using the client.
+            # This finds the sessions of OpenAI's client and of LiteLLM's own client. Closing a session does no harm to
+            # code that still uses the client, because the client opens a new session.
             client = getattr(kept, "_client", None) or getattr(kept, "client", None)
             session: Any = getattr(getattr(client, "_transport", None), "client", None)
             if getattr(session, "_loop", None) is loop:
@@ -131,7 +132,7 @@ class WholeAnswers(LitellmModel):
 
 
 def _whole_response(response: Any) -> Any:
-    """Return LiteLLM's response, marked if its text was cut off; raises like `_after`."""
+    """Return LiteLLM's response, with the mark appended if its text was cut off; raises as `_after` does."""
     if not response.choices:
         raise BrokeOff
     choice = response.choices[0]
@@ -143,9 +144,10 @@ def _whole_response(response: Any) -> Any:
 
 
 async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
-    """Pass LiteLLM's stream on, and append the mark if its text was cut off; raises like `_after`.
+    """Yield LiteLLM's stream, and then the mark if the text was cut off; raises as `_after` does.
 
-    The reason is read from the stream itself, because LiteLLM's chunks invent one if the provider gave none.
+    The reason for the end is read from the stream object. LiteLLM's chunks are no source for the reason, because they
+    have an invented reason if the provider gave no reason.
     """
     if isinstance(stream.completion_stream, openai.AsyncStream):
         stream.completion_stream = _without_errors(stream.completion_stream)
@@ -163,7 +165,7 @@ async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
 
 
 async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
-    """Pass a stream on until an error, which vLLM sends in the place of a chunk."""
+    """Yield a stream's chunks, and raise ErrorInStream for an error, which vLLM sends in the place of a chunk."""
     async with chunks:
         async for chunk in chunks:
             if getattr(chunk, "object", None) == "error":
@@ -172,7 +174,7 @@ async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
 
 
 def _after(how: Ending, text: str, *, has_calls: bool) -> str:
-    """Return what to append to the text of a response that ended like this; nothing if it is complete.
+    """Return the text to append to a response that ended in this way; "" if the response is complete.
 
     Raises:
         BrokeOff: The response is incomplete, and no limit or filter cut it off.
@@ -184,7 +186,7 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
         case "broken":
             raise BrokeOff
         case "content_filter" if not (text.strip() or has_calls):
-            # The SDK turns it into a refusal, which is an answer.
+            # The SDK turns such a response into a refusal, which is an answer.
             return ""
         case _ if has_calls or not text.strip():
             raise CutOff(how, has_calls=has_calls)
@@ -195,16 +197,16 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
 def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
     """Return LiteLLM's provider, model name and address for a choice.
 
-    Names that LiteLLM knows need no prefix. The provider is "" for names it does not know.
+    A name that LiteLLM knows needs no prefix. For a name that LiteLLM does not know, the provider is "".
     """
     provider, _, model = choice.name.partition("/")
-    # LiteLLM would resolve GitHub Copilot's names over the network.
+    # A refused name is not resolved, because LiteLLM would resolve GitHub Copilot's names over the network.
     if not reports_endings(choice.name):
         return provider, model, None
     try:
         model, provider, _, address = litellm.get_llm_provider(choice.name)
         if provider == "openai" and choice.base_url:
-            # For a name without a prefix, the address decides the provider.
+            # For a name without a prefix, the address determines the provider.
             model, provider, _, address = litellm.get_llm_provider(choice.name, api_base=choice.base_url)
     except (openai.BadRequestError, ValueError):
         return "", choice.name, None
@@ -212,7 +214,7 @@ def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
 
 
 def _reports_endings(provider: str, model: str) -> bool:
-    """Return whether LiteLLM reports how the model's responses end."""
+    """Return whether LiteLLM reports how this model's responses end."""
     if provider == "bedrock" and (
         BedrockModelInfo.get_bedrock_route(model) == "converse_like"
         or type(get_bedrock_chat_config(model)) not in _READ_OF_BEDROCK

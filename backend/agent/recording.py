@@ -1,4 +1,7 @@
-"""A model whose responses get our own call ids, are committed before their tools run, and can be played back."""
+"""A model whose responses are recorded.
+
+Each response gets our own call ids, is committed before its tools run, and can be played back by a later attempt.
+"""
 
 import asyncio
 import json
@@ -32,17 +35,17 @@ from backend.runs.journal import Journal
 log = structlog.get_logger()
 
 ATTEMPTS = 3
-"""Attempts for one response, if the provider is down, limits our rate or breaks off."""
+"""The most requests for one response, if the provider is down, limits our rate or breaks off."""
 MOST_CALLS = 32
-"""Calls of one response that are executed; the rest are dropped."""
+"""The most calls from one response that are executed; further calls are dropped."""
 FIRST_WAIT = 0.5
-"""Seconds before the first retry, if the provider names no time. The wait doubles with every retry."""
+"""The seconds to wait before the first retry, if the provider names no time. The wait doubles with every retry."""
 LONGEST_WAIT = 10.0
-"""The longest time in seconds to wait before a retry. If a provider asks for more, the request fails."""
+"""The most seconds to wait before a retry. If a provider asks for a longer wait, the request fails."""
 LONGEST_RESPONSE = 1_000_000
-"""Characters of one response; a longer one is stopped."""
+"""The most characters in one response; a longer response is stopped."""
 DEEPEST_ARGUMENTS = 20
-"""Nesting levels in a call's arguments."""
+"""The most nesting levels in a call's arguments."""
 
 Dumped = dict[str, Any]
 _OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutputItem])
@@ -51,8 +54,8 @@ _OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutput
 class RecordedModel(Model):
     """Calls another model, records its responses, and passes them to the SDK.
 
-    The SDK's own streaming is not used. Text reaches followers through the journal, so the loop does not depend on
-    readers.
+    The SDK's own streaming is not used. Text reaches followers through the journal, so a slow follower does not delay
+    the loop.
     """
 
     def __init__(self, inner: Model, name: str, journal: Journal, *, streaming: bool) -> None:
@@ -66,9 +69,9 @@ class RecordedModel(Model):
     async def get_response(
         self, system_instructions: str | None, input: str | list[TResponseInputItem], *rest: Any, **more: Any
     ) -> ModelResponse:
-        """Return the next response: the one that an earlier attempt committed, or a new one from the model.
+        """Return the next response: the response that an earlier attempt committed, or a new response from the model.
 
-        A new response with calls is committed before it is returned; a final response is committed by `finish`.
+        A new response with calls is committed before it is returned. A final response is committed by `finish`.
         """
         self._journal.go_on()
         self._asked_for += 1
@@ -94,7 +97,7 @@ class RecordedModel(Model):
         return ModelResponse(output=output, usage=usage, response_id=None)
 
     def stream_response(self, *_args: Any, **_kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Refuse: the loop does not stream."""
+        """Raise TypeError, because the loop does not stream."""
         raise TypeError("RecordedModel is run with Runner.run, not run_streamed.")
 
     async def finish(self) -> None:
@@ -110,7 +113,7 @@ class RecordedModel(Model):
             try:
                 return await (self._streamed(args, more) if self._streaming else self._whole(args, more))
             except ProviderFailed as failed:
-                # Log only the kinds of errors: their text may quote a key or a message.
+                # Log only the errors' types, because their texts may quote a key or a message.
                 kinds = [type(cause).__name__ for cause in causes_of(failed)][1:]
                 log.warning("model_failed", code=failed.failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
@@ -155,7 +158,7 @@ def _played_back(committed: Dumped) -> ModelResponse:
 
 
 def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
-    """Yield the texts for the user, including refusals."""
+    """Yield the texts in a response that the user sees, including refusals."""
     for item in output:
         if isinstance(item, ResponseOutputMessage):
             for part in item.content:
@@ -163,10 +166,10 @@ def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
 
 
 def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[ResponseOutputItem], list[Dumped]]:
-    """Return the output with new call ids, and its calls; providers reuse ids or leave them out.
+    """Return the output with our own call ids, and the calls in the output.
 
-    Unusable arguments become an object with a single key that gives the reason. The tool refuses it, and the model
-    reads why.
+    Our own ids are needed because providers reuse ids or leave them out. Unusable arguments are replaced by an object
+    whose only key names the problem. The tool rejects this object, and the model gets the reason.
     """
     renamed: list[ResponseOutputItem] = []
     calls: list[Dumped] = []
@@ -176,14 +179,14 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
                 continue
             arguments = _arguments(item.arguments)
             call_id = f"{prefix}-{len(calls) + 1}"
-            # The name is sent back to the provider, which would reject the whole conversation because of an invalid
-            # one.
+            # The name is sent back to the provider later, and an invalid name would make the provider reject the whole
+            # conversation.
             name = re.sub(r"[^A-Za-z0-9_-]", "_", item.name)[:64] or "unknown"
             calls.append({"call_id": call_id, "name": name, "arguments": arguments})
             update = {"call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
             renamed.append(item.model_copy(update=update))
         elif isinstance(item, ResponseOutputMessage):
-            # The SDK crashes on a refusal. To the user it is an answer like any other.
+            # The SDK crashes on a refusal, so a refusal becomes text. To the user, it is an answer like any other.
             said = [ResponseOutputText(text=text, annotations=[], type="output_text") for text in _texts([item])]
             renamed.append(item.model_copy(update={"content": said}))
         else:
@@ -193,7 +196,7 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
 
 def _arguments(text: str) -> Dumped:
     try:
-        # The database would refuse numbers that JSON does not have.
+        # Reject infinite numbers and NaN, because JSON does not have them and the database would refuse them.
         parsed = json.loads(text or "{}", parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         parsed = None
@@ -215,7 +218,10 @@ def _is_flat(value: Any, levels: int) -> bool:
 
 
 def _in_plain_text(items: str | list[TResponseInputItem]) -> list[TResponseInputItem]:
-    """Return the input with each tool output as text: the SDK makes it a list of parts, which many servers reject."""
+    """Return the input with each tool output as text.
+
+    The SDK makes each output a list of parts, which many servers reject.
+    """
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
     plain: list[TResponseInputItem] = []
