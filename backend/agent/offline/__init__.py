@@ -1,1 +1,1 @@
-"""The offline model, which answers without a provider, by a fixed set of rules."""
+"""The offline model, which needs no provider and answers by a fixed set of rules."""

@@ -16,10 +16,10 @@ def hidden(line: str) -> str:
 
 
 def clauses_of(text: str) -> list[str]:
-    """Split a message where a new command starts, but neither inside a new task's title nor after "don't".
+    """Split a message into clauses: at each new command, but not inside a new task's title and not after "don't".
 
-    "Extract the action items from a file and add them as tasks" is one wish. A date stays with the words it belongs to:
-    in "Tomorrow, remind me to call Ida" and in "Add a task to buy tea and remind me tomorrow".
+    "Extract the action items from a file and add them as tasks" stays one clause. A date stays with its words:
+    "Tomorrow, remind me to call Ida" and "Add a task to buy tea and remind me tomorrow" are one clause each.
     """
     first, *rest = said.CUT.split(text)
     clauses = [first]
@@ -43,7 +43,7 @@ def clauses_of(text: str) -> list[str]:
 
 
 def rule_of(clause: str) -> Rule:
-    """Return the plan, detail and match of the first rule that fits a clause."""
+    """Return the plan, detail and match from the first rule that fits a clause."""
     for words in (clause, said.POLITE.sub("", clause, count=1), _with_date_last(clause)):
         for plan, detail, pattern in said.RULES:
             if match := pattern.fullmatch(words):
@@ -52,7 +52,10 @@ def rule_of(clause: str) -> Rule:
 
 
 def asked(rule: Rule, clause: str, message: str) -> Rule:
-    """Return the rule that shows the task in "Task 3 is done?"; without the question mark it is a change."""
+    """Return the rule for a clause, replaced if the clause only asks about a change.
+
+    "Task 3 is done" completes the task. "Task 3 is done?" only shows the task.
+    """
     _, detail, match = rule
     is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
     if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
@@ -62,7 +65,7 @@ def asked(rule: Rule, clause: str, message: str) -> Rule:
 
 
 def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """Drop "oops" and the like before a wish to reopen, which already says what to do."""
+    """Drop "oops" and similar clauses before a clause that reopens a task, because that clause says what to do."""
     rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
     return rest if rest and rest[0][1][0] == "reopen" else rules
 

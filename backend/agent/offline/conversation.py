@@ -1,4 +1,4 @@
-"""The conversation as the rules read it: each user message with the tool calls that followed."""
+"""The conversation in the form that the rules read: each user message with the tool calls that followed the message."""
 
 import json
 from typing import Any
@@ -8,13 +8,13 @@ from backend.agent.offline.plan import Result
 from backend.mcp_server.server import QUOTED
 
 Made = tuple[int, Result]
-"""The place in the conversation where a call was made, and its result."""
+"""A call that was made: its position in the conversation, and its result."""
 Turn = tuple[str, dict[str, list[Made]]]
-"""A user's message, and the results by call and arguments."""
+"""A user's message, and the calls that followed it, by tool and arguments (see `key_of`)."""
 
 
 def turns_of(items: list[Any]) -> list[Turn]:
-    """Return each user message with the results of the calls that followed it."""
+    """Return each user message with the results of the calls that followed the message."""
     turns: list[Turn] = [("", {})]
     calls: dict[str, tuple[list[Made], int]] = {}
     for place, item in enumerate(items):
@@ -32,7 +32,7 @@ def turns_of(items: list[Any]) -> list[Turn]:
 
 
 def key_of(name: object, arguments: object) -> str:
-    """Return a key for a call; calls with the same tool and arguments share it."""
+    """Return a key for a call. Calls of the same tool with the same arguments have the same key."""
     return f"{name} {json.dumps(arguments, sort_keys=True)}"
 
 
@@ -42,12 +42,12 @@ def _text(content: object) -> str:
 
 
 def _data(text: str) -> Result:
-    """Parse a JSON object; any other text is an error message of a tool."""
+    """Parse a JSON object. If the text is not a JSON object, it is a tool's error message; return its first line."""
     try:
         data = json.loads(text.removeprefix(QUOTED))
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict):
         return data
-    # The rest of the lines is a hint for models.
+    # The lines after the first are a hint for models.
     return said.on_one_line(text.strip().partition("\n")[0])[:500] or "The tool gave no answer."

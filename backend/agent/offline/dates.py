@@ -1,8 +1,8 @@
 r"""Find due dates in a person's sentence, and words that only look like dates.
 
-A due date is passed on in the person's own words, as far as the tools' parser understands them. Words that look like a
-date, a time or a repetition but are not understood must not end up in a title unnoticed: `doubts` finds them, and the
-rules ask about them. Quoted text is hidden (see `patterns`), so nothing here reads a quoted word.
+A due date is passed on in the person's own words if the tools' parser understands these words. Words that look like a
+date, a time or a repetition but are not understood must not end up in a title unnoticed. `doubts` finds such words, and
+the rules ask the person about them. Quoted text is hidden (see `patterns`), so no function here reads a quoted word.
 """
 
 import re
@@ -18,7 +18,7 @@ from backend.tasks.dates import LONGEST, DueNotUnderstood, understand
 MOST_WORDS = 14
 """The most words in a due date."""
 MOST_DOUBTS = 10
-"""The most places of a text that are checked."""
+"""The most places in a text that are checked for doubtful dates."""
 
 
 class Doubt(NamedTuple):
@@ -28,11 +28,11 @@ class Doubt(NamedTuple):
     end: int
     words: str
     repeats: bool
-    """Whether they ask for a repeating task."""
+    """Whether the words ask for a repeating task."""
     due: str
-    """The due date they may mean, or ""."""
+    """The due date that the words may mean, or ""."""
     is_name: bool
-    """Whether they are part of a name, as in "the Monday meeting"."""
+    """Whether the words are part of a name, as in "the Monday meeting"."""
 
 
 def _re(pattern: str) -> re.Pattern[str]:
@@ -76,7 +76,7 @@ _LOOKS = _re(r"|".join((
     r"(?<![\w.])\d{1,2}\.(?:\d{1,2}\.| ?\d{1,2}\. ?\d{2,4})(?!\w)",
     r"\b(?:on|by|until|till|before|due|after|from|for)(?: the)? \d{1,2}[.-]\d{1,2}\b",
     rf"(?<![\w-])\d{{1,2}}-\d{{1,2}}{_END}",
-    # A day or a time with a dot, not a version: "24.12", "5.30".
+    # A day or a time with a dot, such as "24.12" or "5.30", but not a version number.
     "".join(rf"(?<!\b{word} )" for word in ("python", "version", "release", "chapter", "section", "part", "page", "to",
                                             "figure", "step", "item", "of", "java", "ubuntu", "ios", "android"))
     + rf"(?<![\w./$\u20ac\u00a3-])\d{{1,2}}\.(?:0?[1-9]|[1-5]\d|00){_END}",
@@ -100,7 +100,7 @@ _LOOKS = _re(r"|".join((
     rf"\b(?:in|at|by|this|during|before|after|until|over)(?: the)?(?: early| late)?"
     rf" (?:{_PART}|dawn|dusk|sunrise|sunset)s?\b",
     r"\b(?:on|by|before|after|until|till) [\w']+ (?:birthday|anniversary)\b",
-    # Other languages are not understood, but noticed.
+    # Dates in other languages are not understood, but they are noticed.
     r"\b(?:heute|morgen|übermorgen|(?:mon|diens|donners|frei|sams|sonn)tags?|mittwochs?|sonnabend|uhr|demain"
     r"|aujourd'hui"
     r"|(?:lun|mar|mercre|jeu|vendre|same)di|dimanche|mañana|lunes|martes|miércoles|jueves|viernes|sábado)\b",
@@ -129,7 +129,7 @@ _REPEATS = _re(r"|".join((
     rf" {_UNIT}\b",
     rf"\bper {_UNIT}\b",
 )))
-# Runs of these words are given to the tools' parser.
+# A run of these words is passed to the tools' parser.
 _WORD = _re("|".join((
     rf"{_DAY}s?|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|{_MONTH}|march|mar|may",
     r"today|tomorrow|tonight|yesterday|tmr|tmrw|tmrow|tmw|tomoz|2moro|2morrow|2day|2nite",
@@ -159,7 +159,7 @@ _GOES_ON = _re(r"\s*$|\s*[,:;]|\s+[-\u2013\u2014]\s|\s+(?:to|called|named|that|a
 _LEADS = _re(r"[\s,(]*(?:(?:due(?: on| by| at)?|by|on|for|until|till|before|at) )?")
 _STARTS = re.compile(r"in|within|this|next|coming|the|an?|end|today|tomorrow|tonight|noon|midday|midnight|[^\W_]*\d.*"
                      rf"|eod|half|{_NUMBER}|(?:{_DAY}|{_MONTH}|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|march|mar|may)")
-# A date after one of these words means something else: "after Friday" is not Friday.
+# One of these words changes the meaning of the date after it: "after Friday" is not Friday.
 _CHANGES_IT = _re(
     r"(?:after|before|prior|until|till|within|about|from|of|or|and|between|through|thru|since|than|not|never|no|except|only"
     r"|almost|ago|past|now|early|earlier|late|later|mid|middle|end|start|starting|beginning|sometime|some ?day"
@@ -167,7 +167,8 @@ _CHANGES_IT = _re(
     r"|first|last|second|third|fourth|next|this|every|each|other|couple|few|half|quarter|eve|plus|minus"
     rf"|{_UNIT}|{_PART}|{_AMBIGUOUS}|[-\u2013+&/])")
 _A_NUMBER = re.compile(rf"(?:\d{{1,4}}|{_NUMBER})", re.IGNORECASE)
-# Words that the parser understands but that seldom mean a date alone, and the leading words with which they do.
+# Words that the parser understands but that seldom mean a date on their own, each with the leading words that make them
+# a date.
 _NEEDS_LEAD = tuple((_re(alone), _re(leads)) for alone, leads in (
     (r"(?:the )?(?:week|month|year|day|days|weeks)|now|.*\b(?:yesterday|ago)\b.*|.+ (?:until|till)\b.*"
      r"|.* (?:by|on|before|around|at)", r"(?!)"),
@@ -187,7 +188,7 @@ _NAMED = _re(rf"\b(?:the|my|our|his|her|their|your|an?) (?:(?:{_DAY}|{_MONTH}|to
              rf"|(?<!\bon )(?<!\bby )(?<!\bat )(?<!\bfor )(?<!\bover )(?<!\btill )"
              rf"(?<!\buntil )(?<!\bbefore )(?<!\bafter )(?<!\bthis )(?<!\bnext )(?<!\bsince )(?<!\baround )(?<!\bof )"
              rf"(?<!\bthe )(?<!\bin ){_HOLIDAY}\b")
-# Names that need no noun after them: "Mr. March", "the invoice from March".
+# Names that contain a date word and need no noun after it: "Mr. March", "the invoice from March".
 _WHOLE_NAME = _re(rf"\b(?:mr|mrs|ms|miss|dr|prof)\.? (?:{_DAY}|{_MONTH}|{_AMBIGUOUS})\b"
                   r"|\b(?:invoice|bill|receipt|report|statement|letter|e?-?mail|minutes|notes?|photos?|pictures?|message"
                   r"|order|payslip|numbers|figures|results|expenses|taxes)s? (?:from|of) (?:last )?"
@@ -205,10 +206,10 @@ _ANYWHERE = ZoneInfo("UTC")
 
 
 def cut_due(text: str) -> tuple[str, str] | None:
-    """Split off the due date at the end of a text: return the rest and the date in the text's own words.
+    """Split the due date off the end of a text; return the rest and the date in the text's own words.
 
-    The date is the longest one that the tools understand. Returns None if there is none, or if the words before it
-    change its meaning.
+    The date is the longest run of words that the tools understand as a date. Returns None if there is no such date, or
+    if the words before the date change its meaning.
     """
     tokens = list(re.finditer(r"\S+", text))
     run = [token for token in tokens[_run_start(tokens) :] if token.start() >= len(text.rstrip()) - LONGEST]
@@ -230,7 +231,7 @@ def cut_due(text: str) -> tuple[str, str] | None:
 
 
 def cut_leading_due(text: str) -> tuple[str, str] | None:
-    """Split off the due date at the start of a text, as in "tomorrow to call Ida"; return rest and date, or None."""
+    """Split the due date off the start of a text, as in "tomorrow to call Ida"; return rest and date, or None."""
     begins = _LEADS.match(text)
     lead = begins[0].strip(" ,(") if begins else ""
     rest = text[begins.end() :] if begins else text
@@ -261,13 +262,13 @@ def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
 
 
 def whole_due(words: str) -> str:
-    """Return the date that words mean if they are nothing else, without its leading word; otherwise ""."""
+    """Return the date, without its leading word, if the words are only a date; otherwise ""."""
     cut = cut_due(words)
     return cut[1] if cut and not cut[0] else ""
 
 
 def _single(words: str) -> str:
-    """Return the one date of a repetition, such as "Monday at 9" of "every Monday at 9"; "" if it is unclear."""
+    """Return the single date in a repetition, or "" if it is unclear: "Monday at 9" for "every Monday at 9"."""
     once = re.sub(r"(?i) of (?:every|each) month\b", "", words)
     once = " ".join(_ONCE.sub(" ", once).split())
     once = re.sub(rf"(?i)\b({_DAY})s\b", r"\1", once)
@@ -277,12 +278,15 @@ def _single(words: str) -> str:
 
 
 def is_made_of_dates(text: str) -> bool:
-    """Return whether a text consists only of words that dates are made of."""
+    """Return whether a text consists only of words that can be part of a date."""
     return _run_start(list(re.finditer(r"\S+", text))) == 0
 
 
 def _is_earlier(due: str, lead: str) -> bool:
-    """Return whether "before" asks for a day earlier than the one named; before a time, it means by that time."""
+    """Return whether the words ask for an earlier day than the named day.
+
+    "before Friday" asks for an earlier day, but "before 5pm" means by 5pm.
+    """
     return re.search(r"(?i)\bbefore\b", f"{lead} {due}") is not None and not _TIME.search(due)
 
 
@@ -303,7 +307,7 @@ def _understands(words: str) -> bool:
 
 
 def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
-    """Return whether the words before a date change it: "a week from" Sunday, "tomorrow or" Friday."""
+    """Return whether the words before a date change its meaning: "a week from" Sunday, "tomorrow or" Friday."""
     tokens = list(re.finditer(r"\S+", rest))
     if not tokens or _TASK_NUMBERS.fullmatch(rest.strip()):
         return False
@@ -315,13 +319,13 @@ def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
     before_it = _plain(tokens[-2][0]) if len(tokens) > 1 else ""
     if _A_NUMBER.fullmatch(last) and not has_lead and before_it != "for":
         return True
-    # Only the words right before it count: "the Monday meeting by Friday" has one date.
+    # Only the words directly before the date count: "the Monday meeting by Friday" has one date.
     near = rest[tokens[run].start() :] if run < len(tokens) else ""
     return bool(_LOOKS.search(near) or _REPEATS.search(near))
 
 
 def _run_start(tokens: list[re.Match[str]]) -> int:
-    """Return the index from which on all tokens are words that dates are made of."""
+    """Return the index from which on all tokens are words that can be part of a date."""
     place = len(tokens)
     while place and _WORD.fullmatch(_plain(tokens[place - 1][0])):
         place -= 1
@@ -344,7 +348,7 @@ def _merged(text: str, *, says_due: bool) -> Iterator[tuple[int, int, bool]]:
 
 
 def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, int]:
-    """Widen a span to the run of date words around it, without words that do not belong to the date."""
+    """Widen a span to the run of date words around it, without words at either end that are not part of the date."""
     first = next(place for place, token in enumerate(tokens) if token.end() > start)
     last = max(place for place, token in enumerate(tokens) if token.start() < end)
     low, high = first, last

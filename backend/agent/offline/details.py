@@ -8,7 +8,7 @@ from backend.agent.offline.plan import Fields
 
 
 def parts_of(text: str) -> list[str]:
-    """Split a text into the tasks it lists; return nothing if it is unclear where one task ends."""
+    """Split a text into the tasks that it lists; return [] if it is unclear where one task ends."""
     if ";" in text:
         return text.split(";")
     parts = re.split(r",(?! *\d{4}\b) *", text)
@@ -19,13 +19,14 @@ def parts_of(text: str) -> list[str]:
         return parts
     listed = [*parts[:-1], first, *more]
     lengths = [len(part.split()) for part in listed]
-    # "Buy mac and cheese" is one task, "milk and eggs" are two.
+    # It is unclear where a task ends if only some parts have one word: "mac and cheese" could be one task in "Buy mac
+    # and cheese", while "milk and eggs" are two tasks.
     are_clear = min(lengths[-2:]) > 1 or max(lengths) == 1
     return listed if are_clear and (len(parts) > 1 or " and " not in more[0]) else []
 
 
 def details_of(text: str) -> tuple[str, Fields]:
-    """Split due date, priority and tags off the ends of a text; return the rest and these fields."""
+    """Split the due date, the priority and the tags off the ends of a text; return the rest and these fields."""
     fields: Fields = {}
     while True:
         if match := next((match for tail in said.TAILS if (match := tail.search(text))), None):
@@ -44,12 +45,12 @@ def details_of(text: str) -> tuple[str, Fields]:
 
 
 def tags_of(words: str) -> list[str]:
-    """Return the tags in a text, without hash signs."""
+    """Return the tags in a text, without their hash signs."""
     return [word.strip("#") for word in re.split(r"[\s,&]+|\band\b", words) if word.strip("#")]
 
 
 def has_date(text: str) -> bool:
-    """Return whether a text has a date, or something that may be one."""
+    """Return whether a text has a due date, or words that may be a date."""
     rest, fields = details_of(text)
     return "due" in fields or bool(dates.doubts(rest))
 
@@ -74,7 +75,7 @@ def why(doubt: dates.Doubt) -> str:
 
 
 def title_of(text: str, *, capital: bool = True) -> str:
-    """Return a title: quoted text unchanged, other text with a capital letter first."""
+    """Return a title: quoted text unchanged, other text with a capital first letter unless `capital` is False."""
     text = text.strip(" ,.;:!?-")
     if quoted := said.VERBATIM.fullmatch(text):
         return said.shown(quoted[2]).strip()
@@ -82,7 +83,7 @@ def title_of(text: str, *, capital: bool = True) -> str:
 
 
 def target_of(text: str, *, numbered: bool) -> tuple[str, str, str]:
-    """Return the task to change, the field to change and the new value: "task 1", "title" and "Buy tea"."""
+    """Return the task to change, the field to change and the new value, such as "task 1", "title" and "Buy tea"."""
     of = said.FIELD_OF.match(text)
     rest = text[of.end() :] if of else text
     split = said.VALUE.fullmatch(rest) or (said.NUMBER_VALUE.fullmatch(rest) if numbered else None)
@@ -92,6 +93,6 @@ def target_of(text: str, *, numbered: bool) -> tuple[str, str, str]:
 
 
 def _field_of(found: re.Match[str] | None) -> str:
-    """Return the field that the words name, or ""."""
+    """Return the name of the field in a match, or ""."""
     name = found["field"].lower() if found else ""
     return "tags" if name.startswith("tag") else said.FIELDS.get(name, name)

@@ -1,7 +1,7 @@
-r"""What the offline model does with documents: it finds and quotes passages, and says what it cannot do.
+r"""The offline model's rules and plans for documents: it finds and quotes passages, and says what it cannot do.
 
-`ruled` decides which clauses are about documents, by the user's words alone; `Librarian` has the plans. Text from a
-document, a file name or a heading is only ever quoted.
+`ruled` decides from the user's words alone which clauses are about documents. `Librarian` has the plans for such
+clauses. Text from a document, a file name or a heading is only ever quoted.
 """
 
 import re
@@ -18,7 +18,7 @@ from backend.runs.citations import Passage, passages_in
 STRONG = 0.23
 """The lowest score, from 0 to 1, at which the best passage counts as an answer."""
 BEGINNING = 400
-"""Characters quoted from the beginning of a document when it is opened."""
+"""How many characters are quoted from the beginning of a document that the user opens."""
 
 NOTHING = (
     'I found nothing about that in your documents. Ask with words that the passage would have, or say "list my '
@@ -55,7 +55,7 @@ _FILE = (r"(?P<d>(?:(?:the|my|this|that) )?(?:document\b.{0,120}?|(?:file|pdf)(?
 _MAKE = r"(?:add|create|make|extract|get|pull|take|generate|collect|gather|identify|import|copy|write|build|draft"
 _SOME = r"(?: (?:out|all|any|every|the|some|my|an?|new|open|of))*"
 _ITEMS = r"(?:(?:task|to-?do|check) ?lists?|tasks?|to-?dos?|to-?do items|action (?:items?|points?)|actions|next steps)"
-# How a wish to extract tasks may end: "… and add them as tasks", "… to my list".
+# The possible ends of a request to extract tasks: "… and add them as tasks", "… to my list".
 _ADD_THEM = (r"(?:,? (?:and |then |and then )?(?:add|create|make|put|turn|save|write|note)\b.*"
              r"|,? (?:as|to|into|on|onto|in) (?:my |the |new )*(?:tasks?|to-?dos?|list|task list|to-?do list"
              r"|reminders?))?")
@@ -98,9 +98,9 @@ _NO_NAME = _re(r"\b(?<!\.)(?:the|my|this|that|document|file|pdf|called|named)\b(
 
 
 def ruled(message: str, clauses: list[str], rules: list[Rule], tools: set[str]) -> list[tuple[str, Rule]]:
-    """Return each clause with its rule, replaced if it is about documents and their tools are available.
+    """Return each clause with its rule. If document tools are available, clauses about documents get a document rule.
 
-    A message in which every clause asks something is treated as one question.
+    If every clause is a question for the documents, the whole message is treated as one question.
     """
     if "search_documents" not in tools:
         return list(zip(clauses, rules, strict=True))
@@ -128,7 +128,7 @@ def _rule(clause: str) -> Rule | None:
 
 
 def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
-    """Return whether a clause, which matched this rule for tasks, asks for something that documents may answer."""
+    """Return whether a clause asks a question that documents may answer. `rule` is the task rule that it matched."""
     name, detail, _ = rule
     if not (is_question or _ASKS.fullmatch(words)) or (_OF_TASKS.match(words) and not _OF_DOCUMENTS.match(words)):
         return False
@@ -137,7 +137,8 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
     if name == "say" and detail != said.NO_ORDER:
         return detail in (said.UNSURE, said.BEYOND, said.QUESTION)
     if name == "show" or detail == said.NO_ORDER:
-        # "What is pending?" is about tasks. In "What is the next step after a leak?" the rules know only a word.
+        # "What is pending?" is about tasks. "What is the next step after a leak?" is not: the task rules know only one
+        # of its words.
         is_more = bool(selection.wanted(words, is_question=True).words)
         return bool(_OF_DOCUMENTS.match(words)) or (not said.SAYS_TASK.search(words) and is_more)
     return name == "add" and is_question and bool(re.match(r"(?i)(?:have|has|must|should|need|ought)\b", words))
@@ -147,7 +148,10 @@ class Librarian(Planner):
     """The plans for documents."""
 
     def look_up(self, question: str, otherwise: str) -> Plan:
-        """Answer a question by quoting passages, or say that nothing was found; without documents, say `otherwise`."""
+        """Answer a question by quoting passages, or say that no passage was found.
+
+        If the user has no documents, the answer is `otherwise`, unless it is empty.
+        """
         (result,) = yield [("search_documents", {"query": question})]
         if isinstance(result, str):
             return result
@@ -164,7 +168,7 @@ class Librarian(Planner):
         return WHY_NOTHING.get(str(reason), NOTHING)
 
     def search(self, match: re.Match[str], _: str) -> Plan:
-        """Search the documents for some words."""
+        """Search the documents for the user's words."""
         return self.look_up(match["q"], "")
 
     def list_documents(self, _: re.Match[str], __: str) -> Plan:
@@ -179,7 +183,7 @@ class Librarian(Planner):
         return f"You have {'at least ' * bool(more)}{count}:" + "".join(map(_listed, documents)) + more
 
     def open(self, match: re.Match[str], apology: str) -> Plan:
-        """Quote the beginning of a document, or of one of its pages."""
+        """Quote the beginning of a document or of a named page."""
         number = yield from self._number(match["d"])
         if isinstance(number, str):
             return number
@@ -195,7 +199,7 @@ class Librarian(Planner):
         return "\n\n".join(filter(None, [apology, told, OPENED]))
 
     def make_tasks(self, match: re.Match[str], _: str) -> Plan:
-        """List the tasks found in a document, and add them after a yes."""
+        """List the tasks found in a document, and add these tasks if the user says yes."""
         number = yield from self._number(match["d"])
         if isinstance(number, str):
             return number
@@ -213,7 +217,7 @@ class Librarian(Planner):
         )
 
     def _made(self, number: int) -> Plan:
-        """Add the tasks of a document, and list them."""
+        """Add the tasks found in a document, and list the new tasks."""
         (result,) = yield [("create_tasks_from_document", {"document_id": number, "dry_run": False})]
         if isinstance(result, str):
             return result
@@ -221,7 +225,7 @@ class Librarian(Planner):
         return f"Added {len(tasks)} task{'s' * (len(tasks) != 1)}:" + "".join(map(_task, tasks))
 
     def _had(self, document_id: int, count: int) -> Plan:
-        """Say that a document's tasks are already on the list, with their numbers if all of them are found."""
+        """Say that a document's tasks are already on the list; give the tasks' numbers if all of them are found."""
         (result,) = yield [("list_tasks", {"status": "all"})]
         rows = _rows(result, "tasks") if isinstance(result, dict) else []
         numbers = [
@@ -231,7 +235,7 @@ class Librarian(Planner):
         return f"{sentence}: {', '.join(numbers)}." if len(numbers) == count else f"{sentence}."
 
     def _number(self, text: str) -> Generator[list[Call], list[Result], int | str]:
-        """Return the number of the document that a text means, or the question to ask if that is unclear."""
+        """Return the number of the document that a text means, or a sentence for the user if that is unclear."""
         named = re.fullmatch(r"(?i)\D*\b(?:document|file|pdf)(?: number| no\.?)? ?#?(\d{1,9})(?:,? page \d+)?", text)
         if named:
             return int(named[1])
@@ -249,7 +253,7 @@ def _rows(result: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _clean(text: object) -> str:
-    """Return a name or title on one line, with brackets replaced so that it cannot imitate a citation mark."""
+    """Return a name or title on one line, with its brackets replaced, so that it cannot imitate a citation mark."""
     return said.on_one_line(text).replace("[", "(").replace("]", ")")[:200]
 
 

@@ -1,9 +1,10 @@
-"""Work out what a message asks for, which plans that takes, and which calls were already made.
+"""Work out what a message asks for, which plans it needs, and which tool calls are still to be made.
 
-No state is kept between calls: each call goes through the whole conversation again. Every clause of a user message
-selects the first matching row of a table of rules, and the row names a plan, a method of `TaskKeeper` or `Librarian`. A
-plan is a generator that yields tool calls and receives their results. Results that are already in the conversation are
-reused; the first calls without a result are returned, to be made. Text that tools return is only treated as data.
+`respond` keeps no state: each time it is called, it goes through the whole conversation again. Every clause in a user
+message selects the first matching row in a table of rules. The row names a plan, which is a method of `TaskKeeper` or
+`Librarian`. A plan is a generator that yields tool calls and receives their results. If the conversation already has a
+call's result, that result is used. The first calls without a result are returned, so that the loop makes them. Text
+that tools return is only treated as data.
 """
 
 from typing import Any
@@ -18,17 +19,20 @@ from backend.agent.offline.telling import tasks_in
 
 
 class Mind(Librarian, TaskKeeper):
-    """Goes through a conversation and answers its last message."""
+    """Goes through a conversation and answers its last user message."""
 
     def __init__(self, there: set[str]) -> None:
-        """Take the names of the tools that may be called."""
+        """Set the names of the tools that may be called."""
         super().__init__()
         self.there = there
         self.changed: dict[object, int] = {}
-        """The place of the last change of each task by the earlier clauses of this turn."""
+        """For each task that earlier clauses of this turn changed: the last change's position in the conversation."""
 
     def hear(self, turn: Turn, *, is_past: bool = False) -> str | list[Call]:
-        """Return the answer to a message, or the calls to make first. In a past turn any tool may be called."""
+        """Return the answer to a message, or the calls to make first.
+
+        In a past turn, calls of all tools are allowed, because they were already made.
+        """
         if len(turn[0]) > said.LONGEST_MESSAGE:
             return said.TOO_LONG
         written = [line for line in turn[0].splitlines() if line.strip()]
@@ -70,7 +74,7 @@ class Mind(Librarian, TaskKeeper):
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
-            # Reads come after writes, and the second of two changes to one task waits for the first.
+            # Reads and writes are not made together, and the second of two changes to one task waits for the first.
             ids = [arguments.get("task_id", tool) for tool, arguments in pending]
             mixed = len({tool in said.READS for tool, _ in pending + outcome}) > 1
             if mixed or any(arguments.get("task_id") in ids for _, arguments in outcome):
@@ -79,7 +83,7 @@ class Mind(Librarian, TaskKeeper):
         return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
-        """Replay an earlier turn, or use just its results if it did not follow these rules."""
+        """Replay an earlier turn. If another model answered that turn, use only the results of its calls."""
         if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
@@ -89,7 +93,10 @@ class Mind(Librarian, TaskKeeper):
             self.named = writes or [task for _, task in found]
 
     def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
-        """Return the plan for the yes in "yes, and also delete task 3", or None if it is unclear."""
+        """Return the plan for a yes that comes with another wish, as in "yes, and also delete task 3".
+
+        Returns None if it is unclear whether the user says yes.
+        """
         if not clauses:
             return None
         first, *more = clauses
@@ -99,7 +106,7 @@ class Mind(Librarian, TaskKeeper):
         return question.answered(first) if is_clear else None
 
     def _run(self, plan: Plan, turn: Turn, *, is_past: bool, is_read: bool = False) -> str | list[Call]:
-        """Return the plan's answer, or the calls whose results it still needs."""
+        """Return the plan's answer, or the calls whose results the plan still needs."""
         try:
             calls = next(plan)
             while True:
@@ -122,9 +129,10 @@ class Mind(Librarian, TaskKeeper):
             return str(end.value)
 
     def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
-        """Return where a call was made and its result, ignoring reads from before the task was changed.
+        """Return a call's position and result, or None if the call was not made yet.
 
-        A plan that changes tasks keeps using the list from before, because its own change may come after that list.
+        A read from before the task's last change is ignored. Only a plan that changes tasks keeps using the list that
+        it read before, because it may have made its own changes after it read that list.
         """
         tool, arguments = call
         since = -1
@@ -136,7 +144,10 @@ class Mind(Librarian, TaskKeeper):
 
 
 def respond(conversation: str | list[Any], tools: set[str]) -> str | list[Call]:
-    """Return the answer to the conversation, or the calls of these tools to make first."""
+    """Return the answer to the conversation's last message, or the tool calls to make first.
+
+    `tools` has the names of the tools that may be called.
+    """
     items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
     *earlier, now = turns_of(items)
     mind = Mind(tools)

@@ -1,4 +1,4 @@
-"""The SDK's model interface to `respond`, whose rules take the place of a language model."""
+"""The SDK's model interface for `respond`, whose rules take the place of a language model."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from backend.agent.offline.mind import respond
 
 
 class OfflineModel(Model):
-    """The SDK's model interface to the rules; it uses no tokens."""
+    """The rules behind the SDK's model interface. This model uses no tokens."""
 
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
@@ -36,7 +36,7 @@ class OfflineModel(Model):
         return ModelResponse(output=output, usage=Usage(requests=1), response_id=None)
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Yield the same response as events, with the answer word by word."""
+        """Yield the response that `get_response` returns as events, with the answer word by word."""
         output = (await self.get_response(*args, **kwargs)).output
         shape = {
             "id": uuid4().hex,

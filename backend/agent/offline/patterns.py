@@ -1,8 +1,8 @@
-r"""Patterns for tasks, and the sentences of the answers; `documents` and `dates` have their own.
+r"""Patterns for tasks, and the sentences used in answers. `documents` and `dates` have their own patterns.
 
 Patterns see one line of at most 2,000 characters with straight quotes. Quoted text is shifted into a private plane of
 Unicode, so that no pattern reads a quoted word. No pattern nests one repetition inside another over the same
-characters, so none can take long. The table of sentences in the tests is the specification.
+characters, so every pattern is fast. The table of sentences in the tests specifies what the patterns must match.
 """
 
 import re
@@ -10,11 +10,11 @@ import re
 from backend.agent.choice import OFFLINE_NAME
 
 LONGEST_MESSAGE = 2_000
-"""Characters of a message that the patterns read; a longer message is refused with a sentence."""
+"""The most characters in a message that the patterns read. The answer to a longer message is that it is too long."""
 MOST_CLAUSES = 20
 READS = {"list_tasks", "get_task", "search_documents", "list_documents", "read_document"}
 REMEMBERED_TURNS = 6
-"""How many turns back "it", "them" and our open question may refer to."""
+"""How many turns back a message may refer to, with a word such as "it" or "them" or by answering our open question."""
 
 # Sentences.
 
@@ -91,11 +91,11 @@ TOO_MANY = (
 )
 NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
 LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
-# These changes are not made if another clause of the message was not understood.
+# These changes are not made if another clause in the message was not understood.
 CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = 'There is no task {}. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
-# The status that a task has if the tool would change nothing.
+# The status that a task already has if the tool would change nothing.
 CHANGED_ALREADY = {"complete_task": "completed", "reopen_task": "pending"}
 SO_ALREADY = {
     "complete_task": "Those tasks are completed already, so I changed nothing.",
@@ -147,7 +147,7 @@ _NO_VERB = (r"(?:(?:add|create)\b(?! (?:me )?(?:all (?:of )?)?(?:them|these|thos
             rf"|(?:remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
             rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
 _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
-# Regret, which by itself is a wish to undo.
+# Regret. A message that consists only of regret is a wish to undo.
 _MISTAKE = r"(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"
 _WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
          r"|help me(?: to)?|i (?:need|have) to|i must)")
@@ -159,7 +159,7 @@ _QUESTION = r"(?:should|have|must|need|ought|did|do|does|may|shall|will|would|wh
 _GROUP = r"(?:tasks|to-?dos|reminders|items|things|ones|lists? of)\b"
 _ITEMS = r"(?:tasks?|to-?dos?|action (?:items?|points?)|actions|next steps)"
 _THEM = r"(?:all (?:of )?)?(?:them|these|those|it|this|that|everything|each(?: one)?)(?: all)?(?![\w'])(?! task)"
-# An existing task, by its number. "A task 3 days from now" is not one.
+# An existing task, named by its number. "A task 3 days from now" does not name an existing task.
 _A_TASK = (r"(?:\btasks? (?:number |no\.? |nr\.? )?#?[0-9]{1,9}\b(?! ?(?:%|am\b|pm\b|:[0-9]|/|minutes?|hours?|days?"
            r"|weeks?|months?|years?))"
            r"|\b(?:to|on|for|of|from) (?:#[0-9]+|(?:the )?tasks? (?:one|two|three|four|five|six|seven|eight|nine"
@@ -172,7 +172,8 @@ _UNDONE = (r"(?:not (?:yet )?(?:\w+ )?(?:done|completed?|finished)|(?:un|in)-?(?
            r"|active|to-?do|outstanding|(?:in )?progress)")
 _HEAD = (rf"(?:{_COMMAND}|{_VERB}\b|what|which|how|show|list|who|help|hi\b|hello|i (?:need|have|finished)\b|don't"
          r"|tell me)")
-# Starts at the start of a run of separators: trying each separator of a long run would take quadratic time.
+# This matches only at the start of a run of separators, because trying each separator in a long run would take
+# quadratic time.
 _START = r"(?:^|(?<![\s,;(])[\s,;(]+)(?:and )?"
 
 
@@ -192,7 +193,8 @@ VERBATIM = re.compile(r"([\U000f0022\U000f0027])([^ -~]*)\1")
 # The parts of a clause.
 CUT = _re(rf"([.!?;]+ +|,? +(?:and|then|also|but|plus|&)(?: then| also)? +|, *)(?=(?:{_POLITE})?{_HEAD})")
 POLITE, NO_VERB, DONT = _re(_POLITE), _re(_NO_VERB), _re(r"(?:don't|do not|never)\b")
-# What follows a new task and is not part of its title. Because a new task is open, "… and reopen it" is part of it.
+# A command that follows a new task and is not part of the task's title. But "… and reopen it" is part of the title,
+# because a new task is open anyway.
 COMMAND = _re(rf"(?!{_REOPEN} (?:(?:all|both)(?: of)? )?(?:it|them|both|those|these|that|this)\b){_COMMAND}")
 TAILS = (
     _re(rf"{_START}(?:with )?(?:the )?(?:tagged|tags?)(?: as| with)?:? "
@@ -224,19 +226,20 @@ EARLIER = _re(r".*\b(?:its?|them|those|these|that|this|both|last|first|second|th
 UNLESS = _re(rf".*{_UNLESS}")
 RENAMES, SAYS_TASK = _re(r"(?:rename|change|update|edit|modify)\b"), _re(rf"\b(?:{_TASK}|list)\b")
 NO_TASK = _re(r"(?:task [0-9]+ does not exist\b|the task number must be at (?:least|most)\b).*")
-# "Completed" does not help to find the task to reopen, because all of them are. Which was completed last is not known.
+# "Completed" does not help to find the task to reopen, because every task that can be reopened is completed. The rules
+# do not know which task was completed last.
 WAS_COMPLETED = _re(rf"\A(?:the|my) {_DONE} (?=.+ (?:tasks?|ones?)\Z)")
 LAST_COMPLETED = _re(rf"(?:the|my) (?:last|latest|(?:most )?recent(?:ly)?) {_DONE}(?: one| task)?")
 MANY = _re(rf"(?:{_POLITE})?(?:add|create|make|new|here are|put)(?: me)?(?: these| the following| some| my| all(?: of)?"
            r"| \w+)??(?: new)? (?:tasks|to-?dos|things|reminders|items|(?:these|the following)(?=:))\b"
            r"(?: (?:to|on|onto) (?:my|the) (?:[\w-]+ ){0,2}(?:list|tasks))?(?: for me)?(?: please)? *[:.]?")
-# The start of one wish: "Extract the action items from X and add them as tasks".
+# The start of a single request such as "Extract the action items from X and add them as tasks".
 EXTRACTS = _re(rf"(?:{_POLITE})?(?:extract|pull|find|get|take|list|show|read|open|go through|scan|look|search|check"
                r"|collect|gather|identify|process|analy[sz]e|summari[sz]e)\b")
 AS_TASKS = _re(rf"(?:{_POLITE})?(?:(?:add|put|save|turn|make|create|write|note)\b(?: down)?(?: me)? {_THEM}.*"
                rf"|(?:create|make|add)(?: the| some| new| all)* {_ITEMS}(?: (?:from|of|for|out of) (?:it|me"
                rf"|{_THEM}))?)")
-# Answers to a question of ours.
+# Answers to one of our questions.
 _AGREED = (r"(?:yes|yep|yeah|yup)(?:,? (?:i (?:do|am|want(?: that| to)?)|it is|they are))?|sure(?: thing)?|of course"
            r"|absolutely|definitely|certainly|confirm(?:ed)?|go ahead|go for it|please do|do it|do so"
            r"|that(?:'s| is) (?:right|correct|it|fine|the one)")
@@ -246,7 +249,7 @@ _THESE = (r"(?:(?:all(?: of)? |both(?: of)? )?(?:them|these|those|it|this|that)(
           r"|all(?: tasks)?|both|everything)")
 _NO = (r"no|nope|nah|cancel|never ?mind|stop|nothing|none(?: of (?:them|these|those))?"
        r"|neither(?: one| of (?:them|these|those))?|no way|(?:no,? )?(?:not now|don't|do not)")
-# The ways to say yes, by tool and by whether it is about one task.
+# The ways to say yes, by the tool and by whether the question is about one task.
 YES = {(tool, is_one): _re(
     rf"(?!(?:thanks|thank you)\b|please[\s,]+(?!do\b|go\b|confirm\b))(?:{_YES_WORDS})"
     rf"(?:[\s,.!]+(?:{_YES_WORDS}|{verbs}|as|to|an?|my|new|list|all|both|of|them|these|those|it|this|that|ones?|the|tasks?"
@@ -255,14 +258,14 @@ YES = {(tool, is_one): _re(
     r"(?: (?:as|to) (?:my |the |an? )?(?:new )?(?:tasks?|(?:task |to-?do )?list))?(?:[\s,]+please)?")
     for tool, verbs in (
         ("add_task", "add|create"),
-        # Without "cancel" and "clear", which may withdraw the wish.
+        # "Cancel" and "clear" are left out, because they may withdraw the request.
         ("delete_task", "delete|remove|erase|trash"),
         ("complete_task", _COMPLETE),
         ("reopen_task", _REOPEN),
         ("update_task", "change|update"),
     ) for is_one in (True, False)}
 NO = _re(rf"(?:{_NO}|(?:cancel|stop) {_THESE})(?:,? (?:thanks|thank you|please))?")
-# While a question is open, these are neither a yes nor a new wish.
+# While a question is open, these words are neither a yes nor a new request.
 NO_ANSWER = _re(rf"(?!thank)(?:{_YES_WORDS})|(?:please )?(?:{_VERB}|add|create)(?: {_THESE})?|{_THESE}"
                 r"|(?:yes|yep|yeah|yup|go ahead|do it|please do)\b.*")
 BEGINS_WITH_YES = _re(r"\A(?:yes|yep|yeah|yup|ok|okay|sure)[\s,]+")
@@ -277,7 +280,7 @@ OOPS = _re(rf"{_REGRET}(?:[\s,.!]+{_REGRET})*")
 STATES = _re(rf"(?!(?:{_VERB}|check|tick|cross|open)\b)\S")
 MAKES_LIST = _re(r"\A(?:make|create)(?: me| us)?(?: an?| the| my)? list of\b")
 SHOW_THEM = _re(r"(?:show|list|find|view|see|get|open|display|read|give|look for|search)(?: me| for)? ")
-# What a question or selection asks for. The words that remain without these and FILLER are searched for in tasks.
+# The parts of a question or selection. Words that are in no such part and not in FILLER are searched for in tasks.
 QUERY = _re(r"\b(?:with(?= .+ in (?:the|its|their) (?:title|name|description))|with the words?|about|containing"
             r"|matching"
             r"|mentioning|including|named|called|that (?:have|has|contains?|mentions?|says?"
@@ -300,7 +303,7 @@ FILLER = frozenset(re.findall(r"\S+", """
     a all also an and any are each entire every everything from have i in is item items just list lists me mine my
     of off on one ones our own please reminder reminders task tasks that the there these those to-do to-dos todo
     todos which whole"""))
-# More words of a question that say nothing about the tasks.
+# Further words in a question that say nothing about the tasks.
 ASKING = frozenset(re.findall(r"\S+", """
     again agenda am anything as at be been before by can check coming could count currently did display do does
     doing due else find first for get give got had happening has hello hey hi how i'd i'll i'm i've it let look
@@ -316,7 +319,7 @@ FIELDS = {"name": "title", "note": "description", "notes": "description", "date"
           "deadline": "due"}
 NTHS = {"1st": 0, "first": 0, "2nd": 1, "second": 1, "3rd": 2, "third": 2, "4th": 3, "fourth": 3, "last": -1}
 
-# The table of rules: plan, detail, pattern. A clause takes the first row whose pattern matches it whole.
+# The table of rules: plan, detail, pattern. A clause selects the first row whose pattern matches the whole clause.
 RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("say", NOTHING_CHANGED,
      rf"(?:{_NO})(?:,? (?:thanks|thank you|please))?"
@@ -458,10 +461,10 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
 
 
 def on_one_line(text: object) -> str:
-    """Return a text on one line, with single spaces and none at its ends."""
+    """Return a text on one line, with single spaces between words and no spaces at its ends."""
     return BLANK.sub(" ", str(text)).strip()
 
 
 def shown(text: str) -> str:
-    """Return a text with the characters that `HIDE` hid readable again."""
+    """Return a text in which the characters that `HIDE` hid are readable again."""
     return text.translate(SHOW)

@@ -1,4 +1,4 @@
-"""The types of the rules: calls, results, and plans that make calls."""
+"""The types that the rules use: calls, results, and plans that make calls."""
 
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
@@ -7,12 +7,12 @@ Result = dict[str, Any] | str
 Call = tuple[str, dict[str, Any]]
 Plan = Generator[list[Call], list[Result], str]
 Fields = dict[str, Any]
-"""Arguments of a tool."""
+"""A tool's arguments."""
 Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
-"""A plan for the tasks with these numbers."""
+"""Returns a plan for the tasks with these numbers."""
 Rule = tuple[str, str, Any]
-"""The name of the plan, its detail, and the match it gets."""
+"""The plan's name, its detail, and the match that the plan gets."""
 
 
 class Question(NamedTuple):
@@ -20,10 +20,10 @@ class Question(NamedTuple):
 
     words: str
     answered: Callable[[str], Plan | None]
-    """Returns the plan for the next message, or None if that is not an answer."""
+    """Returns the plan for the next message, or None if that message is not an answer."""
 
 
 def says(sentence: str) -> Plan:
-    """Return a plan that only says a sentence."""
+    """Return a plan that makes no calls and answers with a sentence."""
     yield from ()
     return sentence

@@ -1,4 +1,4 @@
-"""What all plans share: making calls, reporting their results, and asking questions."""
+"""The steps that all plans share: making calls, reporting their results, and asking questions."""
 
 from collections.abc import Callable, Generator
 
@@ -8,7 +8,7 @@ from backend.agent.offline.plan import Act, Call, Fields, Plan, Question, Result
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_PAGES = 5
-"""Pages of tasks that are read at most."""
+"""The most pages of tasks that are read."""
 
 
 class Planner:
@@ -20,19 +20,19 @@ class Planner:
         self.open_question: Question | None = None
         """The question that the next message may answer."""
         self.completed: int | None = None
-        """The task that this conversation completed last, unless it was reopened or deleted since."""
+        """The task that was completed last in this conversation; None if it was reopened or deleted since."""
 
     def _leave(self, words: str, answered: Callable[[str], Plan | None]) -> str:
-        """Leave a question open, and return its words."""
+        """Remember an open question, and return the question's words."""
         self.open_question = Question(words, answered)
         return words
 
     def _ask(self, question: str, answered: Callable[[str], Plan]) -> str:
-        """Leave a question open; the next message is its answer if it matches no rule."""
+        """Ask a question. The next message is the answer unless it matches a rule."""
         return self._leave(question, lambda words: answered(words) if rule_of(words)[1] == said.UNSURE else None)
 
     def _confirm(self, question: str, act: Act, tasks: list[Task], tool: str) -> str:
-        """Ask before changing tasks; a yes, or the tool's own verb, runs `act`."""
+        """Ask before changing tasks. If the user answers with a yes or the tool's own verb, `act` runs."""
         self.named, ids = tasks, [task["id"] for task in tasks]
         yes = said.YES[tool, len(ids) == 1]
         return self._leave(
@@ -47,7 +47,7 @@ class Planner:
         return self._leave(shown, lambda words: self._each(calls) if yes.fullmatch(words) else None)
 
     def _each(self, calls: list[Call]) -> Plan:
-        """Make calls of one tool, and report the result of each."""
+        """Make several calls to one tool, and report the result of each call."""
         tool, results = calls[0][0], (yield calls)
         self.named = [task for result in results for task in tasks_in(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
@@ -59,7 +59,7 @@ class Planner:
         return "\n".join(lines)
 
     def note(self, tool: str, task_id: int) -> None:
-        """Remember which task was completed last, to be able to say how to reopen it."""
+        """Remember which task was completed last, so that an answer can say how to reopen it."""
         if tool == "complete_task":
             self.completed = task_id
         elif tool in {"reopen_task", "delete_task"} and task_id == self.completed:
@@ -70,7 +70,7 @@ class Planner:
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
 
     def _pages(self, filters: Fields) -> Generator[list[Call], list[Result], tuple[list[Task], bool]]:
-        """Return the tasks of the first pages, and whether there are more."""
+        """Return the tasks on the first pages, and whether there are more tasks."""
         (page,) = yield [("list_tasks", filters)]
         tasks = tasks_in(page)
         for _ in range(MOST_PAGES - 1):

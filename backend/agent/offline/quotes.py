@@ -1,4 +1,4 @@
-"""Choose the sentences to quote: those with most of a question's words."""
+"""Choose the sentences to quote: the sentences that contain the most of a question's words."""
 
 import math
 import re
@@ -11,11 +11,12 @@ from backend.runs.citations import MARK, Passage
 MOST_QUOTES = 3
 LONGEST_QUOTE = 300
 SHORTEST_SENTENCE = 30
-"""Characters of a sentence that can stand alone; a shorter one, such as a heading, is joined to the next."""
+"""The fewest characters in a sentence that can stand alone. A shorter sentence, such as a heading, is joined to the
+next sentence."""
 NEW_WORDS = 0.5
 """Another sentence is quoted if its new words have at least this share of the best sentence's weight."""
 AS_GOOD = 0.9
-"""A sentence with at least this share of the best one's weight may be the answer as well."""
+"""A sentence with at least this share of the best sentence's weight may be the answer as well."""
 
 # fmt: off
 _SMALL = frozenset(re.findall(r"\w+", """
@@ -35,15 +36,16 @@ _HEADINGS = re.compile(r"\A\s*(?:#{1,6}\s[^\n]*\n\s*)+")
 
 
 def content_of(text: str) -> list[str]:
-    """Return the words that say what a text is about, in lower case."""
+    """Return the words that carry a text's meaning, in lower case."""
     return [word for word in re.findall(r"\w+", text.lower()) if word not in _SMALL]
 
 
 def quotes(question: str, passages: list[tuple[Passage, float]]) -> Iterator[tuple[Passage, str]]:
-    """Yield at most `MOST_QUOTES` quoted and marked sentences with their passages, from passages with their scores.
+    """Yield at most `MOST_QUOTES` sentences, each with its passage. Each sentence is quoted and has a citation mark.
 
-    A question's word weighs more the rarer it is in the passages, and the higher its passage's score is. If no passage
-    has any of the words, because the passages were found by meaning alone, the first two sentences are quoted.
+    `passages` are passages with their scores. A word in the question has more weight if it is rare in the passages, and
+    if its passage has a high score. If no passage has any of the question's words, because the passages were found by
+    meaning alone, the first two sentences are quoted.
     """
     sentences = [(passage, sentence) for passage, _ in passages for sentence in _sentences(passage.text)]
     scores = {passage.id: score for passage, score in passages}
@@ -74,7 +76,7 @@ def _chosen(question: str, sentences: list[tuple[str, float]]) -> list[int]:
         return sentences[place][1] * sum(math.log(1 + len(sentences) / counts[word]) for word in words[place] & of)
 
     weights = [weight(place, wanted) for place in range(len(sentences))]
-    # Of equal sentences the first comes first, in the order of the search.
+    # Sentences with equal weights stay in the order of the search.
     ranked = sorted(range(len(sentences)), key=lambda place: -weights[place])
     if not ranked or not weights[ranked[0]]:
         return list(range(len(sentences)))[:2]
@@ -95,7 +97,7 @@ def _stem(word: str) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Yield a text's sentences: short ones joined to the next, long ones split into lines."""
+    """Yield a text's sentences. A short sentence is joined to the next sentence; a long one is split into lines."""
     held = 0
     for end in [*(match.start() for match in _SENTENCE.finditer(text)), len(text)]:
         piece = text[held:end]

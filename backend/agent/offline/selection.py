@@ -1,6 +1,6 @@
-"""Find the tasks that a person's words mean: by number, by words of a title, or all of a kind.
+"""Find the tasks that a person's words mean: by number, by words in a title, or all tasks of a kind.
 
-No word is ignored: words that are neither understood nor found in tasks make a selection unclear.
+No word is ignored: a word that is not understood must occur in the tasks, or the selection is unclear.
 """
 
 import re
@@ -14,7 +14,7 @@ from backend.agent.offline import patterns as said
 Task = dict[str, Any]
 
 MOST_NUMBERS = 50
-"""The most tasks in a range such as "3-7"."""
+"""The most tasks in a range of numbers such as "3-7"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Wanted:
     """The tasks described by words such as "all high priority work tasks due tomorrow"."""
 
     filters: dict[str, str]
-    """Arguments of list_tasks."""
+    """Arguments for list_tasks."""
     level: str = ""
     words: list[str] = field(default_factory=list)
     """Words that the title, the description or the tags must contain."""
@@ -35,7 +35,7 @@ class Wanted:
         return self.filters == {"status": "all"} and not self.level and not self.words
 
     def rendered(self) -> str:
-        """Return the selection in words, such as "completed tasks tagged "home""."""
+        """Return the selection in words, such as 'completed tasks tagged "home"'."""
         due = self.filters.get("due_before", "")
         parts = ["overdue" if due == "now" else self.filters["status"].replace("all", "")]
         parts += [f"{self.level}-priority" if self.level else "", "tasks"]
@@ -46,7 +46,7 @@ class Wanted:
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
-        """Return whether a listed task has the priority and words, which list_tasks did not filter by."""
+        """Return whether a listed task has the wanted priority and words. list_tasks cannot filter by these."""
         tags = task.get("tags")
         of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
         of_task += map(str, tags) if isinstance(tags, list) else []
@@ -54,7 +54,7 @@ class Wanted:
 
 
 def wanted(text: str, *, is_question: bool = False) -> Wanted:
-    """Parse a selection or a question; words that are not understood must occur in the tasks."""
+    """Parse a selection or a question. Words that are not understood must occur in the tasks."""
     rest, filters, level, unclear = f" {text.strip()} ", {"status": "all"}, "", ""
     if found := said.QUERY.search(rest):
         filters["query"] = found["query"].translate(said.SHOW).strip(" \"'")
@@ -93,12 +93,12 @@ def level_of(words: str) -> str:
 
 
 def numbers_in(text: str) -> list[int]:
-    """Return the task numbers in a text that names nothing else, such as "tasks 3-5 and #7"; otherwise [].
+    """Return the task numbers in a text such as "tasks 3-5 and #7"; [] if the text has anything else.
 
-    "Two tasks" names no number, and neither does "2 tasks".
+    "Two tasks" and "2 tasks" have no task numbers.
     """
     if re.search(r"\d[,.' ]\d{3}(?!\d)", text):
-        return []  # "1,000" is one number, and not a task's.
+        return []  # "1,000" is one number, and it is not a task's number.
     plain = re.sub(r"#\s?(?=\d)", "task ", re.sub(r"[,&()+]", " ", text.lower()))
     plain = re.sub(r"(\d)\s*(?:[-\u2013\u2014]|\bthrough\b|\bthru\b)\s*(?:task )?(\d)", r"\1..\2", plain)
     if re.search(r"\btasks\b", plain):
@@ -117,7 +117,7 @@ def numbers_in(text: str) -> list[int]:
             numbers.append(said.NUMBERS[word])
         elif word in said.NUMBERED:
             if numbers and not is_named:
-                return []  # "2 tasks" counts tasks.
+                return []  # "2 tasks" is a count of tasks.
             is_named = True
         elif word not in {"the", "my", "and", "both", "also", "with"}:
             return []
@@ -130,9 +130,10 @@ def words_of(text: object) -> list[str]:
 
 
 def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
-    """Return the tasks with this title, or else with all its words, and whether the words match exactly.
+    """Return the tasks whose title is this text, or otherwise the tasks whose title has all words of the text.
 
-    In an inexact match only endings differ: "groceries" matches "grocery", but "planet" does not match "plan".
+    Also return whether the words match exactly. In an inexact match, only the endings of words differ: "groceries"
+    matches "grocery", but "planet" does not match "plan".
     """
     words = words_of(text)
     titles = [(task, words_of(task.get("title"))) for task in tasks]
@@ -144,7 +145,7 @@ def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
 
 
 def without_dates(text: str) -> str:
-    """Remove words that say when a task is, as in "my morning meetings"."""
+    """Return a text without the words that say when a task is, such as "morning" in "my morning meetings"."""
     return " ".join(word for word in text.split() if not said.SAYS_WHEN.fullmatch(word.strip(",.;:'\"")))
 
 
@@ -154,7 +155,7 @@ def _among(words: Iterable[str], word: str) -> bool:
 
 
 def _bases(word: str) -> set[str]:
-    """Return the words that this word may be a form of: itself, and itself without an ending."""
+    """Return the possible base forms of a word: the word itself, and the word without its ending."""
     found = {word, word.removesuffix("'s")}
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "news")):
         found |= {word[:-1]}
@@ -167,7 +168,8 @@ def _bases(word: str) -> set[str]:
         if stem == word or not re.search("[aeiouy]", stem) or len(stem) < 3:
             continue
         if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", stem):
-            # After one short vowel a single consonant would have been doubled: "caring" comes from "care", not "car".
+            # After one short vowel, a final consonant is doubled before an ending: "car" would become "carring". So
+            # "caring" comes from "care".
             found |= {f"{stem}e"}
         elif re.search(r"([^aeiouy])\1$", stem):
             found |= {stem, stem[:-1]}
@@ -181,14 +183,17 @@ def _without(text: str, found: re.Match[str]) -> str:
 
 
 def _is_date(doubt: dates.Doubt, text: str) -> bool:
-    """Return whether a selection means a date: "my Friday tasks" does, "every task" and "the Friday report" do not."""
+    """Return whether doubtful words in a selection mean a date.
+
+    They do in "my Friday tasks". They do not in "every task" and "the Friday report".
+    """
     if doubt.words.lower() in {"every", "each"}:
         return False
     return not doubt.is_name or re.match(r"(?i) (?:tasks|to-?dos|items|list)\b", text[doubt.end :]) is not None
 
 
 def _without_date(text: str) -> tuple[str, str, str]:
-    """Return the text without its date, the date, and what looks like a date but is not understood."""
+    """Return the text without its date, the date, and words that look like a date but are not understood."""
     text = re.sub(r"(?i)\b((?:to|mon|tues|wednes|thurs|fri|satur|sun)day|tomorrow|tonight)'s\b", r"\1", text)
     spans = [doubt for doubt in dates.doubts(text, says_due=False) if _is_date(doubt, text)]
     if not spans:

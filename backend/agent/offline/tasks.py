@@ -13,14 +13,14 @@ from backend.agent.offline.planner import Planner
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_AT_ONCE = 100
-"""The most tasks that one message may change; more would not fit into the responses of one turn."""
+"""The most tasks that one message may change. Changing more tasks would take more responses than one turn allows."""
 
 
 class TaskKeeper(Planner):
     """The plans for tasks."""
 
     def act(self, match: re.Match[str], tool: str) -> Plan:
-        """Complete, delete or show tasks: one, several, or all of a kind."""
+        """Complete, delete or show tasks: one task, several tasks, or all tasks of a kind."""
         sure = tool != "delete_task" or bool(said.SAYS_TASK.search(match["t"]))
         text = match["t"].strip()
         if not text and len(self.named) == 1:
@@ -28,7 +28,7 @@ class TaskKeeper(Planner):
         return self._on(text, partial(self._for, tool, {}), tool, sure=sure)
 
     def reopen(self, match: re.Match[str], _: str) -> Plan:
-        """Mark tasks as not done; the answer says which were open already."""
+        """Mark tasks as not done. The answer says which tasks were already open."""
         text = match["t"].strip()
         if not text and len(self.named) == 1:
             text = "it"
@@ -36,7 +36,7 @@ class TaskKeeper(Planner):
         return self._on(text, self._reopened, "reopen_task")
 
     def _reopened(self, ids: list[int]) -> Plan:
-        """Reopen the completed tasks among these, and report the others as open."""
+        """Reopen the completed tasks among these tasks, and report the other tasks as open."""
         ids = list(dict.fromkeys(ids))
         results = yield [("get_task", {"task_id": number}) for number in ids]
         tasks = [task for result in results for task in tasks_in(result)]
@@ -60,7 +60,7 @@ class TaskKeeper(Planner):
         return self._add([part + rank for part in parts]) if parts else says(said.WHICH_PARTS)
 
     def listed(self, lines: list[str], bulleted: list[bool]) -> Plan | None:
-        """Return the plan for a message in which each line is a task, whatever the line says."""
+        """Return the plan for a message in which each line is a task, or None for any other message."""
         if said.MANY.fullmatch(lines[0]):
             return self._add(lines[1:]) if len({*bulleted[1:]}) == 1 else says(said.WHICH_PARTS)
         if all(bulleted) and all(rule_of(line)[1] == said.UNSURE for line in lines):
@@ -68,7 +68,7 @@ class TaskKeeper(Planner):
         return None
 
     def _add(self, texts: list[str], known: Fields | None = None) -> Plan:
-        """Add tasks, but ask first if a date or repetition in them is not understood."""
+        """Add tasks. If a date or repetition in them is not understood, ask first."""
         calls, found, fields = list[Call](), list[dates.Doubt](), dict(known or {})
         for text in texts:
             if said.A_TASK.search(text):
@@ -90,7 +90,7 @@ class TaskKeeper(Planner):
         return " ".join([(yield from self._each(calls)), *names])
 
     def perhaps(self, texts: list[str]) -> str:
-        """Offer to add words that are not a command as tasks, if they are a list or have a date."""
+        """Offer to add words as tasks, if they are not a command but are a list or have a date."""
         read = [new_task(text) for text in texts]
         is_task = len(texts) > 1 or ("due" in read[0][0] and not read[0][1])
         if not is_task or any(not arguments["title"] for arguments, _ in read):
@@ -109,14 +109,14 @@ class TaskKeeper(Planner):
         return self._on(match["t"], act, "update_task")
 
     def tag(self, match: re.Match[str], _: str) -> Plan:
-        """Add tags to those a task already has."""
+        """Add tags to a task, and keep the tags that the task already has."""
         tags = [tag.lower() for tag in tags_of(match["tags"])]
         if not tags or any(tag in said.STOP for tag in tags):
             return says(said.WHICH_TAGS)
         return self._on(match["t"], partial(self._tagged, tags, {}), "update_task")
 
     def _tagged(self, tags: list[str], fields: Fields, ids: list[int]) -> Plan:
-        """Update tasks, adding tags to the existing ones."""
+        """Update tasks, and add these tags to each task's own tags."""
         results = yield [("get_task", {"task_id": number}) for number in ids]
         calls: list[Call] = []
         for task in (task for result in results for task in tasks_in(result)):
@@ -130,7 +130,7 @@ class TaskKeeper(Planner):
         return "\n".join(filter(None, [updated, *missing]))
 
     def amend(self, match: re.Match[str], field: str) -> Plan:
-        """Set a priority or due date: "Add high priority to task 1"."""
+        """Set a priority or due date, as in "Add high priority to task 1"."""
         value = selection.level_of(match["v"])
         if field == "due" and not (value := dates.whole_due(match["v"])):
             return says(said.NOT_A_DATE.format(said.shown(match["v"])))
@@ -176,7 +176,7 @@ class TaskKeeper(Planner):
         return self._on(target, act, "update_task")
 
     def _set(self, target: str, name: str, value: str) -> Plan:
-        """Set a title, description or tags to the user's own words, which reach to the end of the text."""
+        """Set a title, a description or tags. The value is the rest of the text in the user's own words."""
         if name == "tags":
             return self._on(target, partial(self._for, "update_task", {"tags": tags_of(value)}), "update_task")
         is_sure = selection.numbers_in(target) or said.IT.fullmatch(target) or said.VERBATIM.fullmatch(value.strip())
@@ -185,7 +185,7 @@ class TaskKeeper(Planner):
         return self._on(target, partial(self._for, "update_task", {name: title_of(value)}), "update_task")
 
     def show(self, match: re.Match[str], _: str) -> Plan:
-        """List or count tasks, or show some by their numbers."""
+        """List or count tasks, or show tasks by their numbers."""
         if ids := selection.numbers_in(said.SHOW_THEM.sub("", match[0], count=1)):
             return (yield from self._for("get_task", {}, ids))
         wanted = selection.wanted(said.MAKES_LIST.sub("", match[0]), is_question=True)
@@ -207,9 +207,9 @@ class TaskKeeper(Planner):
         return f"{total}:{lines}" + "\n\nThere are more; ask for fewer at a time." * more if lines else f"{total}."
 
     def _on(self, text: str, act: Act, tool: str, among: list[Task] | None = None, *, sure: bool = True) -> Plan:
-        """Act on the tasks that a text means: by number, by "it" and the like, by title, or all of a kind.
+        """Act on the tasks that a text names: by number, by a word such as "it", by title, or as all tasks of a kind.
 
-        If the text has further words, they are not ignored: nothing is done, and the answer says so.
+        Further words in the text are not ignored. If there are any, nothing is done, and the answer says so.
         """
         text = said.OFF_LIST.sub("", said.HARMLESS.sub("", text)).strip(" ,")
         if among:
@@ -222,7 +222,7 @@ class TaskKeeper(Planner):
         if ids and (not among or {*ids} <= {task["id"] for task in among}):
             return (yield from act(ids))
         if nth := said.NTH_ONE.fullmatch(text):
-            # After only one task was mentioned, "the first" may mean a different one.
+            # If only one task was mentioned before, "the first" may mean a different task.
             found = known[said.NTHS[nth[1].lower()] :][:1] if len(known) > 1 else []
         elif said.IT.fullmatch(text) or are_known:
             found = known
@@ -242,7 +242,7 @@ class TaskKeeper(Planner):
         return self._ask(question, lambda words: self._on(words, act, tool, found or among))
 
     def _on_title(self, text: str, act: Act, tool: str, *, sure: bool) -> Plan:
-        """Act on the one task whose title has these words; ask if another could be meant."""
+        """Act on the one task whose title has these words. Ask if the user could mean another task."""
         tasks: list[Task] = []
         for filters in ({"query": max(selection.words_of(text), key=len)}, {}):
             tasks, more = yield from self._pages(filters)
@@ -267,7 +267,7 @@ class TaskKeeper(Planner):
         return (yield from act([found[0]["id"]]))
 
     def _on_all(self, text: str, act: Act, tool: str) -> Plan:
-        """Act on all tasks of a kind after a yes; deletes all completed tasks without asking."""
+        """Ask, and act on all tasks of a kind after a yes. All completed tasks are deleted without asking."""
         wanted = selection.wanted(text)
         if wanted.unclear:
             return said.UNCLEAR.format(said.shown(wanted.unclear.strip()))
