@@ -1,4 +1,4 @@
-"""The choice of model, and for which models LiteLLM reports how a response ended."""
+"""The choice of model, and the check whether LiteLLM reports how a model's responses end."""
 
 import re
 from dataclasses import dataclass, field
@@ -88,8 +88,8 @@ def reports_endings(name: str) -> bool:
         return False
     if model.startswith("responses/") and provider not in OWN_RESPONSES:
         return False
-    # If LiteLLM finds one of these words anywhere in a name, it sends the request to another provider than the named
-    # one.
+    # If one of these words is anywhere in a name, LiteLLM ignores the provider in the name and sends the request
+    # elsewhere.
     if "replicate" in model or "ft:davinci-002" in model or "ft:babbage-002" in model:
         return False
     if provider == "azure_ai" and "agents/" in model:
@@ -98,7 +98,7 @@ def reports_endings(name: str) -> bool:
 
 
 def instead_of(name: str) -> str:
-    """Return advice to the owner for replacing a model whose endings are not reported."""
+    """Return what the owner can do if LiteLLM does not report how this model's responses end."""
     provider, _, model = name.partition("/")
     if model.startswith("responses/"):
         return "leave responses/ out of MODEL"

@@ -129,7 +129,7 @@ class ProviderFailed(Exception):
 
 
 class TooManySteps(ModelFailed):
-    """The model kept calling tools until the limit for one run."""
+    """The model kept calling tools until it reached the limit for one run."""
 
     code = "model_loop"
 

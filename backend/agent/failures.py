@@ -94,7 +94,7 @@ def _status(causes: Sequence[BaseException]) -> int | None:
             return _status_in(body)
     if (answered := _answer_in(causes)) is not None:
         return answered
-    # One of these errors means that LiteLLM could not parse the answer, and then the error's status is invented.
+    # Any of these errors means that LiteLLM could not parse the answer. The error's status is then invented.
     if any(isinstance(cause, LookupError | ValueError | TypeError | AttributeError) for cause in causes):
         return None
     for cause in causes:

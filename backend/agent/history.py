@@ -51,8 +51,8 @@ def _items(message: Message, quoting: Collection[str]) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
     items: list[Item] = []
-    # The calls from one response form one group. If all calls looked like one parallel group, the model would learn to
-    # guess task numbers.
+    # Group the calls by response, and put each group before its outputs. If all calls came first, they would look
+    # parallel, and the model would start to guess task numbers.
     for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
         response = list(calls)
         items += [_call(call) for call in response]

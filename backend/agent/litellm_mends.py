@@ -147,8 +147,8 @@ def _mend_gemini() -> None:
     def chunk_parser(self: GeminiIterator, chunk: dict[str, Any]) -> Any:
         made = parse(self, chunk)
         if made is not None:
-            # While this flag is set, LiteLLM takes no chunk for the stream's end, and the chunks after the one with the
-            # reason hide the reason.
+            # While this flag is set, LiteLLM treats no chunk as the stream's end, and the chunks after the chunk with
+            # the reason hide the reason.
             made.hidden_params.pop("is_finished", None)
         return made
 

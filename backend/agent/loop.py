@@ -47,7 +47,7 @@ class Loop:
         self._choice = choice
         self._server = server
         self._max_steps = max_steps
-        # RecordedModel makes the retries, because it also retries a stream that broke off.
+        # Only RecordedModel makes retries, because it can also retry a stream that broke off.
         once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
         self._settings = ModelSettings(include_usage=True, parallel_tool_calls=True, extra_args=once)
         self._listed: dict[frozenset[str], list[mcp_types.Tool]] = {}

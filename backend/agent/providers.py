@@ -105,7 +105,7 @@ class WholeAnswers(LitellmModel):
             return _whole_response(fetched)
         response, stream = fetched
         if not isinstance(stream, CustomStreamWrapper):
-            # LiteLLM takes an answer with HTTP 422 for a mistake in its own parameters, and does not raise it.
+            # LiteLLM takes an answer with HTTP 422 for a mistake in its own parameters, and raises no error for it.
             raise ErrorInStream({"code": 422})
         return response, _whole_stream(stream)
 

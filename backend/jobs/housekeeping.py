@@ -29,13 +29,13 @@ REST_SECONDS = 3600.0
 """How long a chore rests after each time it is done. While there is other work, a process also looks for due chores
 this often."""
 IDLE_SECONDS = 86_400.0
-"""How often an idle service looks for due chores. Rarely, so that a serverless database can sleep."""
+"""How often an idle service looks for due chores. It looks rarely, so that a serverless database can sleep."""
 
 Key = TypeVar("Key")
 
 
 class ChoreRow(SQLModel, table=True):
-    """When a chore is due, and which process does it. It belongs to no user."""
+    """A chore's row: when the chore is due, and which process does it. The row belongs to no user."""
 
     __tablename__ = "chores"
 
@@ -49,7 +49,7 @@ class ChoreRow(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """A recurring removal."""
+    """A recurring job that removes expired rows."""
 
     id: str
     """The id of the chore's row in `chores`. A migration adds the row."""

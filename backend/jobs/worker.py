@@ -27,7 +27,7 @@ HAND_BACK_SECONDS = 1.0
 
 
 class HandedBack(Unavailable):
-    """This process stops working on the row. Any process may claim it at once, and the attempt is not fruitless."""
+    """This process stops working on the row. Any process may claim the row now, and the attempt is not fruitless."""
 
     code = "handed_back"
 
@@ -75,7 +75,7 @@ class _Held(Generic[Begun]):
 
 
 class LeasedWorker(ABC, Generic[Begun]):
-    """Works on up to `slots` rows of one table at once. The rows and their leases in the database decide which rows."""
+    """Works on up to `slots` rows of one table at once. The database decides which rows, by their leases."""
 
     def __init__(
         self,
@@ -129,11 +129,11 @@ class LeasedWorker(ABC, Generic[Begun]):
         await self._finder.run()
 
     def look_now(self) -> None:
-        """Look for rows at once, because there is one that no process works on."""
+        """Look for rows at once, because a row is waiting that no process works on."""
         self._finder.look_now()
 
     def look_soon(self) -> None:
-        """Look for rows soon, because there may be one that has not ended."""
+        """Look for rows soon, because a row may exist that has not ended."""
         self._finder.look_soon()
 
     def check_cancel(self, name: str) -> None:
@@ -142,7 +142,7 @@ class LeasedWorker(ABC, Generic[Begun]):
             held.check_now.set()
 
     def take_slot(self) -> bool:
-        """Take a slot for a row that is about to be leased here, and return whether one was free."""
+        """Take a free slot for a row that is about to be leased here; return False if no slot is free."""
         if self._is_stopping or self._free_slots == 0:
             self._is_more_waiting = True
             return False
@@ -150,7 +150,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         return True
 
     def free_slot(self, *, is_work_left: bool = False) -> None:
-        """Free a slot that was taken, and look for another row if one may be waiting."""
+        """Free a slot that was taken, and look for another row if a row may be waiting."""
         self._free_slots += 1
         if is_work_left or self._is_more_waiting:
             self._finder.look_again()
@@ -191,9 +191,10 @@ class LeasedWorker(ABC, Generic[Begun]):
             await asyncio.wait(late, timeout=HAND_BACK_SECONDS)
 
     def _claim_for_slot_of(self, job: Job) -> bool:
-        """Claim another row for a job's slot, and return whether there was one. Its work starts when the job ends.
+        """Claim another row for a job's slot, and return whether a row was claimed.
 
-        Claims nothing while a slot is free. Call this on the job's own thread.
+        Work on the new row starts when the job ends. Nothing is claimed while a slot is free. Call this on the job's
+        own thread.
         """
         held = self._held.get(self._leases.name_of(job.lease))
         if held is None or held.job is not job or self._free_slots > 0 or self._is_stopping:

@@ -13,7 +13,7 @@ RETRY_AFTER_SECONDS = 2
 
 
 class TooBusy(TooManyRequests):
-    """All slots of this key are in use, and none became free in time."""
+    """All slots of this key are in use, and no slot became free in time."""
 
     code = "too_busy"
 

@@ -28,7 +28,7 @@ def guarded_endpoint(
     Args:
         server: The MCP server.
         caller_of: Finds the caller of a request.
-        public_url: The service's address on the internet, or None. Requests with its host and origin are accepted.
+        public_url: The address at which outside clients reach the service, or None. Its host and origin are accepted.
         origins: Further origins to accept, for browser clients.
         host: The one address that the service binds to, or None if it binds to all addresses. If both `host` and
             `public_url` are None, requests for any host are accepted, because a container cannot know its own name. The
@@ -93,7 +93,7 @@ def _refused(error: DocuTalkError) -> JSONResponse:
 def _not_a_message(method: str, body: bytes) -> JSONResponse | None:
     """Return the error for a request that is not a JSON-RPC message, or None for a valid message.
 
-    The SDK's own answers do not serve here: one quotes the body, and another is a stream without events.
+    The SDK's own answers are not used, because they may quote the body or be a stream without events.
     """
     if method != "POST":
         return _protocol_error(405, INVALID_REQUEST, "Send each message with POST.", {"Allow": "POST"})

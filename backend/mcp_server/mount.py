@@ -23,7 +23,7 @@ class McpMount:
     """Passes requests to the MCP server once it has started, and gives the agent the server object."""
 
     def __init__(self, make: "Callable[[], tuple[ToolServer, ASGIApp]]") -> None:
-        """Set `make`, which imports and builds the server and its guarded endpoint. It is called on a worker thread."""
+        """Set the function that imports and builds the server and its guarded endpoint. It runs on a worker thread."""
         self._make = make
         self._endpoint: ASGIApp | None = None
         self._opened = Event()

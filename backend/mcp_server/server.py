@@ -30,8 +30,8 @@ QUOTED = (
 """The first line of a result with document text. The rest is one line of JSON, so no text can begin a line of its own.
 """
 PARSED_BY_CLIENTS = {"search", "fetch"}
-"""Tools whose results outside clients parse as JSON, so no line may come before the JSON. Their descriptions say
-instead that the text is only data."""
+"""Tools whose results outside clients parse as JSON, so no line may come before the JSON. Instead, the tools'
+descriptions say that the text is only data."""
 
 CRASHED = "Something went wrong on our side. Try again; if it stays, report it."
 
@@ -108,7 +108,7 @@ def _listed(tool: Tool[Any, Any]) -> mcp_types.Tool:
 def told(result: dict[str, Any], *, is_error: bool, quotes_documents: bool = False) -> CallToolResult:
     """Return a call's result as an MCP result.
 
-    `result` is in the form that the ledger has. With `quotes_documents`, the text begins with the warning `QUOTED`.
+    `result` has the form that the ledger records. With `quotes_documents`, the text begins with the warning `QUOTED`.
     """
     if is_error:
         return _failed(for_models(result))

@@ -31,7 +31,7 @@ async def serve_stdio(server: MCPServer[Any], caller: Caller) -> None:
 
 
 async def bridge_stdio(url: str, token: str) -> None:
-    """Serve the tools of the installation at `url` until stdin ends. This machine needs only the token.
+    """Serve the tools of the installation at `url` until stdin ends. The bridge needs only the address and the token.
 
     Raises:
         Unauthorized: The installation does not accept the token.
@@ -119,11 +119,11 @@ class HostedTools:
 
 
 def _message_in(body: str) -> dict[str, Any] | None:
-    """Return the JSON-RPC answer in a body, which is the answer itself or a stream with it as its last event.
+    """Return the JSON-RPC answer that a body contains, or None.
 
-    Returns None if there is no such answer.
+    The body is either the answer itself or a stream whose last event is the answer.
     """
-    # Not splitlines(): it also splits at characters that may occur inside JSON.
+    # `splitlines()` would not do here, because it also splits at characters that JSON may contain.
     events = [line.removeprefix("data:") for line in body.split("\n") if line.startswith("data:")]
     try:
         message = json.loads(events[-1] if events else body)

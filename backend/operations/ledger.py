@@ -1,4 +1,4 @@
-"""The repository of operations: all writes, and the reads made by runs. Each has its door and how it ended."""
+"""The repository of operations: all writes, and the reads made by runs. Each row has the call's door and outcome."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -51,7 +51,7 @@ class Ledger(UserRepository[Operation]):
         return found
 
     def is_tainted(self, run_id: str) -> bool:
-        """Return whether a run has received document text and its user has not allowed changes after that."""
+        """Return whether a run has received document text and its user's `tainted_writes` is not `allow`."""
         found = self._session.execute(
             text(
                 "select exists (select from operations where user_id = :user_id and run_id = :run_id "
@@ -66,8 +66,8 @@ class Ledger(UserRepository[Operation]):
         """List every operation that may hold a document's text.
 
         These are the calls that returned the text, the call that added the document, the calls on tasks that were
-        created from the document, and all other calls of runs that received the text. The latter are listed because the
-        model may have used the document's words as arguments.
+        created from the document, and all other calls by runs that received the text. Those other calls are listed
+        because the model may have used the document's words as their arguments.
         """
         filed = (col(Operation.tool) == "add_document") & (
             func.json_extract_path_text(Operation.result, "id") == str(document_id)

@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The identity of a call, by which a repetition is recognized, and what its caller adds to it."""
+    """A call's identity, which distinguishes a repetition from a new call, and the inputs that its caller adds."""
 
     run_id: str | None = None
     call_id: str | None = None
@@ -211,7 +211,7 @@ class ToolCall:
     def _is_in_ledger(self) -> bool:
         """Whether the call gets a row in the ledger.
 
-        A run's reads get one too, because replaying calls, forgetting text and detecting tainted turns depend on it.
+        A run's reads get a row too, because replaying calls, forgetting text and detecting tainted turns need it.
         """
         return self.tool.writes or self.call.run_id is not None
 

@@ -18,7 +18,7 @@ Result = TypeVar("Result", bound=BaseModel)
 
 KEY_ARGUMENT = "idempotency_key"
 DRY_RUN = "dry_run"
-"""The argument that makes a writing tool only report what it would do."""
+"""The argument that makes a tool only report what it would change."""
 
 
 class _Prepared:
@@ -34,7 +34,7 @@ _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
 
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[Params, Result]):
-    """A tool. Calling it calls its function; its attributes describe it."""
+    """A tool. Calling the tool calls its function; the attributes describe the tool."""
 
     function: Callable[Params, Result]
     title: str

@@ -30,7 +30,7 @@ class Assistant(Protocol):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether loading has finished, successfully or not. Before that, a new run is queued instead of started."""
+        """Whether the assistant has finished loading, successfully or not. Before that, new runs wait in the queue."""
 
     @property
     def is_ready(self) -> bool:
@@ -157,7 +157,7 @@ def run_event(run: Run) -> Event:
 def _caller_of(run: Run, user: User | None) -> Caller:
     """Return the caller who sent the message.
 
-    The scopes are those that the credential had when the message was sent. The time zone is the user's current one.
+    The scopes are those of the credential that sent the message. The time zone is the user's current time zone.
     """
     return Caller(
         user_id=run.user_id,

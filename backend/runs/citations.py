@@ -9,8 +9,8 @@ from typing import Any
 MOST_MARKS = 200
 """The most marks in one answer that are checked; further marks are removed."""
 MOST_PASSES = 5
-"""How often an answer is checked at most. A repetition is needed because removing a mark can join the text around it
-into a new mark."""
+"""The most times that one answer is checked. The check is repeated because removing a mark can join the text around the
+mark into a new mark."""
 LONGEST_QUOTATION = 5_000
 """The most characters between the start of a quotation and its mark."""
 
@@ -20,7 +20,7 @@ _BLANKS = " \t\u00a0"
 _BETWEEN = " \t\r\n\u00a0.,;:!?\u2026)*_"
 """Characters allowed between a quotation and its mark."""
 _OPENERS = {'"': '"', "\u201d": "\u201c\u201e\u201d", "\u201c": "\u201e", "\u00bb": "\u00ab\u00bb", "\u00ab": "\u00bb"}
-"""For each closing quotation mark, the opening ones that match it: English, German, French and Swedish."""
+"""The opening quotation marks that match each closing quotation mark, in English, German, French and Swedish."""
 _BEFORE_OPENER = " \t\r\n\u00a0([{<*_-\u2013\u2014/:"
 _EDGES = ' .,;:!?"'
 _LEFT_OUT = "\u00ad\u200b\u200c\u200d\u2060\ufeff\ufffe\x02"
@@ -90,7 +90,7 @@ def check(answer: str, passages: dict[int, Passage]) -> Checked:
         answer, removed = checked.text, removed + checked.removed
         if [mark[0] for mark in MARK.finditer(answer)] == [citation["mark"] for citation in checked.citations]:
             return Checked(answer, checked.citations, removed)
-    # A mark is still left after all passes. Only an attack nests marks this deeply, so no bracket stays.
+    # A mark is still left after all passes. Only an attack nests marks this deeply, so replace every bracket.
     return Checked(answer.replace("[", "("), [], removed)
 
 
@@ -174,9 +174,9 @@ def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int
 def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | None:
     """Return where the quotation that closes at `closing_at` begins, or None.
 
-    Quotation marks inside the quotation must be balanced. If they are not, for example because one of them means
-    inches, the longest possible quotation is returned. A quotation that is too long fails the check, while a quotation
-    that is too short would leave words unchecked.
+    Quotation marks inside the quotation must be balanced. If these marks are not balanced, for example because a mark
+    means inches, the start of the longest possible quotation is returned. A quotation that is too long fails the check,
+    while a quotation that is too short would leave words unchecked.
     """
     closing, depth, outermost = answer[closing_at], 1, None
     for place in range(closing_at - 1, max(-1, closing_at - 1 - LONGEST_QUOTATION), -1):

@@ -80,7 +80,7 @@ class Execution:
         journal = self._journal
         if journal.ended is not None:
             return journal.ended
-        # If a library cancelled the task, that is a crash. Treated as a hand-back, it would restart the run for ever.
+        # If a library cancelled the task, the run crashed. Handing the run back would make it restart for ever.
         error = RunCrashed() if answering.cancelled() else answering.exception()
         why = error if isinstance(error, Unavailable) else journal.interrupted or error
         match why:

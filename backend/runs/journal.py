@@ -136,7 +136,7 @@ class Journal:
         """Commit a response that calls tools, before any of these tools runs.
 
         Each item in `calls` is `{call_id, name, arguments}`. `outputs` has the text that each earlier call returned to
-        the model. It is needed to report calls that never reached a tool, such as calls with unknown names.
+        the model. These texts are needed to report calls that never reached a tool, such as calls with unknown names.
         """
         self.go_on()
         missing = self._transcript.settle_missing(outputs)

@@ -53,7 +53,7 @@ class Channel:
         self._news = asyncio.Event()
 
     def news(self) -> asyncio.Event:
-        """Return an asyncio event that the next `tell` sets. Get the event before reading, to miss no news."""
+        """Return an asyncio event that the next `tell` sets. Get it before reading, so that no news is missed."""
         return self._news
 
 
@@ -82,7 +82,7 @@ class Live:
         mine.tell()
 
     def elsewhere(self, run_id: str) -> asyncio.Event:
-        """Return an asyncio event for a run in another process. It is set when that run may have new events."""
+        """Return an asyncio event that is set when a run in another process may have news."""
         return self._elsewhere.get(run_id) or self._elsewhere.setdefault(run_id, asyncio.Event())
 
     def heard(self, run_id: str) -> None:

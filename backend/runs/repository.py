@@ -52,7 +52,7 @@ class Appended:
     """The events as they were stored, with their numbers."""
     is_work: bool
     """Whether one of the user's runs now waits to be claimed. Only a run's first and last events can cause that, so
-    this is False for all other events."""
+    the value is False for all other events."""
 
 
 _APPEND = text(
@@ -100,7 +100,7 @@ class RunRepository(UserRepository[Run]):
         return int(self._session.exec(select(func.count()).select_from(unfinished.subquery())).one())
 
     def is_leased(self, run_id: str) -> bool:
-        """Return whether a process holds a lease on the run that, by the database's clock, has not run out."""
+        """Return whether a process holds the run's lease and, by the database's clock, the lease has not run out."""
         leased = self._mine().where(
             Run.id == run_id, col(Run.lease_owner).is_not(None), col(Run.lease_until) >= func.now()
         )
@@ -124,7 +124,7 @@ class RunRepository(UserRepository[Run]):
         return run
 
     def add_response(self, run_id: str, *, number: int, attempt: int, response: dict[str, Any]) -> None:
-        """Add a model's response. Commit it before any of its tool calls runs."""
+        """Add a model's response. It must be committed before any of its tool calls runs."""
         self._session.add(
             RunResponse(
                 user_id=self._scope.user_id,
@@ -150,7 +150,8 @@ class RunRepository(UserRepository[Run]):
 
         This locks the run's row until the transaction ends, so numbers commit in order and without a gap. The commit
         notifies every process. The notification is `work` if a run now waits to be claimed: this run, a run that waited
-        for this run's end, or a run that a claim passed over while this run was accepted. Otherwise it is `news`.
+        for this run's end, or a run that a claim passed over while this run was accepted. Otherwise the notification is
+        `news`.
 
         Raises:
             RunNotFound: The user has no such run.

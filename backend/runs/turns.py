@@ -41,7 +41,7 @@ class Turn:
     model: str
     model_notice: dict[str, Any] | None = None
     is_new: bool = True
-    """Whether this request created the run; False if an earlier request with the same key did."""
+    """Whether this request created the run; False if an earlier request with the same key created it."""
     claimed: Claimed | None = None
     """The run with all data that this process needs to execute it now; None if the run waits in the queue."""
 
@@ -112,7 +112,7 @@ class Turns:
         return self._budget.notice(scope, preferred) if fallbacks and self._budget.is_spent(scope) else None
 
     def cancel(self, caller: Caller, run_id: str) -> Run:
-        """Stop a run, in whichever process it is, and return the run. A run that has ended does not change.
+        """Stop a run, whichever process works on it, and return the run. A run that has ended does not change.
 
         If no process works on the run, the run ends at once. Otherwise the process that works on the run is notified,
         and ends the run after its current step.

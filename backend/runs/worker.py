@@ -20,7 +20,7 @@ from backend.runs.turns import Turn, Turns
 
 
 class RunWorker(LeasedWorker[Claimed]):
-    """Executes at most `max_concurrent` runs at once, in the background of the requests that started them."""
+    """Executes at most `max_concurrent` runs at once, independently of the requests that started the runs."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RunWorker(LeasedWorker[Claimed]):
 
     @property
     def _may_claim(self) -> bool:
-        """Whether the model is ready. If it is not, this process leaves waiting runs to other processes."""
+        """Whether the model is ready. Until then, this process leaves waiting runs to other processes."""
         return self._assistant.is_ready
 
     async def accept(

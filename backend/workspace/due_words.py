@@ -1,4 +1,4 @@
-"""Find the due date at the end of a line of a document."""
+"""Find the due date at the end of a line in a document."""
 
 import re
 from datetime import datetime
@@ -45,7 +45,7 @@ def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetim
     """Split the words for a due date off the end of a line; return the rest of the line and the due date.
 
     The function understands English and German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". If the line
-    has no such words, or they are not understood, it returns the unchanged line and None.
+    has no such words, or the words are not understood, the function returns the unchanged line and None.
     """
     text = line.rstrip(_ENDS)
     places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]

@@ -31,7 +31,7 @@ _ID = re.compile(r"(?P<kind>document|task)-(?P<number>[0-9]{1,10})(?:-page-(?P<p
 
 
 class NothingOfThisId(NotFound):
-    """No item of the user's has this id."""
+    """The user has no item with this id."""
 
     def __init__(self) -> None:
         super().__init__("This item does not exist.", hint="Call search, and fetch an id of its results.")
@@ -51,7 +51,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """The inputs to `search` that do not come from its caller."""
+    """The inputs to `search` that do not come from the tool's caller."""
 
     vector: QueryVector
     links: Links
@@ -90,7 +90,7 @@ class ItemFetched(Item):
     metadata: dict[str, str]
 
     def document_ids_read(self) -> list[int]:
-        """Return the id of the document that the text is from, or nothing if the text is from a task."""
+        """Return the id of the document that the text is from or that it quotes; [] if there is no such document."""
         return [int(self.metadata["document_id"])] if "document_id" in self.metadata else []
 
 

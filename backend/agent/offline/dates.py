@@ -43,7 +43,7 @@ def _re(pattern: str) -> re.Pattern[str]:
 _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTH = (r"(?:january|february|april|june|july|august|september|october|november|december"
           r"|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec)")
-# These are also ordinary words: "sit in the sun", "I may".
+# Names of days and months that are also ordinary words: "sit in the sun", "I may".
 _AMBIGUOUS = r"(?:mon|wed|sat|sun|mar|march|may)"
 _UNIT = r"(?:minute|min|hour|hr|day|week|weekend|month|quarter|year|fortnight|wk|mth|yr)s?"
 _NUMBER = (r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|ninety)")

@@ -19,8 +19,8 @@ def parts_of(text: str) -> list[str]:
         return parts
     listed = [*parts[:-1], first, *more]
     lengths = [len(part.split()) for part in listed]
-    # It is unclear where a task ends if only some parts have one word: "mac and cheese" could be one task in "Buy mac
-    # and cheese", while "milk and eggs" are two tasks.
+    # "Buy mac and cheese" may be one task, so one part with several words and one with a single word are unclear. "milk
+    # and eggs" are clearly two tasks.
     are_clear = min(lengths[-2:]) > 1 or max(lengths) == 1
     return listed if are_clear and (len(parts) > 1 or " and " not in more[0]) else []
 

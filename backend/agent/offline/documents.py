@@ -150,7 +150,7 @@ class Librarian(Planner):
     def look_up(self, question: str, otherwise: str) -> Plan:
         """Answer a question by quoting passages, or say that no passage was found.
 
-        If the user has no documents, the answer is `otherwise`, unless it is empty.
+        If the user has no documents, the answer is `otherwise`, unless `otherwise` is empty.
         """
         (result,) = yield [("search_documents", {"query": question})]
         if isinstance(result, str):
@@ -235,7 +235,7 @@ class Librarian(Planner):
         return f"{sentence}: {', '.join(numbers)}." if len(numbers) == count else f"{sentence}."
 
     def _number(self, text: str) -> Generator[list[Call], list[Result], int | str]:
-        """Return the number of the document that a text means, or a sentence for the user if that is unclear."""
+        """Return the number of the document that a text means, or a sentence for the user if the number is unclear."""
         named = re.fullmatch(r"(?i)\D*\b(?:document|file|pdf)(?: number| no\.?)? ?#?(\d{1,9})(?:,? page \d+)?", text)
         if named:
             return int(named[1])

@@ -10,7 +10,7 @@ import re
 from backend.agent.choice import OFFLINE_NAME
 
 LONGEST_MESSAGE = 2_000
-"""The most characters in a message that the patterns read. The answer to a longer message is that it is too long."""
+"""The most characters in a message that the patterns read. A longer message gets the answer that it is too long."""
 MOST_CLAUSES = 20
 READS = {"list_tasks", "get_task", "search_documents", "list_documents", "read_document"}
 REMEMBERED_TURNS = 6

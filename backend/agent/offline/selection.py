@@ -46,7 +46,7 @@ class Wanted:
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
-        """Return whether a listed task has the wanted priority and words. list_tasks cannot filter by these."""
+        """Return whether a listed task has the wanted priority and words. The list itself is not filtered by these."""
         tags = task.get("tags")
         of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
         of_task += map(str, tags) if isinstance(tags, list) else []
@@ -93,7 +93,7 @@ def level_of(words: str) -> str:
 
 
 def numbers_in(text: str) -> list[int]:
-    """Return the task numbers in a text such as "tasks 3-5 and #7"; [] if the text has anything else.
+    """Return the task numbers in a text such as "tasks 3-5 and #7"; [] if the text names anything else.
 
     "Two tasks" and "2 tasks" have no task numbers.
     """
@@ -185,7 +185,7 @@ def _without(text: str, found: re.Match[str]) -> str:
 def _is_date(doubt: dates.Doubt, text: str) -> bool:
     """Return whether doubtful words in a selection mean a date.
 
-    They do in "my Friday tasks". They do not in "every task" and "the Friday report".
+    The words mean a date in "my Friday tasks", but not in "every task" and "the Friday report".
     """
     if doubt.words.lower() in {"every", "each"}:
         return False
