@@ -103,7 +103,7 @@ class AgentAssistant:
         }
 
     async def answer(self, fixed_input: dict[str, Any], *, model: str, journal: Journal) -> None:
-        """Answer a run, writing every step to the journal, including its end.
+        """Answer a run, and write every step to the journal, including the run's end.
 
         Raises:
             ModelFailed: The provider or its model failed. The journal has the steps that were done before the failure.

@@ -36,7 +36,7 @@ class HandedBack(Unavailable):
 
 
 class Job(Protocol):
-    """One attempt at a row."""
+    """One attempt to do a row's work."""
 
     @property
     def lease(self) -> Lease:

@@ -83,7 +83,7 @@ class Mind(Librarian, TaskKeeper):
         return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
-        """Replay an earlier turn. If another model answered that turn, use only the results of its calls."""
+        """Replay an earlier turn. If that turn did not follow these rules, use only the results of its calls."""
         if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]

@@ -271,7 +271,7 @@ NO_ANSWER = _re(rf"(?!thank)(?:{_YES_WORDS})|(?:please )?(?:{_VERB}|add|create)(
 BEGINS_WITH_YES = _re(r"\A(?:yes|yep|yeah|yup|ok|okay|sure)[\s,]+")
 AGREES = _re(r"(?:yes|yep|yeah|yup|sure|go ahead|do it|please do)\b")
 AND_THEN = _re(r"[\s,]*(?:[.!;]|(?:and|then|also|plus|&)\s)")
-# "… and remind me tomorrow", about the task added before.
+# A reminder about the task that was added just before: "… and remind me tomorrow".
 REMINDS = _re(r"remind me(?: (?:about|of) (?:it|that|this|them))?(?P<when>\b.*?)"
               r"(?: (?:about|of) (?:it|that|this|them))?")
 _REGRET = rf"(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|actually|my mistake)"

@@ -61,7 +61,7 @@ def quotes(question: str, passages: list[tuple[Passage, float]]) -> Iterator[tup
 def quoted(text: str, *, most: int) -> str:
     """Quote a text on one line, without leading headings, cut to `most` characters.
 
-    The quote ends before anything that looks like a citation mark.
+    If parts of the text look like citation marks, only the longest part between such marks is quoted.
     """
     words = BLANK.sub(" ", max(MARK.split(_HEADINGS.sub("", text) or text), key=len)).strip()
     return f'"{words if len(words) <= most else words[:most].rpartition(" ")[0] or words[:most]}"'

@@ -87,7 +87,7 @@ def wanted(text: str, *, is_question: bool = False) -> Wanted:
 
 
 def level_of(words: str) -> str:
-    """Return the priority that words such as "urgent" or "low priority" name."""
+    """Return the priority named by words such as "urgent" or "low priority"."""
     found = re.search(r"\b(?:medium|normal|low|lowest|no|none)\b", words.lower())
     return {"normal": "medium", "no": "none", "lowest": "low"}.get(found[0], found[0]) if found else "high"
 
@@ -125,7 +125,7 @@ def numbers_in(text: str) -> list[int]:
 
 
 def words_of(text: object) -> list[str]:
-    """Return the words of a text that identify a task, in lower case."""
+    """Return a text's words in lower case, without the words that do not help to identify a task."""
     return [word for word in re.findall(r"\w+", str(text or "").translate(said.SHOW).lower()) if word not in said.STOP]
 
 
