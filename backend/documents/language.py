@@ -13,7 +13,7 @@ UNSURE = "simple"
 MOST_CHARACTERS = 3_000
 """Characters that are read; more do not make the result more certain."""
 LEAST_LETTERS = 50
-"""A shorter text, such as a name, could be in any language."""
+"""The fewest letters that show a language. A shorter text, such as a name, could be in any language."""
 LEAST_CONFIDENCE = 0.5
 
 CONFIGURATIONS = {
@@ -72,7 +72,7 @@ _loading = threading.Lock()
 
 
 def language_of(text: str) -> str:
-    """Return the text search configuration of the language that a text begins in, or `simple` if uncertain.
+    """Return the text search configuration for the language that a text begins in, or `simple` if uncertain.
 
     The same text always gets the same answer. The first call takes nearly a second and 80 MB.
     """
@@ -86,7 +86,7 @@ def language_of(text: str) -> str:
 
 
 def language_of_script(text: str) -> str:
-    """Return the main language of the script that most of a text's letters are in; `simple` for Latin script."""
+    """Return the main language of the script that most of a text's letters belong to, or `simple` for Latin script."""
     letters = sum(map(str.isalpha, text))
     return next((one for one, script in _SCRIPTS.items() if 2 * len(script.findall(text)) > letters), UNSURE)
 

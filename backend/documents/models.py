@@ -23,7 +23,7 @@ from sqlmodel import Field, SQLModel
 from backend.jobs.leases import LeasedTable
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
-# One at a time, so that a user who uploads many does not hold up the others.
+# One document per user at a time, so that a user who uploads many does not delay other users.
 DOCUMENTS = LeasedTable("documents", "document", waiting="pending", notified_as="document", is_numbered=True)
 
 
@@ -36,7 +36,7 @@ def _of_document() -> ForeignKeyConstraint:
 
 
 class Document(Owned, table=True):
-    """A file or text of the user; the row is also its ingestion job."""
+    """A user's file or text. The row is also the document's ingestion job."""
 
     __tablename__ = "documents"
 
@@ -113,7 +113,7 @@ class Document(Owned, table=True):
 
 
 class DocumentBytes(Owned, table=True):
-    """A slice of an original, at most `SLICE_BYTES` long."""
+    """A slice of an original file, at most `SLICE_BYTES` long."""
 
     __tablename__ = "document_bytes"
 
@@ -125,7 +125,7 @@ class DocumentBytes(Owned, table=True):
 
 
 class DocumentPage(Owned, table=True):
-    """The extracted text of one page, and the headings in it."""
+    """The extracted text of one page, and the headings in that text."""
 
     __tablename__ = "document_pages"
 
@@ -175,8 +175,8 @@ class ChunkVector(Owned, table=True):
 
     __tablename__ = "chunk_vectors"
 
-    # The primary key begins with the foreign key's columns. Otherwise deleting a passage would read all of the user's
-    # keys.
+    # The primary key begins with the foreign key's columns. Otherwise deleting one passage would read the keys of all
+    # the user's vectors.
     chunk_id: int = Field(primary_key=True, sa_type=Integer)
     model_id: int = Field(primary_key=True, sa_type=SmallInteger)
     document_id: int = Field(sa_type=Integer)
@@ -188,7 +188,7 @@ class ChunkVector(Owned, table=True):
 
 
 class Postings(Owned, table=True):
-    """Which passages of a document have a lexeme: an inverted index, separate for each user."""
+    """The passages of a document that contain a lexeme: an inverted index, separate for each user."""
 
     __tablename__ = "postings"
 
@@ -205,9 +205,9 @@ class Postings(Owned, table=True):
 
 
 class EmbeddingModel(SQLModel, table=True):
-    """A model with vectors in this database; one is in use.
+    """An embedding model with vectors in this database. Exactly one model is in use.
 
-    The table belongs to no user: only the owner can change it.
+    The table belongs to no user. Only the database owner can change it.
     """
 
     __tablename__ = "embedding_models"

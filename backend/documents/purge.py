@@ -11,35 +11,35 @@ from backend.postgres.database import GIVE_WAY_SECONDS, LOCK_SECONDS, UTC, Datab
 
 FOUND_AT_ONCE = 20
 ROWS_AT_ONCE = 1000
-"""Rows that one transaction removes: passages with their vectors take about half a second."""
+"""The most rows that one transaction removes. For passages with their vectors, that takes about half a second."""
 
 Key = tuple[str, int]
-"""The user and the number of a document."""
+"""A document's user and number."""
 
 
 class Purge:
-    """Removes documents for good, on the thread of the caller."""
+    """Removes documents for good, on the caller's thread."""
 
     def __init__(self, database: Database, *, keep_deleted: timedelta, forget: Callable[[Scope, int], bool]) -> None:
-        """`forget` blanks a document's text wherever it was copied; it returns False while a run uses it."""
+        """`forget` erases every copy of a document's text. It returns False while a run uses the document."""
         self._database = database
         self._keep_deleted = keep_deleted
         self._forget = forget
         self.is_put_off = False
-        """Whether a purge waits for a run to end."""
+        """Whether a purge is waiting for a run to end."""
 
     def all_due(self) -> Iterator[int]:
-        """Remove the documents that were deleted long ago, the oldest first, and those whose purge was asked for.
+        """Remove the documents deleted at least `keep_deleted` ago, oldest first, and those marked to be purged early.
 
-        Yields the number of rows of each transaction.
+        Yields the number of rows that each transaction removed.
         """
         self.is_put_off = False
         return remove_each(self._find, self._remove)
 
     def one(self, user_id: str, document_id: int) -> bool:
-        """Remove a deleted document now, and return whether that was done.
+        """Remove a deleted document now, and return whether it was removed.
 
-        While a run uses the document, it stays until that run has ended.
+        A document that a run uses is not removed until that run has ended.
         """
         try:
             rows = list(self._remove((user_id, document_id), lock_seconds=LOCK_SECONDS))
@@ -66,7 +66,7 @@ class Purge:
             if documents.find_deleted(document_id) is None:
                 return
             is_forgotten = self._forget(scope, document_id)
-            # The wish is committed first, so that any process can finish what is begun.
+            # `purge_wanted` is committed first, so that any process can finish a purge that has begun.
             documents.delete(document_id, purge=True)
         if not is_forgotten:
             self.is_put_off = True

@@ -1,4 +1,4 @@
-"""How much may be stored in documents, by one user and by all together, and whether originals are kept."""
+"""How much one user and all users together may store in documents, and whether original files are kept."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ MOST_DOCUMENTS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingRules:
-    """How much may be stored, and whether originals are kept after they are read."""
+    """How much may be stored, and whether original files are kept after they are read."""
 
     most_bytes_of_a_user: int = 268_435_456
     """Bytes; 0 means no limit."""
@@ -34,7 +34,7 @@ class KeepingRules:
 
 
 class TooManyDocuments(Conflict):
-    """The user already has the most documents allowed."""
+    """The user already has as many documents as allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"You have {MOST_DOCUMENTS:,} documents, which is the limit. Delete some permanently.")

@@ -19,7 +19,8 @@ SLICE_BYTES = 256 * 1024
 every pooled connection keeps a buffer for the largest slice it ever sent."""
 
 Kept = Literal["new", "retried", "there"]
-"""How `keep` stored a file: as a new document, as the retry of a failed one, or not at all because it was there."""
+"""How `keep` stored a file: as a new document, as the retry of a failed document, or not at all because the user has a
+document with the same bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class DocumentRepository(UserRepository[Document]):
     model = Document
 
     def get(self, document_id: int, *, lock: bool = False, even_deleted: bool = False) -> Document:
-        """Return a document; with `lock`, lock its row until the transaction ends, so that it can be changed."""
+        """Return a document. With `lock`, lock its row until the transaction ends, so that the row can be changed."""
         statement = self._mine().where(Document.id == document_id)
         if not even_deleted:
             statement = statement.where(col(Document.deleted_at).is_(None))
@@ -97,14 +98,14 @@ class DocumentRepository(UserRepository[Document]):
         return list(self._session.exec(statement.order_by(col(Document.id).desc()).limit(limit)))
 
     def still_there(self, document_ids: set[int]) -> set[int]:
-        """Return which of these documents the user has and has not deleted."""
+        """Return the ids of those documents that the user still has and has not deleted."""
         there = self._mine().where(col(Document.id).in_(document_ids), col(Document.deleted_at).is_(None))
         return {document.id for document in self._session.exec(there)}
 
     def used_bytes(self) -> int:
-        """Return the total size of the user's unpurged files, whether or not their originals are kept.
+        """Return the total size in bytes of the user's files that are not purged.
 
-        A file whose original is gone still counts, because its pages, passages and vectors take room.
+        A file whose original is not kept still counts, because its pages, passages and vectors take room.
         """
         mine = self._mine().subquery()
         return int(self._session.exec(select(func.coalesce(func.sum(mine.c.file_size), 0))).one())
@@ -112,16 +113,17 @@ class DocumentRepository(UserRepository[Document]):
     def keep(self, file: NewFile, slices: Iterable[bytes], rules: KeepingRules) -> tuple[Document, Kept]:
         """Store a file and its bytes, in slices of `SLICE_BYTES`, unless the user already has the same bytes.
 
-        A failed document with the same bytes is retried. The commit notifies every process that there is work.
+        A failed document with the same bytes is retried. The commit notifies every process that there is a document to
+        ingest.
 
         Raises:
-            NoRoom: The file exceeds what the user, all guests together, or everybody together may store.
-            TooManyDocuments: The user already has the most documents allowed.
+            NoRoom: The file exceeds what the user, all guests together, or all users together may store.
+            TooManyDocuments: The user already has as many documents as allowed.
         """
         if (equal := self.find_equal(file.sha256)) is None:
             number = self._next("document")
-            # Getting the number locked the counter until the commit. An equal file stored while this waited is now
-            # visible.
+            # Getting the number locks the counter until the commit. If another transaction stored an equal file while
+            # this one waited for the lock, that file is visible now.
             if (equal := self.find_equal(file.sha256)) is None:
                 self._require_room(file.file_size, rules)
                 return self._add(number, file, slices, rules), "new"
@@ -130,9 +132,9 @@ class DocumentRepository(UserRepository[Document]):
         return equal, "there"
 
     def delete(self, document_id: int, *, purge: bool = False) -> Document:
-        """Hide a document everywhere at once; its rows stay until it is purged.
+        """Hide a document everywhere at once. Its rows stay until the document is purged.
 
-        With `purge`, which also accepts a deleted document, mark it to be purged early.
+        With `purge`, also mark the document to be purged early; the document may already be deleted.
         """
         document = self.get(document_id, lock=True, even_deleted=purge)
         document.purge_wanted = document.purge_wanted or purge
@@ -143,9 +145,9 @@ class DocumentRepository(UserRepository[Document]):
         return document
 
     def purge_some(self, document_id: int, *, most: int) -> int:
-        """Remove at most `most` rows of a deleted document for good, and return how many; 0 when none is left.
+        """Remove at most `most` rows of a deleted document for good. Return the number removed, 0 when no row is left.
 
-        A passage's vectors go with it. The document's own row is the last.
+        Removing a passage also removes its vectors. The document's own row is removed last.
         """
         for table in ("chunks", "postings", "document_pages", "document_bytes"):
             if count := self._delete_some(table, most=most, document_id=document_id):
@@ -157,7 +159,7 @@ class DocumentRepository(UserRepository[Document]):
         return count
 
     def find_slice(self, document_id: int, number: int) -> bytes | None:
-        """Return a slice of the original by its number, from 0; None after the last."""
+        """Return a slice of the original file by its number, from 0, or None after the last slice."""
         mine = _of(DocumentBytes, self._scope.user_id, document_id)
         return self._session.exec(
             select(DocumentBytes.content).where(*mine, DocumentBytes.number == number)
@@ -167,7 +169,7 @@ class DocumentRepository(UserRepository[Document]):
         """Return a page by its number, from 1.
 
         Raises:
-            PageNotFound: There is no such page, or it has not been read yet.
+            PageNotFound: There is no such page, or the page has not been read yet.
         """
         if found := self.pages(document.id, first=number, last=number):
             return found[0]
@@ -183,7 +185,7 @@ class DocumentRepository(UserRepository[Document]):
         return list(self._session.exec(select(DocumentPage).where(*mine, within).order_by(col(DocumentPage.number))))
 
     def passages(self, page: DocumentPage) -> list[Chunk]:
-        """Return the passages of a page, in order."""
+        """Return a page's passages, in order."""
         return list(
             self._session.exec(
                 select(Chunk)
@@ -193,7 +195,7 @@ class DocumentRepository(UserRepository[Document]):
         )
 
     def passage(self, document_id: int, passage_id: int) -> Chunk:
-        """Return a passage of a document; raise PassageNotFound if it has none with this id."""
+        """Return a document's passage by its id; raise PassageNotFound if the document has no such passage."""
         found = self._session.exec(
             select(Chunk).where(*_of(Chunk, self._scope.user_id, document_id), Chunk.id == passage_id)
         ).one_or_none()
@@ -245,12 +247,15 @@ class DocumentRepository(UserRepository[Document]):
         return document
 
     def _retry(self, document: Document, slices: Iterable[bytes], rules: KeepingRules) -> Document:
-        """Reset a failed document to be read again from the start, except for `attempt`, which is the fence."""
+        """Reset a failed document to be read again from the start.
+
+        `attempt` is not reset, because it keeps earlier attempts from writing.
+        """
         for table in (DocumentBytes, DocumentPage, Chunk, Postings):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, document.id)))
         for name, value in _UNREAD.items():
             setattr(document, name, value)
-        # The current rule applies; it may differ from the one at the first upload.
+        # The current rule applies. It may differ from the rule at the first upload.
         document.is_original_kept = rules.store_originals
         document.updated_at = self._scope.now
         self._keep(document, "retried")

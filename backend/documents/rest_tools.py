@@ -1,4 +1,4 @@
-"""The tools over documents that only REST uses."""
+"""The document tools that only REST uses."""
 
 from backend.documents.repository import DocumentRepository
 from backend.documents.schemas import (
@@ -18,7 +18,7 @@ from backend.postgres.database import Scope
 
 
 class OriginalNotKept(NotFound):
-    """Of the document there is only the text."""
+    """The document's original file is not kept, only its text."""
 
     code = "original_not_kept"
 
@@ -36,14 +36,14 @@ def show_document(document_id: DocumentId, scope: Scope) -> DocumentSeen:
 
 @tool(title="Delete a document", writes=True, destructive=True, published=False)
 def delete_document(document_id: DocumentId, scope: Scope, purge: bool = False) -> DocumentDeleted:
-    """Take a document out of everything; one that is to be purged may be deleted already."""
+    """Hide a document everywhere. With `purge`, the document may already be deleted."""
     document = DocumentRepository(scope).delete(document_id, purge=purge)
     return DocumentDeleted(document_id=document.id, filename=document.filename)
 
 
 @tool(title="Show a page", published=False, returns_documents=True)
 def show_page(document_id: DocumentId, page_number: PageNumber, scope: Scope) -> PageSeen:
-    """Show the text of a page with the places of its headings and passages."""
+    """Show a page's text, and where its headings and passages are."""
     repository = DocumentRepository(scope)
     document = repository.get(document_id)
     page = repository.page(document, page_number)
@@ -52,7 +52,7 @@ def show_page(document_id: DocumentId, page_number: PageNumber, scope: Scope) ->
 
 @tool(title="Show a passage", published=False, returns_documents=True)
 def show_passage(document_id: DocumentId, passage_id: PassageId, scope: Scope) -> PassageOnPage:
-    """Show the page that a passage stands on, and where it stands."""
+    """Show the page that contains a passage, and the passage's place on the page."""
     repository = DocumentRepository(scope)
     document = repository.get(document_id)
     chunk = repository.passage(document_id, passage_id)
@@ -63,7 +63,7 @@ def show_passage(document_id: DocumentId, passage_id: PassageId, scope: Scope) -
 
 @tool(title="Download a document", published=False)
 def download_document(document_id: DocumentId, scope: Scope) -> OriginalSeen:
-    """Tell what a download of the original needs; its bytes are read slice by slice afterwards."""
+    """Return the original file's name, type and size for a download. The bytes are read slice by slice afterwards."""
     document = DocumentRepository(scope).get(document_id)
     if not document.is_original_kept:
         raise OriginalNotKept

@@ -1,4 +1,4 @@
-"""Routes of documents: each performs a tool through the one door."""
+"""The document routes. Each route performs a tool through `Operations`."""
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -38,7 +38,7 @@ from backend.operations.perform import Operations
 from backend.postgres.database import Database
 
 UPLOAD_PATHS = frozenset({"/api/documents", "/api/documents/upload"})
-"""Where bodies may be larger than elsewhere; `received` limits them."""
+"""Paths that accept larger bodies than other paths. `received` limits these bodies."""
 
 _FORM = {
     "requestBody": {
@@ -57,7 +57,7 @@ _FORM = {
 
 
 class SearchWanted(BaseModel):
-    """What to search for, and in which documents; all of them by default."""
+    """What to search for, and in which documents; by default in all documents."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,10 +76,10 @@ def document_routes(
     on_added: Callable[[], None],
     purge: Callable[[str, int], object],
 ) -> APIRouter:
-    """Return the routes under `/api/documents`, and the search.
+    """Return the routes under `/api/documents`, and the search route.
 
-    `on_added` is called when there may be a document to read; `purge` takes the user and the number of a deleted
-    document, and removes at once what can be removed.
+    `on_added` is called when there may be a document to read. `purge` gets a deleted document's user and number, and
+    removes the document now if no run uses it.
     """
     router = api_router(signed_in, tags=["documents"])
     uploads = Uploads(operations, database, limits, rules)
@@ -165,7 +165,10 @@ def document_routes(
 async def original_slices(
     database: Database, share: FairShare, caller: Caller, document_id: int
 ) -> AsyncIterator[bytes]:
-    """Yield the original slice by slice; in between, a slow reader holds no connection and none of the user's slots."""
+    """Yield the original file slice by slice.
+
+    Between slices, a slow reader holds neither a database connection nor one of the user's slots.
+    """
 
     def read(number: int) -> bytes | None:
         with database.scope(caller.user_id, caller.zone) as scope:
@@ -178,7 +181,7 @@ async def original_slices(
 
 
 def _download_headers(original: OriginalSeen) -> dict[str, str]:
-    """Return what makes a browser save the file, and run nothing in it wherever it is opened."""
+    """Return headers that make a browser save the file, and that stop any code in the file from running."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in original.filename)
     named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(original.filename, safe='')}"
     return {

@@ -32,7 +32,7 @@ Cursor = Annotated[
 
 
 class Progress(BaseModel):
-    """How far the ingestion of a document has come."""
+    """How far a document's ingestion has come."""
 
     stage: Literal["waiting", "reading", "indexing", "done", "failed"]
     done: int = Field(description="Pages that this stage is done with.")
@@ -95,7 +95,7 @@ class DocumentsListed(BaseModel):
 
 
 class DocumentsKept(BaseModel):
-    """The documents of an upload of several files, in the order of the files."""
+    """The documents from an upload of several files, in the order of the files."""
 
     documents: list[DocumentSeen]
 
@@ -109,7 +109,7 @@ class DocumentDeleted(BaseModel):
 
 
 class HeadingSeen(BaseModel):
-    """A heading, with its place in the text of its page."""
+    """A heading, with its place in the page's text."""
 
     start: int
     level: int
@@ -117,7 +117,7 @@ class HeadingSeen(BaseModel):
 
 
 class PassageSpan(BaseModel):
-    """The span of a passage in the text of its page, in characters."""
+    """A passage's span in the page's text, in characters."""
 
     id: int
     start: int
@@ -125,12 +125,12 @@ class PassageSpan(BaseModel):
 
     @classmethod
     def of(cls, chunk: Chunk) -> Self:
-        """Return the span of a passage."""
+        """Return a passage's span."""
         return cls(id=chunk.id, start=chunk.start, end=chunk.end)
 
 
 class PageSeen(BaseModel):
-    """The text of a page, with the places of its headings and passages."""
+    """A page's text, with the places of its headings and passages."""
 
     document_id: int
     filename: str
@@ -169,7 +169,7 @@ class PassageOnPage(PageSeen):
 
 
 class OriginalSeen(BaseModel):
-    """What a download needs to know about an original."""
+    """What a download needs to know about an original file."""
 
     document_id: int
     filename: str

@@ -38,7 +38,7 @@ MOST_READ = 20_000
 
 
 class StillIndexing(Conflict):
-    """The document's text is not there yet."""
+    """The document's text is not available yet."""
 
     code = "still_indexing"
 
@@ -108,7 +108,7 @@ _IN_LIST: dict[str, Any] = {
 
 
 class PassageSeen(BaseModel):
-    """A passage that was found; `start` and `end` are its place in the text of its page."""
+    """A found passage. `start` and `end` are its place in the page's text."""
 
     id: int = Field(description="Cite it as [p<id>].")
     document_id: int
@@ -147,7 +147,7 @@ class DocumentsSeen(DocumentsListed):
 
 
 class DocumentAdded(DocumentSeen):
-    """The document made from a text; the published schema lists only the fields that matter then."""
+    """A document made from a text. The published schema lists only the fields that matter after adding a document."""
 
     model_config = ConfigDict(json_schema_extra=only("id", "filename", "status", "title"))
 
@@ -167,7 +167,7 @@ class PassageRead(BaseModel):
 
 
 class PageRead(BaseModel):
-    """A page, as its passages."""
+    """A page, as a list of its passages."""
 
     page: int
     page_number: int | None = Field(description="As people count; null where the format has no pages.")
@@ -282,8 +282,8 @@ def readable(document: Document) -> Document:
     """Return the document if its text is available.
 
     Raises:
-        StillIndexing: Its text is not available yet.
-        NotReadable: It could not be read.
+        StillIndexing: The text is not available yet.
+        NotReadable: The document could not be read.
     """
     if document.status == "failed":
         raise NotReadable(document)

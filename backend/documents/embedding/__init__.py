@@ -1,1 +1,1 @@
-"""Embedding models: the one in use, and building another's vectors."""
+"""Embedding models: the model in use, and the builds that switch to another model."""

@@ -1,4 +1,4 @@
-"""The owner's commands: build another model's vectors beside those in use, and the index that a large user needs."""
+"""The owner's build command: it adds another model's vectors beside the current ones, and the index for large users."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from backend.postgres.database import OWNER_ROLE, make_engine
 BATCH = 64
 """Passages that are embedded and committed together."""
 BUILD_MEMORY = "256MB"
-"""Memory that PostgreSQL may use to build an index."""
+"""The memory that PostgreSQL may use to build an index."""
 UNDER_WAY_STATUS = os.EX_TEMPFAIL
 """The exit status of the command when another build is running. It tells the service that nothing failed."""
 
@@ -34,12 +34,12 @@ class BuildUnderWay(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a build would have to do."""
+    """The work that a build would have to do."""
 
     wanted: str
     in_use: str
     is_missing_any: bool
-    """Whether some passages have no vector by the wanted model."""
+    """Whether some passages have no vector from the wanted model."""
     is_index_due: bool
     """Whether some user has too many passages for exact search to be fast, and the wanted model has no index."""
 
@@ -53,11 +53,11 @@ class Builds:
     """Works as the owner of the tables, on the passages of all users."""
 
     def __init__(self, url: str) -> None:
-        """Take the owner's database URL."""
+        """`url` is the database URL with the owner's login."""
         self._url = url
 
     def due(self, wanted: str | None) -> Due:
-        """Return what is missing before the `wanted` model can be used; None means the model in use.
+        """Return what must be built before the `wanted` model can be used; None means the model in use.
 
         Raises SQLAlchemy's errors if the login is not the owner's.
         """
@@ -83,14 +83,14 @@ class Builds:
         tell: Callable[[str], None] = lambda _sentence: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Embed all passages by a model, make it the model in use, and build its index if one is due.
+        """Embed all passages with a model, make it the model in use, and build its index if one is due.
 
-        `wanted` names the model; None means the one in use. A build that is stopped or fails keeps what it has
-        committed, and the next build continues from there. Returns whether the build was completed.
+        `wanted` names the model; None means the model in use. If a build stops or fails, its committed work is kept,
+        and the next build continues from there. Returns whether the build was completed.
 
         Raises:
             BuildUnderWay: Another build is running; nothing was changed.
-            DatabaseUnavailable: The connection that keeps other builds out was lost.
+            DatabaseUnavailable: The connection that blocks other builds was lost.
         """
         with self._owner() as engine, _alone(engine) as require_alone:
             # Read inside the lock, because another build may just have changed which model is in use.
@@ -109,7 +109,7 @@ class Builds:
                 elif self._swap(engine, model_id):
                     break
                 else:
-                    # Some passages were added before the place that was reached.
+                    # Passages were added before the place that this build has reached.
                     last = _FIRST
             tell(f"{embedder.id} is in use.")
             self._index(engine, model_id, embedder.dim, tell)
@@ -123,7 +123,7 @@ class Builds:
         vectors = embedder.embed([prefixed(row.headings, row.content) for row in rows], "passage") if rows else []
         with _as_owner(engine) as connection:
             for row, vector in zip(rows, vectors, strict=True):
-                # A passage that was purged in the meantime no longer has a row to refer to.
+                # A passage may have been purged meanwhile; then the vector has no row to refer to.
                 connection.execute(text(_KEEP), {**row._mapping, "model": model_id, "vector": str(vector)})
         return rows
 
@@ -140,7 +140,7 @@ class Builds:
             )
 
     def _forget_others(self, engine: Engine, model_id: int) -> None:
-        """Delete the vectors of models that are neither in use nor `model_id`, unless `model_id` is in use."""
+        """Delete all vectors except those of `model_id` and of the model in use. If both are one model, do nothing."""
         with _as_owner(engine) as connection:
             others = connection.execute(
                 text(
@@ -152,18 +152,18 @@ class Builds:
             ids = others.all()
         for other in ids:
             with _as_owner(engine) as connection:
-                # In its own transaction, because nobody can search until it commits.
+                # In its own short transaction, because nobody can search until the transaction commits.
                 connection.execute(text(f"drop index if exists {index_name(other)}"))
             with _as_owner(engine) as connection:
                 connection.execute(text("delete from chunk_vectors where model_id = :id"), {"id": other})
                 connection.execute(text("delete from embedding_models where id = :id"), {"id": other})
 
     def _swap(self, engine: Engine, model_id: int) -> bool:
-        """Make this the model in use if it has embedded every passage; return whether it has."""
+        """Make this the model in use if every passage has its vector; return whether every passage has."""
         with _as_owner(engine) as connection:
             current = text("select is_current from embedding_models where id = :id")
             if not connection.execute(current, {"id": model_id}).scalar_one():
-                # A transaction that adds passages waits for this lock, and then finds that another model is in use.
+                # A transaction that adds passages waits for this lock. Then it finds that another model is in use.
                 connection.execute(text("lock table chunk_vectors in share row exclusive mode"))
             if connection.execute(text(_MISSING), _missing(model_id, _FIRST, most=1)).first() is not None:
                 return False
@@ -181,11 +181,11 @@ class Builds:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"set role {OWNER_ROLE}"))
             connection.execute(text(f"set maintenance_work_mem = '{BUILD_MEMORY}'"))
-            # An aborted build leaves an invalid index behind, which is useless and blocks a new one.
+            # An aborted build leaves an invalid index behind. That index is useless and blocks a new one.
             connection.execute(text(f"drop index if exists {index_name(model_id)}"))
-            # Concurrently, because it takes minutes and passages can still be added.
+            # The index is built concurrently, because that takes minutes and passages can be added meanwhile.
             connection.execute(text(index_ddl(model_id, dim, concurrently=True)))
-            # A pooler may pass the connection on with its settings unchanged.
+            # The settings are reset, because a pooler may pass the connection on to others with its settings unchanged.
             connection.execute(text("reset all"))
             connection.execute(text("reset role"))
         tell("The index is in use.")
@@ -201,7 +201,7 @@ class Builds:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Callable[[], None]]:
-    """Keep other builds out until the block ends; yield a function that raises once the connection is lost."""
+    """Block other builds until the block ends; yield a function that raises once the connection is lost."""
     with engine.connect() as holder:
         # A transaction-level lock, because a pooler in transaction mode lends a session to others between transactions.
         # Between statements this transaction has no snapshot, so neither a vacuum nor an index build waits for it.

@@ -1,12 +1,12 @@
-"""Choose the embedding model that a name stands for."""
+"""Choose the embedding model for a name."""
 
 from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder
 
 
 def embedder(name: str, *, keys: dict[str, str], base_url: str | None, timeout_seconds: int) -> Embedder:
-    """Return the named model: the bundled one, the one of the extra `multilingual`, or any that LiteLLM knows.
+    """Return the named model: the bundled model, the extra `multilingual`'s model, or any model that LiteLLM knows.
 
-    Cheap: libraries and weights are loaded at first use.
+    The call is cheap: libraries and weights are loaded at first use.
 
     Args:
         name: `all-MiniLM-L6-v2`, `multilingual-e5-small`, or a LiteLLM name such as `openai/text-embedding-3-small`.

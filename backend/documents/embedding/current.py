@@ -1,4 +1,4 @@
-"""The embedding model in use. The database decides which it is, whatever this process was configured with."""
+"""The embedding model in use. The database decides which model that is, not this process's configuration."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from backend.postgres.database import Database
 log = structlog.get_logger()
 
 TRUSTED_SECONDS = 5.0
-"""How long a process keeps using the model it knows. A build keeps the old vectors for longer than that."""
+"""Seconds for which a process keeps using the model it knows. A build keeps the old vectors for longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Embeddings:
     """Embeds with the model in use."""
 
     def __init__(self, database: Database, make: Callable[[str], Embedder]) -> None:
-        """Take the database, and a function that makes an embedder from a model's name."""
+        """`make` creates an embedder from a model's name."""
         self._database = database
         self._make = make
         self._embedders: dict[str, Embedder] = {}
@@ -68,7 +68,7 @@ class Embeddings:
         return Current(model_id, self.embedder(name))
 
     def choose(self, name: str) -> bool:
-        """Make this the model in use if no passage has been embedded yet; return whether it is the one in use."""
+        """Make the named model the one in use if no passage has been embedded yet; return whether it is in use now."""
         if self.current(anew=True).embedder.id == name:
             return True
         dim = self.embedder(name).dim

@@ -9,7 +9,7 @@ from backend.errors import DocuTalkError, Unavailable
 DEFAULT = "all-MiniLM-L6-v2"
 """The bundled model: English, offline, in process."""
 MULTILINGUAL = "multilingual-e5-small"
-"""The model of the extra `multilingual`: a hundred languages, offline, in process."""
+"""The extra `multilingual`'s model: a hundred languages, offline, in process."""
 
 Kind = Literal["passage", "query"]
 """What a text is used for; some models embed a question differently from a passage."""
@@ -27,7 +27,7 @@ class QueryVector:
 
 
 class EmbeddingFailed(Unavailable):
-    """The model or its provider does not answer, or its answer is unusable. Retrying later may help."""
+    """The model or its provider does not answer, or the answer is unusable. Retrying later may help."""
 
     code = "embedding_failed"
 
@@ -40,7 +40,7 @@ class EmbeddingRefused(DocuTalkError):
 
 
 class Embedder(Protocol):
-    """An embedding model. Threads may share one. It loads its files and libraries at first use."""
+    """An embedding model, which threads may share. It loads its files and libraries at first use."""
 
     @property
     def id(self) -> str:
@@ -48,7 +48,7 @@ class Embedder(Protocol):
 
     @property
     def dim(self) -> int:
-        """The length of a vector. If it is not known for a remote model, one call finds it out.
+        """The length of a vector. For an unknown remote model, one call to the provider finds the length.
 
         Raises:
             EmbeddingFailed: A call is needed and the provider does not answer.
@@ -57,7 +57,7 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """The number of tokens of a text that are read; the rest is cut off."""
+        """The number of tokens that the model reads from a text; the rest of the text is ignored."""
 
     @property
     def unrelated(self) -> Mapping[str, float]:
@@ -68,20 +68,20 @@ class Embedder(Protocol):
 
     @property
     def at_once(self) -> int:
-        """The best number of texts for a call that must return quickly: one for a model that runs in this process."""
+        """The best number of texts for a call that must return quickly; 1 for a model that runs in this process."""
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
         """Return a vector of length 1 for each text, in order. Blocks, without holding the interpreter's lock.
 
         Raises:
-            EmbeddingFailed: There is no usable answer now.
-            EmbeddingRefused: There will be no answer until a setting is changed.
+            EmbeddingFailed: The model gives no usable answer now.
+            EmbeddingRefused: The model gives no answer until a setting is changed.
         """
 
     def count(self, text: str) -> int:
-        """Count a text's tokens, including those that the model adds; an estimate for remote models."""
+        """Count a text's tokens, including the tokens that the model adds. For remote models this is an estimate."""
 
 
 def prefixed(headings: str, text: str) -> str:
-    """Return a passage's text under its headings, which is what is embedded and indexed."""
+    """Return a passage's headings followed by its text. This combination is embedded and indexed."""
     return f"{headings}\n\n{text}" if headings else text

@@ -1,19 +1,20 @@
-"""The approximate index of a model's embeddings: when to use it, and the owner's statement that creates it."""
+"""The approximate index over a model's embeddings: when to use it, and the owner's statement that creates it."""
 
 EXACT_UP_TO = 10_000
-"""Passages of a user up to which every embedding is compared, which takes about half a millisecond per thousand."""
+"""Up to this many passages of a user, every embedding is compared. That takes about half a millisecond per thousand."""
 
 
 def index_name(model_id: int) -> str:
-    """Return the name of the approximate index of a model's embeddings."""
+    """Return the name of the approximate index over a model's embeddings."""
     return f"ix_chunk_vectors_hnsw_{model_id}"
 
 
 def index_ddl(model_id: int, dim: int, *, concurrently: bool = False) -> str:
-    """Return the statement with which the owner creates the approximate index of a model's embeddings.
+    """Return the statement with which the owner creates the approximate index over a model's embeddings.
 
-    The index compares inner products, which equal cosines for vectors of unit length and are the fastest to compute. It
-    is built with more candidates than pgvector's default, so that it misses less than one percent of the neighbors.
+    The index compares inner products. For vectors of unit length they equal cosines, and they are the fastest to
+    compute. The build uses more candidates than pgvector's default, so that a search misses less than one percent of
+    the neighbors.
     """
     return (
         f"create index {'concurrently ' if concurrently else ''}if not exists {index_name(model_id)} "

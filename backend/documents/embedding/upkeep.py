@@ -19,32 +19,32 @@ log = structlog.get_logger()
 
 BUILD: Sequence[str] = (sys.executable, "-m", "backend.cli", "embeddings", "build")
 LOOK_AGAIN_SECONDS = 60.0
-"""The least time between two checks, however many documents are added."""
+"""The least number of seconds between two checks, however many documents are added."""
 TRY_AGAIN_SECONDS = 600.0
-"""The time before a failed build is retried, for example because its provider was down."""
+"""Seconds before a failed build is retried. A build fails, for example, while its provider is down."""
 NICE = 10
-"""The priority of a build, so that people's requests go first."""
+"""The nice value of a build's process, so that people's requests go first."""
 
 
 class Upkeep:
     """Runs the owner's build command when it is due, for the embedded database, which the service owns."""
 
     def __init__(self, embeddings: Embeddings, wanted: str | None, *, data_dir: Path | None) -> None:
-        """Take the wanted model, if any, and where the embedded database is; None if the database is not embedded."""
+        """`wanted` names the configured model, if any. `data_dir` is None if the database is not embedded."""
         self._embeddings = embeddings
         self._wanted = wanted
         self._data_dir = data_dir
         self._asked = asyncio.Event()
 
     def look(self) -> None:
-        """Report that passages were added."""
+        """Check soon whether a build is due, because passages were added."""
         self._asked.set()
 
     async def run(self, url: str) -> None:
-        """Choose the model at the start, and keep the embedded database built.
+        """Choose the model at the start, then run builds for the embedded database.
 
-        The embedded database is built when something is due: at the start, and after passages were added. `url` is the
-        owner's database URL.
+        It checks whether a build is due at the start, and again after passages were added. `url` is the owner's
+        database URL.
         """
         is_chosen = await self._choose()
         if self._data_dir is None:
@@ -76,7 +76,8 @@ class Upkeep:
 
     async def _build(self, data_dir: Path) -> float | None:
         """Build what is due; return the seconds until the next check, or None if the build succeeded."""
-        # In a separate process, which runs at a lower priority and can be ended with this one at any point.
+        # The build is a separate process with a lower priority. It can be ended together with this process at any
+        # point.
         process = await asyncio.create_subprocess_exec(
             *BUILD,
             env=os.environ | {"DATA_DIR": str(data_dir), "EMBEDDING_MODEL": self._wanted or ""},
@@ -95,7 +96,7 @@ class Upkeep:
             await asyncio.shield(process.wait())
             raise
         if process.returncode == UNDER_WAY_STATUS:
-            # Another process or a person runs a build, and possibly for another model.
+            # Another process or a person is running a build, possibly for another model.
             log.info("embeddings_built_elsewhere")
             return LOOK_AGAIN_SECONDS
         if process.returncode:

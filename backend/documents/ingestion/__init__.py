@@ -1,1 +1,1 @@
-"""What makes a document ready: its pages are read, cut into passages and indexed."""
+"""Ingestion: read a document's pages, cut them into passages, and index the passages."""

@@ -1,4 +1,4 @@
-"""An attempt at a document: each step of it changes the document's row, which only the holder of its lease may do."""
+"""An attempt at a document. Each step changes the document's row, and only the holder of the lease may change it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from backend.jobs.leases import Lease, LeaseLost
 from backend.jobs.worker import HandedBack
 
 Stopped = Callable[[], bool]
-"""Tells whether the work is to stop."""
+"""Returns whether the work must stop."""
 IsOtherWaiting = Callable[[], bool]
-"""Tells whether another user's document waits and is to be worked on now."""
+"""Returns whether another user's document is waiting and must be worked on now."""
 
 FENCE = "user_id = :user_id and id = :id and attempt = :attempt and ended_at is null and deleted_at is null"
 _SEEN = "filename, content_type, title, language, is_read, has_pages, pages_read, pages_cut, chunks"
 
 
 class Interrupted(Unavailable):
-    """The work was told to stop."""
+    """The work was asked to stop."""
 
     code = "ingestion_interrupted"
 
@@ -30,7 +30,7 @@ class Interrupted(Unavailable):
 
 
 class Paused(HandedBack):
-    """Another user's document is worked on first."""
+    """The document pauses, because another user's document is worked on first."""
 
     code = "ingestion_paused"
 
@@ -55,7 +55,7 @@ class Attempt:
 
 
 def begin(session: Session, lease: Lease) -> Attempt:
-    """Begin an attempt at a document, in the transaction that claimed it."""
+    """Begin an attempt at a document, in the transaction that claimed the document."""
     row = session.execute(
         text(
             "update documents set status = 'processing', updated_at = now() "  # noqa: S608
@@ -67,15 +67,13 @@ def begin(session: Session, lease: Lease) -> Attempt:
 
 
 def step(session: Session, lease: Lease, change: str, *, is_progress: bool = True, **values: Any) -> Attempt:
-    """Change the document's row as a step of this attempt, which was not in vain if that is progress.
+    """Change the document's row as a step of this attempt, and return the changed document.
 
-    It locks the row, so that nobody takes the document over before the transaction ends.
-
-    Returns:
-        The document as it is now.
+    The change locks the row, so no other process can take the document over before the transaction ends. With
+    `is_progress`, the count of fruitless attempts starts again from 0.
 
     Raises:
-        LeaseLost: It is somebody else's now, or the row is gone.
+        LeaseLost: Another process works on the document now, or the row is gone.
     """
     row = session.execute(
         text(

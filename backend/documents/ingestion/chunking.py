@@ -1,4 +1,4 @@
-"""Pages are cut into passages, which are embedded, found and cited one by one."""
+"""Cut pages into passages. Each passage is embedded, found and cited separately."""
 
 import math
 from collections.abc import Iterator
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from backend.documents.reading.reader import Page
 
 MOST_CHARACTERS = 1_000
-"""Characters of a passage: two or three paragraphs, which one embedding can still stand for."""
+"""The most characters of a passage: two or three paragraphs. One embedding can still represent that much text."""
 USUAL_CHARACTERS = 900
-"""Long sections are cut into so many parts that each has about as many or fewer, so that no scrap is left over."""
+"""The most characters of one part of a long section. The parts have about equal lengths, so no scrap is left over."""
 SHORT = 300
-"""Characters under which a section is joined to the next one: a heading alone answers nothing."""
+"""A section with fewer characters is joined to the next section, because a heading alone answers nothing."""
 BLOCK = 16_000
-"""Characters that are cut at once: the splitter's time grows with the square, and it keeps the interpreter's lock."""
+"""Characters that one call of the splitter gets. Its time grows with the square of the length, and it keeps the
+interpreter's lock."""
 MOST_HEADING_CHARACTERS = 200
 MOST_TITLE_CHARACTERS = 80
 HEADINGS_SHARE = 4
-"""The headings get one part in so many of the tokens that the model reads; the rest is for the passage."""
+"""The headings get at most a quarter of the tokens that the model reads. The passage gets the rest."""
 
 OpenHeadings = list[tuple[int, str]]
-"""Level and title of the headings that a place stands under, the outermost first."""
+"""Level and title of each heading above a place in the text, outermost heading first."""
 Span = tuple[int, int]
 
 
@@ -39,23 +40,23 @@ class Passage:
     text: str
     """The page's text from start to end, exactly."""
     headings: str
-    """The document's title and the headings that all of the passage stands under; at most 200 characters."""
+    """The document's title and the headings that apply to the whole passage, at most 200 characters."""
 
 
 def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> list[Passage]:
-    """Return the passages of a page, in order; every character of it that is not blank is in exactly one.
+    """Return a page's passages, in order. Every character that is not blank is in exactly one passage.
 
-    Passages end where sections, paragraphs or sentences do, if that is possible. Each fits the model together with its
-    headings, unless a single character does not.
+    Passages end at the ends of sections, paragraphs or sentences where possible. Each passage fits into the model
+    together with its headings, unless even a single character does not fit.
 
     Args:
-        page: A page as it was read out.
-        title: The document's.
-        path: The headings that are open where the page begins; afterwards those that are open where it ends.
-        embedder: Its limits and tokens count.
+        page: A page as the parser returned it.
+        title: The document's title.
+        path: The headings that apply at the page's start. The call changes the list to those that apply at its end.
+        embedder: The model that counts tokens and sets the limit.
 
     Raises:
-        EmbeddingRefused: The model that is to count tokens cannot be loaded.
+        EmbeddingRefused: The model cannot be loaded to count tokens.
     """
     headed = _Headings(page, path)
     named = cache(lambda above: _joined([title, *above], embedder))
@@ -63,7 +64,7 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
     for start, end in _spans(page):
         headings = named(headed.above(start, end))
         for place, text in _fitted(page.text[start:end], headings, embedder):
-            # The splitter takes the separators of ASCII for letters.
+            # The splitter treats ASCII's separator characters as letters, so it does not strip them.
             begin = start + place + len(text) - len(text.lstrip())
             if bare := text.strip():
                 passages.append(Passage(begin, begin + len(bare), bare, headings))
@@ -72,7 +73,7 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
 
 
 def follow(page: "Page", path: OpenHeadings) -> None:
-    """Change the open headings as `cut` does, without cutting the page; of its text nothing is needed."""
+    """Change the open headings as `cut` does, without cutting the page. The page's text is not needed."""
     _Headings(page, path).go_through()
 
 
@@ -84,7 +85,7 @@ class _Headings:
         self._path = path
 
     def above(self, start: int, end: int) -> tuple[str, ...]:
-        """Return the titles that are open all the way from start to end; spans have to be asked for in order."""
+        """Return the titles that apply to the whole span from start to end. Call this in the order of the spans."""
         self._go_to(start)
         at_start = list(self._path)
         self._go_to(end - 1)
@@ -92,7 +93,7 @@ class _Headings:
         return tuple(title for (_, title), _ in shared)
 
     def go_through(self) -> None:
-        """Go on to the end of the page."""
+        """Follow the headings to the end of the page."""
         while self._coming:
             self._go_to(self._coming[-1].start)
 
@@ -105,7 +106,7 @@ class _Headings:
 
 
 def _spans(page: "Page") -> Iterator[Span]:
-    """Yield the spans of a page's passages by their characters alone: counting tokens all along costs far more."""
+    """Yield the spans of a page's passages, measured in characters, because counting tokens would cost far more."""
     from semantic_text_splitter import TextSplitter
 
     for section_start, section_end in _sections(page):
@@ -117,7 +118,10 @@ def _spans(page: "Page") -> Iterator[Span]:
 
 
 def _sections(page: "Page") -> Iterator[Span]:
-    """Yield spans that cover the page: each but the first begins at a heading, and each but the last is not short."""
+    """Yield spans that cover the page. Each span after the first begins at a heading.
+
+    Each span before the last has at least `SHORT` characters.
+    """
     begin = 0
     for place in sorted(heading.start for heading in page.headings):
         if place - begin >= SHORT:
@@ -128,7 +132,7 @@ def _sections(page: "Page") -> Iterator[Span]:
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[Span]:
-    """Yield spans that cover a section: each ends at an empty line, a line's end or a blank, if there is one nearby."""
+    """Yield spans that cover a section. Each span ends at an empty line, a line's end or a blank, if one is nearby."""
     while end - start > BLOCK:
         ends = (text.rfind(mark, start + BLOCK // 2, start + BLOCK) for mark in ("\n\n", "\n", " "))
         block_end = next((place + 1 for place in ends if place >= 0), start + BLOCK)
@@ -138,7 +142,7 @@ def _blocks(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _fitted(text: str, headings: str, embedder: Embedder) -> Iterator[tuple[int, str]]:
-    """Yield a passage and its place; or, where it has more tokens than fit, its parts and theirs."""
+    """Yield a passage with its place, or the passage's parts with their places if the whole has too many tokens."""
     tokens = embedder.count(prefixed(headings, text))
     if tokens <= embedder.max_tokens:
         yield 0, text
@@ -155,7 +159,7 @@ def _fitted(text: str, headings: str, embedder: Embedder) -> Iterator[tuple[int,
 
 
 def _joined(titles: list[str], embedder: Embedder) -> str:
-    """Return titles in one line, shortened until they fit: those in the middle go first."""
+    """Return titles in one line, shortened until they fit. Titles in the middle are dropped first."""
     parts = [" ".join(title.split())[:MOST_TITLE_CHARACTERS].rstrip() for title in titles]
     parts = [part for place, part in enumerate(parts) if part and part not in parts[:place]]
     while True:

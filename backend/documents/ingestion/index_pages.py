@@ -1,6 +1,6 @@
-"""A document's pages become passages that are found, in batches of a transaction each.
+"""Index a document: cut its pages into passages, embed the passages, and store them in batches, a transaction each.
 
-They are embedded from the place in the text up to which the document is indexed.
+Indexing continues from the place in the text that was indexed last.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from backend.errors import Unavailable
 from backend.postgres.database import UTC, Database
 
 BATCH_PASSAGES = 32
-"""Passages that are embedded and committed at once: about a second of work, which is lost at most."""
+"""Passages that are embedded and committed together. An interruption loses at most one batch: a second of work."""
 SLICE_PASSAGES = 2 * BATCH_PASSAGES
-"""After so many passages, some seconds of work, a document pauses if another user's waits."""
+"""After this many passages, a few seconds of work, a document pauses if another user's document is waiting."""
 PAGES_AT_ONCE = 20
 
 
 class ModelSwapped(Unavailable):
-    """Another embedding model came into use in between."""
+    """Another embedding model came into use while a batch was being embedded."""
 
     code = "embedding_model_swapped"
 
@@ -33,21 +33,22 @@ class ModelSwapped(Unavailable):
 
 
 class PageIndexer:
-    """Indexes documents, on the thread of whoever calls."""
+    """Indexes documents, on the caller's thread."""
 
     def __init__(self, database: Database, embeddings: Embeddings) -> None:
-        """Take the parts."""
         self._database = database
         self._embeddings = embeddings
 
     def index(self, work: Attempt, is_stopped: Stopped, is_other_waiting: IsOtherWaiting = lambda: False) -> None:
-        """Cut, embed and index what is not indexed yet; `is_other_waiting` is asked after each slice.
+        """Cut, embed and store the part of a document that is not indexed yet.
+
+        After each slice of `SLICE_PASSAGES` passages, `is_other_waiting` is called.
 
         Raises:
-            EmbeddingRefused: The model cannot be used as it is set up.
-            LeaseLost: Somebody else works on it now, or it is gone.
-            Paused: Another user's document comes first; what was indexed stays.
-            Unavailable: It cannot be finished now.
+            EmbeddingRefused: The model cannot be used as it is configured.
+            LeaseLost: Another process works on the document now, or the document is gone.
+            Paused: `is_other_waiting` returned true. The passages indexed so far are kept.
+            Unavailable: The document cannot be finished now.
         """
         batch: list[tuple[Page, Passage]] = []
         indexed = work.chunks
@@ -65,10 +66,10 @@ class PageIndexer:
             self._add(work, batch, is_stopped, first=indexed, pages_cut=batch[-1][0].number)
 
     def _passages(self, work: Attempt) -> Iterator[tuple[Page, Passage]]:
-        """Yield the passages that are not indexed.
+        """Yield the passages that are not indexed yet, each with its page.
 
-        They may be cut otherwise than those that are, by another model's limits: so where to go on is a place in the
-        text, and not a number of passages. Of the pages before it, the headings count that are open behind them.
+        A new model may cut passages to other lengths. The point to continue from is therefore a place in the text, not
+        a number of passages. The pages before this place are read only for their headings, which may still apply.
         """
         path: list[tuple[int, str]] = []
         embedder = self._embeddings.current().embedder
@@ -84,7 +85,7 @@ class PageIndexer:
                     yield page, rest
 
     def _indexed_up_to(self, work: Attempt) -> int:
-        """Return the place in the first page that is not all indexed up to which it is."""
+        """Return the place up to which the first unfinished page is indexed, in characters."""
         with self._database.transaction(work.lease.user_id) as session:
             end = session.execute(
                 text(
@@ -96,7 +97,7 @@ class PageIndexer:
         return int(end)
 
     def _pages(self, work: Attempt) -> Iterator[Page]:
-        """Yield all pages; those that are indexed have no text, only headings."""
+        """Yield all pages. Pages that are fully indexed have headings but no text."""
         last = 0
         while True:
             with self._database.transaction(work.lease.user_id) as session:
@@ -123,7 +124,7 @@ class PageIndexer:
     def _add(
         self, work: Attempt, batch: list[tuple[Page, Passage]], is_stopped: Stopped, *, first: int, pages_cut: int
     ) -> None:
-        """Embed and index a batch, whose first passage gets the number `first`."""
+        """Embed and store a batch of passages, numbered from `first`."""
         try:
             current = self._embeddings.current()
             self._keep(work, batch, current, _embedded(batch, current, is_stopped), first=first, pages_cut=pages_cut)
@@ -155,7 +156,7 @@ class PageIndexer:
             for number, ((page, passage), vector) in enumerate(zip(batch, vectors, strict=True), first)
         ]
         with self._database.scope(work.lease.user_id, UTC) as scope:
-            # The step comes first, for its lock.
+            # The step comes first because it locks the document's row.
             step(scope.session, work.lease, "pages_cut = :pages_cut", pages_cut=pages_cut)
             added = Index(scope).add(
                 int(work.lease.id), language=work.language, model_id=current.model_id, passages=passages
@@ -172,7 +173,7 @@ class PageIndexer:
 
 
 def _embedded(batch: list[tuple[Page, Passage]], current: Current, is_stopped: Stopped) -> list[list[float]]:
-    """Embed a batch, a few passages at a time, so that a process that goes down need not wait for all of them."""
+    """Embed a batch, a few passages at a time, so that a process can stop before the whole batch is embedded."""
     texts = [prefixed(passage.headings, passage.text) for _, passage in batch]
     vectors: list[list[float]] = []
     while len(vectors) < len(texts):
@@ -184,7 +185,7 @@ def _embedded(batch: list[tuple[Page, Passage]], current: Current, is_stopped: S
 
 
 def _after(passage: Passage, place: int) -> Passage | None:
-    """Return what of a passage stands after a place in its page; None if that is nothing."""
+    """Return the part of a passage that comes after a place in its page, or None if there is no such part."""
     if passage.start >= place:
         return passage
     rest = passage.text[place - passage.start :].lstrip()

@@ -1,6 +1,6 @@
-"""One document's ingestion: its bytes become pages, its pages passages, each batch in a transaction of its own.
+"""Ingest one document: read its bytes into pages, and cut its pages into passages. Each batch is one transaction.
 
-What is committed is never done again.
+Committed work is never repeated.
 """
 
 from sqlalchemy import text
@@ -20,19 +20,21 @@ class Ingestor:
     """Ingests documents, on the caller's thread."""
 
     def __init__(self, database: Database, embeddings: Embeddings, *, limits: Limits, keeps_originals: bool) -> None:
-        """Take the parts."""
+        """Limit reading by `limits`. Without `keeps_originals`, delete a file's bytes once its document has ended."""
         self._database = database
         self._pages = PageReader(database, limits=limits)
         self._indexer = PageIndexer(database, embeddings)
         self._keeps_originals = keeps_originals
 
     def ingest(self, work: Attempt, is_stopped: Stopped, is_other_waiting: IsOtherWaiting = lambda: False) -> str:
-        """Go on with a document until it is ready or failed, and return which.
+        """Continue a document until it is ready or failed, and return `ready` or `failed`.
+
+        After each slice of passages, `is_other_waiting` is called.
 
         Raises:
-            LeaseLost: Somebody else works on it now, or it is gone.
-            Paused: Another user's document comes first; `is_other_waiting` is asked after each slice of passages.
-            Unavailable: It cannot be finished now.
+            LeaseLost: Another process works on the document now, or the document is gone.
+            Paused: `is_other_waiting` returned true, so another user's document comes first.
+            Unavailable: The document cannot be finished now.
         """
         try:
             if work.lease.is_hopeless:
@@ -55,7 +57,7 @@ class Ingestor:
         return "ready"
 
     def crashed(self, work: Attempt) -> None:
-        """Mark a document as failed by a defect of ours."""
+        """Mark a document as failed because of a defect in the service."""
         self._end(
             work,
             status="failed",
@@ -63,7 +65,7 @@ class Ingestor:
         )
 
     def _spare(self, lease: Lease) -> None:
-        """Do not let an attempt that failed through the embedding model lead to giving the document up."""
+        """Keep a document from being given up because of attempts that only the embedding model made fail."""
         with self._database.transaction(lease.user_id) as session:
             session.execute(
                 text(f"update documents set fruitless = least(fruitless, :most) where {FENCE}"),  # noqa: S608
@@ -87,7 +89,7 @@ class Ingestor:
                 reason=reason,
                 keeps_originals=self._keeps_originals,
             )
-            # The row decides, so that bytes and row agree: the upload may have come under another rule than today's.
+            # The row decides, so that the bytes and the row agree: the rule may have changed since the upload.
             session.execute(
                 text(
                     "delete from document_bytes where user_id = :user_id and document_id = :id and not "

@@ -1,4 +1,4 @@
-"""One attempt at a document, on a thread of its own."""
+"""One attempt at a document, on its own thread."""
 
 import threading
 from collections.abc import Callable
@@ -20,10 +20,10 @@ class DocumentJob:
     """A document that this process ingests."""
 
     is_work_left = True
-    """The user's next document can be claimed."""
+    """Whether the user's next document can be claimed."""
 
     def __init__(self, ingestor: Ingestor, work: Attempt, claim_other: Callable[["DocumentJob"], bool]) -> None:
-        """`claim_other` claims another user's document for this one's slot, and returns whether one waited."""
+        """`claim_other` claims another user's waiting document for this job's slot, and returns whether it did."""
         self._ingestor = ingestor
         self._work = work
         self._claim_other = claim_other
@@ -37,27 +37,27 @@ class DocumentJob:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """Nothing beside the outcome."""
+        """No fields: only the outcome is logged."""
         return {}
 
     def stop(self, why: DocuTalkError) -> None:
-        """Stop after the batch that is being embedded, or the page that is being read."""
+        """Stop after the page that is being read, or the few passages that are being embedded."""
         if self._why is None:
             self._why = why
             self._stopped.set()
 
     async def work(self) -> str:
-        """Ingest the document, and return how that ended.
+        """Ingest the document, and return `ready`, `failed` or `crashed`.
 
         Raises:
-            Unavailable: It cannot be finished here now.
+            Unavailable: The document cannot be finished in this process now.
         """
         try:
             return await in_own_thread(self._ingest)
         except Unavailable as away:
             raise self._why or away from None
         except Exception:
-            # Whatever a defect or a library raised: the document says that it failed, and the service goes on.
+            # A defect or a library may raise anything. The document is marked as failed, and the service goes on.
             log.exception("ingestion_crashed")
             await run_sync(self._ingestor.crashed, self._work)
             return "crashed"

@@ -1,4 +1,4 @@
-"""A document's bytes become pages, from the first that is not stored, in batches of a transaction each."""
+"""Read a document's bytes into pages, from the first page that is not stored, in batches of one transaction each."""
 
 import json
 import tempfile
@@ -16,25 +16,24 @@ from backend.postgres.database import Database
 
 BATCH_PAGES = 20
 BATCH_CHARACTERS = 200_000
-"""Pages are stored as soon as so many, or so much text, have been read."""
+"""A batch of pages is stored once it has `BATCH_PAGES` pages or this many characters."""
 LANGUAGE_CHARACTERS = 3_000
 
 
 class PageReader:
-    """Reads documents, on the thread of whoever calls."""
+    """Reads documents, on the caller's thread."""
 
     def __init__(self, database: Database, *, limits: Limits) -> None:
-        """Take the parts."""
         self._database = database
         self._limits = limits
 
     def read(self, work: Attempt, is_stopped: Stopped) -> Attempt:
-        """Store the pages that are not stored yet, and return the document with all of them.
+        """Store the pages that are not stored yet, and return the document, now marked as read.
 
         Raises:
-            Unreadable: It cannot be read, or has no text.
-            LeaseLost: Somebody else works on it now, or it is gone.
-            Unavailable: It cannot be finished now.
+            Unreadable: The file cannot be read, or has no text.
+            LeaseLost: Another process works on the document now, or the document is gone.
+            Unavailable: The document cannot be finished now.
         """
         with tempfile.TemporaryDirectory(prefix="docutalk-") as directory:
             path = Path(directory, "document")
@@ -102,7 +101,7 @@ class PageReader:
                 session,
                 work.lease,
                 "pages = :pages, has_pages = :has_pages, title = case when title = '' then :title else title end",
-                # Each attempt comes as far as this.
+                # Every attempt gets this far, even one that then fails, so this step is no progress.
                 is_progress=False,
                 pages=about.pages,
                 has_pages=about.has_pages,
@@ -113,7 +112,7 @@ class PageReader:
         if not pages:
             return
         with self._database.transaction(work.lease.user_id) as session:
-            # The step comes first, for its lock.
+            # The step comes first because it locks the document's row.
             step(session, work.lease, "pages_read = :pages_read", pages_read=pages[-1].number)
             session.execute(
                 _PAGES,

@@ -1,4 +1,4 @@
-"""The worker of ingestion: claims documents and makes each of them ready, beside all other work."""
+"""The ingestion worker: claims documents and ingests them, in parallel with all other work."""
 
 from collections.abc import Callable
 
@@ -24,12 +24,12 @@ class IngestionWorker(LeasedWorker[Attempt]):
         on_work: Callable[[], None] = lambda: None,
         on_grown: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the parts; `on_work` is called whenever there is a document to ingest, `on_grown` after each."""
+        """`on_work` is called whenever there is a document to ingest; `on_grown` is called after each document."""
         super().__init__(leases, slots=max_concurrent, on_work=on_work, on_ended=on_grown)
         self._ingestor = ingestor
 
     def heard(self, kind: str, _subject: str) -> None:
-        """Handle a notification: a document may be there to claim."""
+        """Handle a notification. One about a document means that there may be a document to claim."""
         if kind == "document":
             self.look_now()
 

@@ -1,1 +1,1 @@
-"""Reading the pages of a file."""
+"""Read a file's pages."""

@@ -1,4 +1,4 @@
-"""Read a file's pages in a child process with little access and strict limits, and without trusting its output."""
+"""Read a file's pages in a child process with little access and strict limits. The child's output is not trusted."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ __all__ = ["About", "Heading", "Limits", "Page", "Stopped", "Unreadable", "read"
 log = structlog.get_logger()
 
 LONGEST_LINE = 8 * LONGEST_PAGE
-"""Bytes of one message from the child. The longest page fits, with its JSON escapes."""
+"""The most bytes of one message from the child. The longest page fits, with its JSON escapes."""
 
 LONGEST_REPORT = 2_000
 AT_ONCE = 256 * 1024
@@ -57,13 +57,13 @@ def read(
 ) -> Generator[About | Page]:
     """Yield facts about the file, then its pages in order, starting at `from_page`. Blocks.
 
-    If a file has no text at all or turns out to be damaged, the error comes after its pages, when the whole file has
-    been looked at. `limits.characters` counts from `from_page` for a PDF and from the first page for other formats.
-    `limits.seconds` counts only the time spent waiting for the child. Closing the iterator kills the child, which runs
-    `program`.
+    If a file has no text at all or turns out to be damaged, the error is raised after the pages, when the whole file
+    has been read. `limits.characters` counts from `from_page` for a PDF, and from the first page for other formats.
+    `limits.seconds` counts only the time spent waiting for the child. The child runs `program`; closing the iterator
+    kills the child.
 
     Raises:
-        Unreadable: The file cannot be read, or not beyond the pages yielded so far.
+        Unreadable: The file cannot be read, or cannot be read beyond the pages yielded so far.
         Stopped: `is_stopped` returned true. It is checked twice a second while the child sends nothing.
     """
     limits = limits or Limits()
@@ -81,7 +81,7 @@ def read(
 
 
 def _checked(messages: Iterator[dict[str, Any]], from_page: int, limits: Limits) -> Iterator[About | Page]:
-    """Yield what the child's messages contain; raise Unreadable for anything that cannot be true."""
+    """Yield the facts and pages from the child's messages; raise Unreadable for a message that cannot be true."""
     about = _about(next(messages).get("about"))
     yield about
     expected = from_page
@@ -132,7 +132,8 @@ class _Child:
         self._is_stopped = is_stopped
         self._left = float(limits.seconds)
         self._report = b""
-        # Isolated and without `site`, so that neither environment variables nor files can make it run anything else.
+        # The interpreter is isolated and runs without `site`, so neither environment variables nor files can make it
+        # run anything else.
         self._process = subprocess.Popen(
             [sys.executable, *ISOLATED, str(program), json.dumps(request)],
             stdin=subprocess.PIPE,
@@ -155,7 +156,7 @@ class _Child:
                 pipe.close()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the child's messages; raise Unreadable when it reports a failure or ends without its last message."""
+        """Yield the child's messages; raise Unreadable if the child reports a failure or ends without its last one."""
         for line in self._lines():
             try:
                 message = json.loads(line.decode("utf-8", "surrogatepass"))
@@ -169,7 +170,7 @@ class _Child:
         raise self._ended()
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield lines of standard output, and drain standard error so that the child never blocks on it."""
+        """Yield lines of the child's standard output. Drain standard error too, so that the child never blocks."""
         output, report = (cast(IO[bytes], pipe).fileno() for pipe in (self._process.stdout, self._process.stderr))
         held = bytearray()
         pipes = {output, report}
@@ -189,7 +190,7 @@ class _Child:
             yield from map(bytes, whole)
 
     def _waited(self, pipes: set[int]) -> list[int]:
-        """Return the pipes that are ready; raise Unreadable when the time is up, or Stopped."""
+        """Return the pipes that are ready; raise Unreadable when the time is up, or Stopped if `is_stopped` says so."""
         poll = select.poll()
         for pipe in pipes:
             poll.register(pipe, select.POLLIN)
@@ -215,6 +216,6 @@ class _Child:
             case signal.SIGXCPU:
                 return because("too_slow", limit=self._limits.seconds)
             case signal.SIGKILL:
-                # Only a system that runs out of memory kills it this way.
+                # Only a system that runs out of memory kills the child this way.
                 return because("too_much_memory", limit=self._limits.memory_mb)
         return because("crashed")

@@ -1,4 +1,4 @@
-"""Why a file could not be read, in a sentence for the person who uploaded it."""
+"""Why a file could not be read, in a sentence for the person who uploaded the file."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class Unreadable(DocuTalkError):
 
 
 def because(reason: Any, told: Any = None, **numbers: int) -> Unreadable:
-    """Return the error for a reason; an unknown reason, or one without its numbers, counts as a crash of the parser."""
+    """Return the error for a reason. An unknown reason, or a reason without its numbers, counts as a parser crash."""
     given = {**told, **numbers} if isinstance(told, dict) else numbers
     if not all(isinstance(number, int) and 0 <= number <= MOST for number in given.values()):
         reason = "crashed"

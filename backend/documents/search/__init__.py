@@ -1,1 +1,1 @@
-"""Finding passages by their words and by their meaning."""
+"""Find passages by their words and by their meaning."""

@@ -1,10 +1,11 @@
 """Score passages by the words they share with a question: BM25 over the postings.
 
-A score runs from 0 for a passage with none of the question's words to 1 for a passage full of all of them. A passage of
-average length that has each word once scores 0.7. Scores of different questions can therefore be compared.
+A score runs from 0, for a passage without any of the question's words, to 1, for a passage full of all these words. A
+passage of average length that has each word once scores 0.7. This scale is the same for every question, so scores of
+different questions can be compared.
 
-The database returns which passages have a word, how often, and how long those passages are. The scores are computed
-here, which takes a fraction of the time the database would need, and the database is shared by everyone.
+The database returns which passages have a word, how often they have it, and how long they are. The scores are computed
+here, in a fraction of the time that the database would need. It also spares the database, which all users share.
 """
 
 import math
@@ -27,11 +28,11 @@ B = 0.75
 """BM25's usual constants: how soon repetitions of a word stop counting (`K1`) and how much a long passage is penalized
 (`B`)."""
 FEWEST_PASSAGES = 100
-"""The smallest number of passages that word rarities are computed from. A user with fewer is treated as having this
-many, where the additional ones have none of the words. Otherwise a word in somebody's only passage would count for next
-to nothing."""
+"""The smallest number of passages that word rarities are computed from. A user with fewer passages is treated as having
+this many, and the additional passages as having none of the words. Otherwise a word in somebody's only passage would
+count for almost nothing."""
 MOST_TERMS = 16
-"""Terms looked up for each language. The rarest ones carry nearly all that distinguishes a question."""
+"""The most terms looked up for each language. The rarest terms carry nearly all that distinguishes a question."""
 MOST_POSITIONS = 16_384
 """PostgreSQL's highest position for a word in a text."""
 MOST_POSTINGS = 20_000
@@ -50,10 +51,10 @@ class Term:
     passages: int
     """How many passages of this language have the term."""
     entries: bytes | memoryview | None = None
-    """The term's postings in the wanted documents, in the format of `models.Postings`. None if it is not yet decided
-    whether to read them."""
+    """The term's postings in the wanted documents, in the format of `models.Postings`. None while it is undecided
+    whether they will be read."""
     spelling: int = 0
-    """0 for an ordinary word. For a part of a code, the number of the spelling it belongs to, from 1."""
+    """0 for an ordinary word. For a part of a code, the number of the spelling that the part belongs to, from 1."""
 
     @property
     def identifies(self) -> bool:
@@ -85,19 +86,19 @@ class Worded:
     """Scores from 0 to 1. Words of the question that no passage has count as missing."""
 
     def best(self, most: int) -> list[int]:
-        """Return the ids of the best `most` passages, best first."""
+        """Return the ids of the `most` best passages, best first."""
         import numpy as np
 
         places = np.arange(len(self.ids))
         if len(places) > most:
-            # Only the best need to be sorted.
+            # Only the best passages need to be sorted.
             places = np.flatnonzero(self.scores >= np.partition(self.scores, -most)[-most])
         ranked = places[(-self.scores[places]).argsort(kind="stable")[:most]]
         found: list[int] = self.ids[ranked].tolist()
         return found
 
     def of(self, chunk_ids: "NDArray[np.int64]") -> "NDArray[np.float64]":
-        """Return the score of each passage in `chunk_ids`, 0 for one that has none of the words."""
+        """Return the score of each passage in `chunk_ids`; 0 for a passage without any of the words."""
         import numpy as np
 
         if not len(self.ids):
@@ -108,10 +109,10 @@ class Worded:
 
 
 def worded(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> Worded:
-    """Score every passage that has any of the question's words or codes that are worth looking up.
+    """Score every passage that has at least one of the question's words or codes worth looking up.
 
     A passage matches a code only if it has the part that identifies the code. The code's other parts count only in such
-    a passage: INV-2041 does not match INV-9999.
+    a passage. INV-2041 therefore does not match INV-9999, although both have INV.
     """
     import numpy as np
 
@@ -134,22 +135,22 @@ def worded(session: Session, query: str, codes: str, library: Library, values: d
 
 
 def saturated(bm25: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Map BM25 to a score from 0 to 1; the input is divided by the question's rarities, so it is at most K1 + 1.
+    """Map BM25 scores to scores from 0 to 1. The input is divided by the sum of the rarities, so it is at most K1 + 1.
 
-    The more of the question's words a passage has, the less each further word adds, just as BM25 treats repetitions of
-    one word.
+    The more of the question's words a passage has, the less each further word adds. BM25 treats repetitions of one word
+    in the same way.
     """
     return bm25 * (K1 + 1 + K1) / (K1 + 1) / (bm25 + K1)
 
 
 def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
-    """Drop the terms of all spellings of the codes except the first spelling that occurs in a passage."""
+    """Keep the codes' terms only in the first spelling that occurs in a passage. Keep all ordinary words."""
     there = [term.spelling for term in terms if term.passages and term.identifies]
     return [term for term in terms if term.spelling in (0, min(there, default=1))]
 
 
 def _terms(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> list[Term]:
-    """Return the question's words stemmed for each language, with their postings if all of them will be read."""
+    """Return the question's words stemmed for each language. If every word will be looked up, include the postings."""
     asked = {
         "languages": list(library.passages),
         "queries": [query, *(spellings(codes) if codes else ())],
@@ -176,7 +177,7 @@ def _terms(session: Session, query: str, codes: str, library: Library, values: d
 def _entries(
     session: Session, chosen: Sequence[Weighed], library: Library, values: dict[str, Any]
 ) -> Iterator[bytes | memoryview]:
-    """Yield the postings of each chosen term, reading those that `_terms` left out."""
+    """Yield the postings of each chosen term. Read the postings that `_terms` did not include."""
     left = [one.term for one in chosen if one.term.entries is None]
     asked = {"languages": [term.language for term in left], "lexemes": [term.lexeme for term in left]}
     rows = iter(session.execute(statement(_ENTRIES, only(library, "p"), "entries"), values | asked) if left else ())
@@ -187,9 +188,9 @@ def _entries(
 def weighed(terms: Sequence[Term], library: Library) -> list[Weighed]:
     """Return the terms worth looking up, with their weights.
 
-    A word weighs the same in every language, by how many passages have it in all languages together. A language that
-    drops a word as a stop word is assumed to have it in all its passages. For example, a note of unknown language keeps
-    its "the", but "the" weighs nothing once there are English documents.
+    A word has the same weight in every language. The weight depends on how many passages in all languages together have
+    the word. If a language drops a word as a stop word, all passages of that language are assumed to have the word. For
+    example, a note in an unknown language keeps its "the", but "the" weighs nothing once there are English documents.
     """
     rarity = _rarity(terms, library.passages)
     of_language: dict[str, list[_Rated]] = defaultdict(list)
@@ -207,7 +208,7 @@ def _rarity(terms: Sequence[Term], passages: Mapping[str, int]) -> dict[int, flo
     there = sum(passages.values())
     every = max(there, FEWEST_PASSAGES)
     return {
-        # A word that this language drops is assumed to be in all its passages.
+        # If a language drops the word, all passages of that language are assumed to have it.
         position: _inverse(sum(found.get(language, many * every / there) for language, many in passages.items()), every)
         for position, found in at.items()
     }
@@ -221,7 +222,7 @@ def _inverse(having: float, every: int) -> float:
 
 def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
     rarest = sorted(found, key=lambda rated: (-rated[0], rated[1].lexeme))
-    # Words that no passage has count here: a passage with every word that was found may still lack what was asked for.
+    # Words that no passage has count in the total: a passage with all found words may still lack what was asked for.
     total = sum(weight for weight, _ in rarest[:MOST_TERMS])
     postings = 0
     for weight, term in [rated for rated in rarest if rated[1].passages][:MOST_TERMS]:
@@ -231,9 +232,9 @@ def _chosen(found: Sequence[_Rated]) -> Iterator[Weighed]:
         yield Weighed(term, weight / total)
 
 
-# A short question has all its words looked up, whatever they weigh, so their postings are read here at once. The
-# table's primary key includes the postings, because there the rows of one word lie next to each other. In the table
-# they are scattered.
+# All words of a short question are looked up, whatever they weigh, so this statement reads their postings at once. The
+# table's primary key includes the postings, because the rows of one word lie next to each other in the key's index. In
+# the table they are scattered.
 _TERMS = """
 select l.language, q.spelling - 1 as spelling, w.lexeme, w.positions, coalesce(f.passages, 0) as passages,
        case when length(v.lexemes) <= :most_terms

@@ -1,13 +1,13 @@
 """Find the codes in a question, such as invoice or part numbers, and the part of each code that identifies it.
 
-Embeddings cannot tell codes apart: the texts near one code are texts with any other code.
+Embeddings cannot distinguish codes: the texts nearest to one code are texts with any codes.
 """
 
 import re
 
 DIGITS_OF_A_CODE = 3
-"""A code has a part with at least this many digits, and they make up at least a third of that part's letters and
-digits. CO2 and COVID-19 are therefore ordinary words."""
+"""A code has a part with at least this many digits, and at least a third of that part's letters and digits are digits.
+CO2 and COVID-19 are therefore ordinary words."""
 
 _PARTS = re.compile(r"[^\W_]+")
 _AROUND = re.compile(r"^[\W_]+|[\W_]+$")
@@ -30,17 +30,17 @@ def codes_of(question: str) -> tuple[str, str]:
 
 
 def is_code(word: str) -> bool:
-    """Return whether a word is a code; dates, times, versions, short numbers and amounts are not."""
+    """Return whether a word is a code. Dates, times, versions, short numbers and amounts are not codes."""
     bare = _AROUND.sub("", word)
     return not (_NUMBER.fullmatch(bare) or _DATE.fullmatch(bare)) and any(map(identifies, _PARTS.findall(bare)))
 
 
 def identifies(part: str) -> bool:
-    """Return whether this part identifies its code: in INV-9999 the digits do, the letters do not."""
+    """Return whether this part identifies its code. In INV-9999, the digits identify the code, not the letters."""
     signs = [sign for sign in part if sign.isalnum()]
     return sum(map(str.isdigit, signs)) >= max(DIGITS_OF_A_CODE, len(signs) / 3)
 
 
 def spellings(codes: str) -> list[str]:
-    """Return the ways to write the codes: unchanged, and with a space or hyphen between joined letters and digits."""
+    """Return the codes in each spelling: unchanged, and with a space or a hyphen between joined letters and digits."""
     return list(dict.fromkeys([codes, _JOINED.sub(r"\1 ", codes), _JOINED.sub(r"\1-", codes)]))

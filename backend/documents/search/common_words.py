@@ -1,6 +1,6 @@
-"""Remove the words of a question that are too common to show what it is about, in many languages."""
+"""Remove words that are too common to show what a question is about, in many languages."""
 
-# ruff: noqa: RUF001  # Other alphabets are what this is about.
+# ruff: noqa: RUF001  # The word lists need other alphabets.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -257,9 +257,9 @@ COMMON = {
         שלה שלהם שלו שלי שלך שם
     """,
 }
-"""Common words by language: articles, pronouns, question words, prepositions, conjunctions, auxiliary verbs, and what
-stands before or after an apostrophe. The key is the PostgreSQL text search configuration of the language, where there
-is one. A word listed with an apostrophe is common only with it: "don't" is common, the name "Don" is not."""
+"""Common words by language: articles, pronouns, question words, prepositions, conjunctions, auxiliary verbs, and the
+parts of words before or after an apostrophe. The key is the language's PostgreSQL text search configuration, if it has
+one. A word listed with an apostrophe is common only with the apostrophe: "don't" is common, the name "Don" is not."""
 
 _AMBIGUOUS = """
     ad ale ali also ama ann ari art ban bang bare bat bet bile bin bio bus car care co come comment con contra day
@@ -270,25 +270,25 @@ _AMBIGUOUS = """
     vid voi vos war wit yang zen
     b c d e f g h i j k l m n o p q r s t u v w x y z
 """
-"""Common words of other languages that are ordinary English words or parts of names. They are no evidence of a
-question's language: "man of war" is not German, although two of its words are."""
+"""Common words of other languages that are also ordinary English words or parts of names. They are no evidence of a
+question's language: "man of war" is not German, although "man" and "war" are common German words."""
 
 _PUNCTUATION = "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~¡¿«»„“”‚‘’'…·–—،؛؟;׃।॥՞՝。、？！"
 _APOSTROPHES = "'\u2019\u02bc"
 _BEFORE_APOSTROPHES = re.compile(f"(?=[{_APOSTROPHES}])")
-"""Where to split a token: PostgreSQL also ends a word at an apostrophe."""
+"""Where to split a token: before each apostrophe, because PostgreSQL also ends a word there."""
 _ANY_APOSTROPHE = re.compile(f"[{_APOSTROPHES}]")
 _GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
 def without_common_words(question: str, languages: Sequence[str]) -> str:
-    """Remove the words that are common in the question's own language, whatever language the documents are in.
+    """Remove the words that are common in the question's own language. The documents may be in another language.
 
     A question that consists only of common words is returned unchanged.
 
     Args:
         question: The question. It is split at whitespace, and the words that are left are joined by single spaces.
-        languages: The languages of the documents. If the question could be in two languages, the one listed first wins.
+        languages: The documents' languages. If the question could be in several, the language listed first is chosen.
     """
     tokens = [_parts(token) for token in question.split()]
     names = _names([part for parts in tokens for part in parts])
@@ -302,26 +302,26 @@ def without_common_words(question: str, languages: Sequence[str]) -> str:
 
 
 def _parts(token: str) -> list[str]:
-    """Split a token before its apostrophes, as `What` and `'s`, unless the whole token is a common word."""
+    """Split a token before its apostrophes, such as `What's` into `What` and `'s`, unless the whole token is common."""
     return [token] if _languages_of(token) else _BEFORE_APOSTROPHES.split(token)
 
 
 def _joined(parts: Sequence[str], left: Sequence[str]) -> str:
-    """Join the parts that are left, or all parts if only single letters are left, such as the `l` of `l'or`."""
+    """Join the parts that are left. If only single letters are left, such as the `l` of `l'or`, join all parts."""
     if left and all(len(_folded(part)) <= 1 for part in left):
         left = parts
     return "".join(left).lstrip(_APOSTROPHES)
 
 
 def _names(words: Sequence[str]) -> frozenset[str]:
-    """Return the words in capitals, unless all words are: US, IT and WHO are names, not common words."""
+    """Return the words in capitals as names, such as US, IT and WHO. If all words are in capitals, return no words."""
     if not any(sign.islower() for word in words for sign in word):
         return frozenset()
     return frozenset(word for word in words if word.isupper() and len(_folded(word)) > 1)
 
 
 def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
-    """Return the language with the most common words among these, or None if there is no evidence for any."""
+    """Return the language that has the most of these words as common words, or None without evidence for a language."""
     common = Counter(language for word in words for language in _languages_of(word))
     telling = Counter(
         language

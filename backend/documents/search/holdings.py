@@ -1,4 +1,4 @@
-"""What a user has to search in, and which rows a search may return."""
+"""Which documents and passages of a user can be searched, and which rows a search may return."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Reason = Literal["no_documents", "still_indexing", "no_text", "filtered_out", "b
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What a user has that can be searched."""
+    """The counts of what a user can search."""
 
     passages: Mapping[str, int]
-    """Passages in each language, over all documents that are ready."""
+    """The number of passages in each language, over all documents that are ready."""
     words: int
-    """Words in all documents that are ready."""
+    """The number of words in all documents that are ready."""
     sought: int = 0
-    """Passages in the documents to search."""
+    """The number of passages in the documents to search."""
     is_filtered: bool = False
     """Whether the search is limited to some documents."""
     has_hidden: bool = False
@@ -36,7 +36,7 @@ class Library:
 
 
 def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
-    """Return what there is to search in, or the reason why there is nothing."""
+    """Return the user's library, or the reason why there is nothing to search."""
     rows = session.execute(_LIBRARY, values).all()
     library = Library(
         passages={row.language: row.passages for row in rows if row.passages},
@@ -56,10 +56,10 @@ def library_of(session: Session, values: dict[str, Any]) -> Library | Reason:
 
 
 def only(library: Library, table: str, *, filtered: bool = True) -> str:
-    """Return an SQL condition that limits `table` to documents a search may return, or "" if that is all of them.
+    """Return an SQL condition that limits `table` to documents a search may return, or "" if it may return all.
 
-    The condition costs one lookup for each passage. A document deleted after this check is left out when the passages
-    themselves are read.
+    The condition costs one lookup for each passage. If a document is deleted after this check, its passages are left
+    out later, when the found passages are read.
     """
     is_filtered = filtered and library.is_filtered
     if not is_filtered and not library.has_hidden:
@@ -72,7 +72,7 @@ def only(library: Library, table: str, *, filtered: bool = True) -> str:
 def statement(template: str, condition: str, *columns: str) -> TextualSelect:
     """Return the statement `template` with `condition` in the place of `{only}`.
 
-    Naming the columns keeps SQLAlchemy from finding them out at each execution, which would take a fifth of the
+    The columns are named so that SQLAlchemy need not find them out at each execution. That would take a fifth of the
     statement's time.
     """
     return text(template.format(only=condition)).columns(*map(column, columns))

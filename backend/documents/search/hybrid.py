@@ -1,9 +1,10 @@
 """Hybrid search: passages whose embedding is near the question's and passages that share its words, scored together.
 
-Every candidate gets both scores, whichever half proposed it. Nearness runs from 0 for an unrelated passage to 1 for an
-equal one; words run from 0 to 1 for a passage full of all the question's words. Each counts for one half. Neither scale
-depends on the other candidates: if scores came from ranks, or were stretched between the worst and the best candidate,
-the best of a bad lot would look like a good one.
+Every candidate gets two scores, whether the embeddings or the words proposed it. The nearness score runs from 0 for an
+unrelated passage to 1 for an equal passage. The word score runs from 0 for a passage without the question's words to 1
+for a passage full of all of them. Each score counts for one half. A passage's scores do not depend on the other
+candidates. If scores came from ranks, or were stretched between the worst and the best candidate, the best of many bad
+candidates would look good.
 """
 
 from collections.abc import Mapping
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST_QUERY = 8_192
-"""Bytes of UTF-8. The rest of a longer question is ignored."""
+"""The longest question, in bytes of UTF-8. The rest of a longer question is ignored."""
 CANDIDATES = 100
-"""The number of passages each half proposes, or the requested number if that is higher. It is far more than anybody
-reads, and still fast to score."""
+"""The number of passages that each half of the search proposes. If more passages are requested, each half proposes the
+requested number. A hundred passages are far more than anybody reads, and still fast to score."""
 
 SIGNS_OF_A_SCRIPT = 200
 """How many characters at the start of a passage decide its script, if its language is unknown."""
@@ -40,15 +41,15 @@ SIGNS_OF_A_SCRIPT = 200
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidate passages in no particular order, with the score of each half, as arrays of one length."""
+    """Candidate passages in no particular order, with both scores, as arrays of the same length."""
 
     ids: "NDArray[np.int64]"
     similarity: "NDArray[np.float64]"
     """The cosine between question and passage; NaN for a passage without an embedding."""
     closeness: "NDArray[np.float64]"
-    """How near the passage is: from 0 for unrelated or without an embedding to 1 for equal."""
+    """How near the passage is: from 0 for an unrelated passage, or one without an embedding, to 1 for an equal one."""
     wording: "NDArray[np.float64]"
-    """How well the passage matches the question's words: from 0 for none to 1 for a passage full of all of them."""
+    """How well the passage matches the question's words: from 0 for no word to 1 for a passage full of all words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,15 @@ class FoundPassage:
     page_number: int | None
     text: str
     score: float
-    """From 0 to 1, descending in the list, and comparable between questions. Half of it is how near the passage is,
-    from unrelated to equal; the other half is `text_score`."""
+    """From 0 to 1, highest first in the list, and comparable between questions. It is the mean of the passage's
+    nearness, from unrelated to equal, and `text_score`."""
     start: int
     end: int
     vector_score: float | None
     """The cosine between question and passage; None while this model has no embedding of the passage."""
     text_score: float
-    """From 0 for a passage with none of the question's words to 1 for one full of all of them, with each word weighed
-    by its rarity. A passage of average length that has each word once scores 0.7."""
+    """From 0 for a passage without any of the question's words to 1 for a passage full of all these words. Each word is
+    weighed by its rarity. A passage of average length that has each word once scores 0.7."""
     headings: str
 
 
@@ -89,11 +90,12 @@ class Search:
         self._user_id = scope.user_id
 
     def find(self, query: str, vector: QueryVector, *, document_ids: list[int] | None, limit: int) -> Found:
-        """Return at most `limit` passages, best first, from the documents in `document_ids` or, if None, from all.
+        """Return at most `limit` passages, best first, from the documents in `document_ids`; None means all documents.
 
         No question raises an error: characters that cannot be stored are replaced, and a question that is too long is
-        cut. Search returns `limit` passages whenever that many exist, however little they have to do with the question.
-        It returns none only if no passage shares a word with the question and none is nearer than an unrelated one.
+        cut. The search returns `limit` passages if that many exist, even passages that have little to do with the
+        question. The result is empty only if no passage shares a word with the question and every passage is as far
+        away as an unrelated passage.
         """
         import numpy as np
 
@@ -110,7 +112,7 @@ class Search:
     def candidates(
         self, query: str, vector: QueryVector, *, document_ids: list[int] | None, depth: int
     ) -> tuple[Candidates, Library | Reason]:
-        """Return the passages that either half proposes with the scores of both halves, and the searched library.
+        """Return the passages that either half of the search proposes, with both scores, and the searched library.
 
         If there is nothing to search in, the reason takes the place of the library.
         """
@@ -131,7 +133,7 @@ class Search:
         ids = np.array(proposed, np.int64)
         similarity = np.array([near.get(key, np.nan) for key in proposed])
         if codes and not others:
-            # The texts nearest to one code are texts with any other code.
+            # The texts nearest to one code are texts with any codes, so nearness means nothing.
             closeness = np.zeros(len(ids))
         else:
             closeness = _closeness(similarity, self._unrelated(ids, library, vector.unrelated))
@@ -140,9 +142,9 @@ class Search:
     def _unrelated(
         self, ids: "NDArray[np.int64]", library: Library, figures: Mapping[str, float]
     ) -> "NDArray[np.float64]":
-        """Return the cosine up to which each passage is unrelated to a question, by its document's language.
+        """Return the cosine up to which each passage is unrelated to a question, by the language of its document.
 
-        If the language is unknown, the passage's script decides: a short Greek note counts as Greek.
+        If the document's language is unknown, the passage's script decides: a short Greek note counts as Greek.
         """
         import numpy as np
 
@@ -158,7 +160,7 @@ class Search:
     def _told(
         self, candidates: Candidates, best: "NDArray[np.int64]", scores: "NDArray[np.float64]"
     ) -> list[FoundPassage]:
-        """Read the passages at the positions `best` among the candidates, without those deleted since."""
+        """Read the passages at the positions `best` among the candidates. Leave out passages deleted meanwhile."""
         chosen = [
             column[best].tolist() for column in (candidates.ids, scores, candidates.similarity, candidates.wording)
         ]
@@ -184,7 +186,7 @@ class Search:
 
 
 def fused(candidates: Candidates) -> "NDArray[np.float64]":
-    """Return each candidate's score from 0 to 1: half from its embedding, half from its words."""
+    """Return each candidate's score from 0 to 1: the mean of its nearness and its word score."""
     return (candidates.closeness + candidates.wording) / 2
 
 
@@ -195,7 +197,7 @@ def _closeness(similarity: "NDArray[np.float64]", unrelated: "NDArray[np.float64
 
 
 def _cut(query: str) -> str:
-    """Prepare a question for search: cut to `LONGEST_QUERY` bytes, with its letters normalized as in the index."""
+    """Prepare a question for search: cut it to `LONGEST_QUERY` bytes, and normalize its letters as in the index."""
     start = storable(query).encode()[:LONGEST_QUERY].decode(errors="ignore")
     return spelled(start.replace("\ufffd", " "))
 

@@ -1,4 +1,4 @@
-"""The index: passages, their embeddings, and the postings that record which passages have which words."""
+"""The index: passages, their embeddings, and the postings. Postings record which passages have which words."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from backend.documents.models import Chunk
 from backend.postgres.repository import UserRepository
 
 LONGEST_LEXEME = 200
-"""Bytes. Longer lexemes, which nobody types, are not indexed. A B-tree key has room for about 2,700 bytes in all."""
+"""Bytes. Nobody types longer lexemes, so they are not indexed. A B-tree key has room for only about 2,700 bytes."""
 MOST_AT_ONCE = 64
 """Passages that share one row of postings for each word."""
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
@@ -32,12 +32,13 @@ class IndexedPassage:
     vector: list[float]
     """The embedding, of unit length."""
     page: int = 1
-    """The stored page, from 1. `page_number` is the number a person would use, or None where there is none."""
+    """The number of the stored page, from 1. `page_number` is the number that people use, or None without such a
+    number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """The counts that a batch added to its document."""
+    """How many passages and words a batch added to its document."""
 
     chunks: int
     words: int
@@ -51,8 +52,8 @@ class Index(UserRepository[Chunk]):
     def add(self, document_id: int, *, language: str, model_id: int, passages: Sequence[IndexedPassage]) -> Indexed:
         """Store a batch of a document's passages with their embeddings and postings, and return the added counts.
 
-        `language` is the text search configuration that stems the passages, the same for a whole document. Up to
-        `MOST_AT_ONCE` passages share one row of postings for each word, so small batches take more room.
+        `language` is the text search configuration that stems the passages. It must be the same for a whole document.
+        Up to `MOST_AT_ONCE` passages share one row of postings for each word, so small batches take more room.
         """
         parts = [passages[first : first + MOST_AT_ONCE] for first in range(0, len(passages), MOST_AT_ONCE)]
         words = sum(self._add(document_id, language, model_id, part) for part in parts)
@@ -82,14 +83,14 @@ class Index(UserRepository[Chunk]):
 
 def spelled(text: str) -> str:
     """Normalize a text's letters for indexing and searching, so that different encodings of a letter match."""
-    # Done here because the database has no fast path for texts that are already normalized, as most are.
+    # Most texts are already normalized. Python handles these texts quickly, while the database does not.
     return normalize("NFKC", _INVISIBLE.sub("", text))
 
 
 def literal(vector: Iterable[float]) -> str:
     """Return a vector as a Postgres literal with the precision of a 16-bit float."""
     values = tuple(vector)
-    # One format string for the whole vector, because every search formats its question's vector.
+    # One format string for the whole vector is fast, and every search formats its question's vector.
     return f"[{','.join(['%.5g'] * len(values))}]" % values
 
 

@@ -1,4 +1,4 @@
-"""Find the passages whose embeddings are nearest to a question's, exactly or by an approximate index."""
+"""Find the passages whose embeddings are nearest to a question's embedding, exactly or with an approximate index."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,18 +10,19 @@ from backend.documents.embedding.hnsw import EXACT_UP_TO, index_name
 from backend.documents.search.holdings import Library, only, statement
 
 OVER_FETCH = 2
-"""How many times the wanted number of rows the approximate index is asked for."""
+"""The approximate index is asked for this many times the wanted number of rows."""
 GONE_THROUGH = 20_000
-"""Rows of all users after which the approximate index gives up (pgvector's default for `hnsw.max_scan_tuples`)."""
+"""The approximate index gives up after this many rows, counting all users' rows. This is pgvector's default for
+`hnsw.max_scan_tuples`."""
 
 
 def nearest(
     session: Session, library: Library, values: dict[str, Any], *, most: int, beside: Sequence[int] = ()
 ) -> dict[int, float]:
-    """Return the cosine similarities of the `most` nearest passages, or of all if there are fewer, by passage id.
+    """Return the cosine similarities of the `most` nearest passages, by passage id; of all passages if there are fewer.
 
-    The result also has the passages in `beside` that have an embedding. `values` must contain `model_id` and `vector`,
-    the question's unit-length embedding as a Postgres literal.
+    The result also includes the passages in `beside`, if they have an embedding. `values` must contain `model_id` and
+    `vector`, the question's unit-length embedding as a Postgres literal.
     """
     values = values | {"most": most, "beside": list(beside)}
     many = most * OVER_FETCH
@@ -33,10 +34,10 @@ def nearest(
 
 
 def _indexed_dim(session: Session, model_id: int, sought: int, many: int) -> int | None:
-    """Return the dimensions of the model's approximate index, or None if the index is of no use.
+    """Return the dimensions of the model's approximate index, or None if the index is useless for this search.
 
-    It is of no use while it is incomplete, or if so many of its rows belong to other users that it would give up before
-    it had found enough.
+    The index is useless while it is incomplete. It is also useless if so many of its rows belong to other users that it
+    would give up before finding enough rows.
     """
     values = {"name": f"public.{index_name(model_id)}", "id": model_id, "enough": sought * GONE_THROUGH / many}
     return session.execute(_INDEXED, values).scalar_one_or_none()
@@ -55,27 +56,27 @@ def _cosines(keys: Iterable[int]) -> dict[int, float]:
 
 
 _PRECISION = 1 << 30
-"""Steps between the distances 0 and 1, far finer than 16-bit floats."""
+"""The number of steps between the distances 0 and 1. The steps are far finer than 16-bit floats."""
 
-# A passage's distance and id are packed into one number, which sorts without copying rows and saves a sixth of the CPU.
+# A passage's distance and id are packed into one number. Such numbers are sorted without copying rows, which saves a
+# sixth of the CPU time.
 _KEY = f"cast((v.embedding <#> cast(:vector as halfvec)) * {_PRECISION} as bigint) << 32 | v.chunk_id"
 
 _BESIDE = f"""
 select {_KEY} as key from chunk_vectors v
 where v.user_id = :user_id and v.model_id = :model_id and v.chunk_id = any(cast(:beside as integer[]))
-"""  # noqa: S608  # Of constants.
+"""  # noqa: S608  # Built from constants.
 
-# The approximate index cannot serve this expression.
+# This expression does not match the approximate index, so the search is exact.
 _EXACTLY = f"""
 (
     select {_KEY} as key from chunk_vectors v
     where v.user_id = :user_id and v.model_id = :model_id {{only}} order by key limit :most
 )
 union all {_BESIDE}
-"""  # noqa: S608  # The same.
+"""  # noqa: S608  # Built from constants.
 
-# The cast must match the index's expression. The index returns rows nearly in order; the outer query sorts them
-# exactly.
+# The cast must match the index's expression. The index returns rows nearly in order, so the outer query sorts them.
 _APPROXIMATELY = f"""
 with near as materialized (
     select {_KEY} as key from chunk_vectors v
@@ -83,9 +84,9 @@ with near as materialized (
     order by cast(v.embedding as halfvec(:dim)) <#> cast(:vector as halfvec(:dim)) limit :many
 )
 select key from near order by key limit :most
-"""  # noqa: S608  # The same.
+"""  # noqa: S608  # Built from constants.
 
-# Without iterative scans a user who owns few of all rows would get almost no results.
+# Without iterative scans, a user who owns only a few of all rows would get almost no results.
 _SETTINGS = (
     text("set local hnsw.iterative_scan = relaxed_order"),
     text("set local hnsw.ef_search = 100"),

@@ -1,1 +1,1 @@
-"""Receiving files, and keeping them as documents."""
+"""Receive files, and keep them as documents."""

@@ -1,4 +1,4 @@
-"""Accepting the files of a request: received, and kept as documents one after the other."""
+"""Receive a request's files, and keep them as documents, one after the other."""
 
 from dataclasses import replace
 from functools import partial
@@ -33,16 +33,17 @@ class Uploads:
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def accept(self, request: Request, caller: Caller, key: str | None) -> list[DocumentKept]:
-        """Keep the files of a request as documents, all of them or, when one is refused for what it is, none."""
+        """Keep a request's files as documents. If the type of one file is refused, no file is kept."""
         caller.require("write")
         most = self._rules.most_of(is_guest=caller.kind == "guest")
         limits = replace(self._limits.within(most), room=partial(self._room, caller))
         async with received(request.scope, request.receive, limits) as files:
-            # One upload of a user after the other, and the wait is here: in the database it would hold a connection,
-            # and end after a few seconds.
+            # A user's uploads run one after the other. They wait here and not in the database, where each wait would
+            # hold a connection and fail after a few seconds.
             turn = self._turns.setdefault(caller.user_id, anyio.Lock())
             async with turn:
-                # All files in one slot, and patiently: otherwise the second could be refused when the first is kept.
+                # All files share one slot, which may be waited for patiently. With a slot for each file, the second
+                # file could be refused after the first one was kept.
                 work = partial(self._keep, files, caller, key)
                 return await self._operations.share.run(caller.user_id, work, is_patient=True)
 
@@ -74,5 +75,5 @@ def _described(file: ReceivedFile) -> dict[str, Any]:
 
 
 def _key_of(key: str | None, number: int) -> str | None:
-    """Return the idempotency key of one file of a request: the request's own for the first."""
+    """Return the idempotency key for one file of a request. The first file has the request's own key."""
     return key if key is None or number == 0 else hash_of({"key": key, "file": number})

@@ -1,4 +1,4 @@
-"""Determine a file's type from its name and content together, and the name to show for it."""
+"""Determine a file's type from its name and content together, and choose the name to show for the file."""
 
 import codecs
 import lzma
@@ -71,7 +71,7 @@ _BROKEN_ZIP = (
     EOFError,
     RuntimeError,  # Raised also for password-protected archives and unknown compression methods.
 )
-"""What the library raises for an archive that is cut off or altered."""
+"""The exceptions that the library raises for an archive that is cut off or altered."""
 _MOST_ZIP_DIRECTORY = 1024 * 1024
 _MOST_TYPES_PART = 1024 * 1024
 _HEAD = 64 * 1024
@@ -83,7 +83,7 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 class UnknownType(DocuTalkError):
-    """The file is of a type that cannot be read, or is not what its name says."""
+    """The file's type cannot be read, or the content does not match the file's name."""
 
     status = 415
     code = "unsupported_type"
@@ -101,7 +101,7 @@ def kind_of(sent_name: str, file: BinaryIO) -> FileKind:
     """Determine the type of a file on disk from its sent name and a small part of its content.
 
     Raises:
-        UnknownType: The type cannot be read. The message lists the types that can, and what the file seems to be.
+        UnknownType: The type cannot be read. The message lists the readable types, and what the file seems to be.
     """
     name = _plain_name(sent_name)
     stem, _, ending = name.rpartition(".")
@@ -174,7 +174,7 @@ def _content(file: BinaryIO, *, is_called_pdf: bool) -> str:
 
 
 def _in_zip(file: BinaryIO) -> str:
-    """Return what a ZIP archive holds, reading only its directory and its list of types."""
+    """Return the content type of a ZIP archive, reading only its directory and its list of types."""
     if not _has_small_directory(file):
         return _DAMAGED_ZIP
     try:
@@ -188,7 +188,7 @@ def _in_zip(file: BinaryIO) -> str:
 
 
 def _has_small_directory(file: BinaryIO) -> bool:
-    """Return whether an archive's directory can be found and is small, because the library reads it whole."""
+    """Return whether an archive's directory can be found and is small. The library reads the whole directory."""
     size = file.seek(0, 2)
     file.seek(max(size - 66_000, 0))
     tail = file.read()

@@ -1,4 +1,4 @@
-"""Uploads: the files of a multipart request are streamed to disk, and limits are checked on the way."""
+"""Uploads: stream a multipart request's files to disk, and check the limits on the way."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ MOST_FILES = 20
 """The most files in one request."""
 FIELD = "file"
 FRAMING_BYTES = 1024 * 1024
-"""Bytes that a request may have besides its files."""
+"""Bytes that a request may have in addition to its files."""
 STALL_SECONDS = 30.0
 """How long a client may send nothing in the middle of an upload."""
 
@@ -47,7 +47,7 @@ class UploadTooLarge(DocuTalkError):
 
 
 class MalformedUpload(DocuTalkError):
-    """The request is not a multipart form, or ended in the middle."""
+    """The request is not a multipart form, or it ended early."""
 
     status = 400
     code = "malformed_upload"
@@ -75,14 +75,14 @@ class UploadLimits:
     """Returns how many more bytes the user may store. Called on a worker thread, and only when an upload is refused."""
 
     def within(self, most_bytes_of_a_user: int) -> "UploadLimits":
-        """Return the limits for a user with this quota: a request may not bring more than could be stored."""
+        """Return the limits for a user with this quota. A request may not contain more than the user may store."""
         known = [most for most in (MOST_FILES * self.most_bytes, most_bytes_of_a_user) if most]
         return replace(self, most_bytes_in_all=min(known, default=0))
 
 
 @dataclass(slots=True)
 class ReceivedFile:
-    """A received file. Its bytes are on disk in an unnamed file, which disappears when it is closed."""
+    """A received file. Its bytes are on disk in an unnamed file that disappears when it is closed."""
 
     sent_name: str
     file: BinaryIO
@@ -90,7 +90,7 @@ class ReceivedFile:
     sha256: str = ""
 
     def slices(self) -> Iterator[bytes]:
-        """Yield the bytes in slices of `SLICE_BYTES`; each call starts at the beginning."""
+        """Yield the bytes in slices of `SLICE_BYTES`. Each call starts at the file's beginning."""
         self.file.seek(0)
         while content := self.file.read(SLICE_BYTES):
             yield content
@@ -98,11 +98,11 @@ class ReceivedFile:
 
 @asynccontextmanager
 async def received(scope: Scope, receive: Receive, limits: UploadLimits) -> AsyncIterator[list[ReceivedFile]]:
-    """Stream the files of a request to disk, and keep them until the block ends.
+    """Stream a request's files to disk, and keep the files on disk until the block ends.
 
     Raises:
         UploadTooLarge: A limit was exceeded. The rest of the request is not read.
-        MalformedUpload: The request is not a multipart form, or ended in the middle.
+        MalformedUpload: The request is not a multipart form, or it ended early.
         InvalidInput: There is no file, a file is empty, or there are too many files.
         UploadStalled: The client sent nothing for too long.
         Unavailable: The disk is full or too many files are open.
@@ -150,7 +150,7 @@ async def _batches(receive: Receive) -> AsyncIterator[bytes]:
 
 
 class _Form:
-    """Parses a multipart form as it arrives, with only one piece of it in memory."""
+    """Parses a multipart form as it arrives, with only one piece of the form in memory."""
 
     def __init__(self, content_type: bytes, limits: UploadLimits, open_files: ExitStack) -> None:
         kind, options = parse_options_header(content_type)

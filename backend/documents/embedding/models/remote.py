@@ -23,14 +23,14 @@ MOST_TEXTS = 100
 MOST_TOKENS = 20_000
 """Estimated tokens in one call. Google's limit is the lowest."""
 ATTEMPTS = {"passage": 5, "query": 3}
-"""Attempts for one call; fewer for a query, because somebody is waiting for it."""
+"""Attempts for one call. A query gets fewer attempts, because somebody is waiting for the answer."""
 LONGEST_WAIT = 60.0
 """The longest time in seconds to wait before a retry. If a provider asks for more, the call fails."""
 MOST_DIMENSIONS = 4_000
 """The most dimensions that a database page, and an index, can hold."""
 BYTES_PER_TOKEN = 3
-"""UTF-8 bytes per token, for the estimate. English has four or five and Chinese three or fewer, so estimates tend to be
-high."""
+"""The UTF-8 bytes that the estimate counts as one token. English has four or five bytes per token and Chinese three or
+fewer, so estimates tend to be high."""
 
 _NAME = re.compile(r"(?P<model>.+?)(?:@(?P<dimensions>[1-9]\d{1,3}))?")
 _REFERENCE = re.compile(r"\s*(?:data:|files/|gs://|s3://|https?://)", re.IGNORECASE)
@@ -58,7 +58,7 @@ class RemoteEmbedder:
 
     @property
     def dim(self) -> int:
-        """The length of a vector; one call finds it out if the model is not known.
+        """The length of a vector. For an unknown model, one call finds the length.
 
         Raises:
             EmbeddingFailed: The provider does not answer.
@@ -94,8 +94,8 @@ class RemoteEmbedder:
 
     def _sent(self, text: str, prefix: str) -> str:
         cut = storable(text).encode()[: (self.max_tokens - 1) * BYTES_PER_TOKEN - len(prefix)].decode(errors="ignore")
-        # LiteLLM would fetch text that looks like a file's address, with our API key. The text comes from a person and
-        # must stay text.
+        # LiteLLM treats text that looks like a file's address as a file to fetch, and would use our API key for it. The
+        # text comes from a person and must stay text.
         return prefix + (f"Text: {cut}" if not prefix and _REFERENCE.match(cut) else cut)
 
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
@@ -189,7 +189,7 @@ class RemoteEmbedder:
 
             litellm.suppress_debug_info = True
             litellm.telemetry = False
-            # LiteLLM ignores "no retries" where a call asks for it, but follows this default.
+            # LiteLLM ignores a call's own "no retries" parameter, but follows this default.
             litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]  # Read there, declared nowhere.
             try:
                 model, self._provider, *_ = litellm.get_llm_provider(self._model)
@@ -212,6 +212,7 @@ class RemoteEmbedder:
             base_url = f"{os.environ.get('OLLAMA_API_BASE', 'http://127.0.0.1:11434').rstrip('/')}/v1"
             route["model"] = f"openai/{model}"
         if self._provider in ("openai", "ollama"):
-            # OpenAI's client does not start without a key. With a wrong key the provider reports what is wrong.
+            # OpenAI's client does not start without a key. With the key "none", the provider reports that the key is
+            # wrong.
             route |= {"api_key": key or "none", "api_base": base_url, "encoding_format": "float"}
         return route

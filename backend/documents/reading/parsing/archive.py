@@ -1,4 +1,4 @@
-"""Office documents are zip archives, which are inspected before a library unpacks them."""
+"""Office documents: zip archives that are inspected before a library unpacks them."""
 
 import re
 import zipfile
@@ -14,16 +14,16 @@ COMPOUND = bytes.fromhex("d0cf11e0a1b11ae1")
 
 ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 SMALL = 10_000_000
-"""Files that unpack to at most this many bytes are accepted at any compression ratio."""
+"""Archives that unpack to at most this many bytes are accepted at any compression ratio."""
 
 LIBXML_NO_MEMORY = 2
-"""The error code of lxml for running out of memory. Its message is just "unknown error"."""
+"""lxml's error code for running out of memory. The error's message is just "unknown error"."""
 
 _ENTITIES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 
 
 def read(path: str, kind: str) -> Iterator[About | Page]:
-    """Yield facts about the document and its pages; raise Refused before anything large is unpacked."""
+    """Yield facts about the document, then its pages; raise Refused before anything too large is unpacked."""
     inspect(path)
     match kind.split(".")[0]:
         case "wordprocessingml":
@@ -45,7 +45,7 @@ def read(path: str, kind: str) -> Iterator[About | Page]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise Refused("damaged") from None
     except Exception as error:
-        # The three libraries raise any kind of exception when a part is missing or malformed.
+        # The libraries for DOCX, PPTX and XLSX raise any kind of exception when a part is missing or malformed.
         if type(error).__module__.startswith("defusedxml"):
             raise Refused("entities") from None
         if getattr(error, "code", None) == LIBXML_NO_MEMORY:
@@ -78,7 +78,7 @@ def inspect(path: str) -> None:
 
 
 def _refuse_entities(archive: zipfile.ZipFile, parts: list[zipfile.ZipInfo]) -> None:
-    # Entities are declared at the start of a part, so reading the start is enough. No office document declares any.
+    # Entities are declared at the start of a part, so only the start is read. No office document declares entities.
     for part in parts:
         if part.filename.endswith((".xml", ".rels")):
             with archive.open(part) as file:

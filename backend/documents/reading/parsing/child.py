@@ -31,16 +31,16 @@ def confine(*, seconds: int, memory_mb: int) -> None:
         "RLIMIT_CORE": 0,
     }
     for name, bound in bounds.items():
-        # Some systems lack some of these limits or do not allow setting them.
+        # Some systems lack some of these limits or do not allow changing them.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             limit = getattr(resource, name)
             _, hard = resource.getrlimit(limit)
             most = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-            # The kill comes one second later, so that the parent sees SIGXCPU first and knows the cause.
+            # The hard limit, which kills, is one second higher. So the parent sees SIGXCPU first and knows the cause.
             resource.setrlimit(limit, (most, most + 1 if name == "RLIMIT_CPU" and most != hard else most))
     os.nice(10)
     # The parent holds the other end of standard input. When the parent dies, even by SIGKILL, the kernel sends SIGIO.
-    # It ends a process that does not handle it, even inside a parser's C code.
+    # SIGIO ends a process that has no handler for it, even inside a parser's C code.
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
@@ -74,7 +74,7 @@ def pages_of(path: str, content_type: str, from_page: int, limits: "Limits") -> 
 
 
 def told(parts: "Iterable[About | Page]", from_page: int, limits: "Limits") -> Iterator[dict[str, Any]]:
-    """Yield the messages for the parent; raise Refused for too much, and at the end for a file without any text."""
+    """Yield the messages for the parent; raise Refused if the file exceeds a limit, or at its end if it has no text."""
     from backend.documents.reading.parsing.limits import Refused
     from backend.documents.reading.parsing.pages import About
 
@@ -130,7 +130,7 @@ def main(request: dict[str, Any], out: BinaryIO) -> int:
 
 
 def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
-    # Lone surrogates pass through: the parent replaces characters that cannot be stored, in one place.
+    # Lone surrogates are passed on, because the parent replaces all characters that cannot be stored.
     out.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     out.flush()
 
@@ -145,7 +145,7 @@ def _without_values(kind: type[BaseException], _error: BaseException, trace: Any
 
 
 if __name__ == "__main__":
-    # A library may print text from the file, which must get neither among the pages nor into the log.
+    # A library may print text from the file. Such text must not get among the pages or into the log.
     _out, _report = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(2), "w")
     _nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(_nowhere, 1)

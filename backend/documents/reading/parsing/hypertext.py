@@ -1,4 +1,4 @@
-"""HTML, parsed by lexbor: the text that a reader would see, with its headings."""
+"""HTML, parsed by lexbor into the text that a reader would see, with its headings."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from backend.documents.reading.parsing.pages import INDENT, About, Block, Page, 
 from backend.documents.reading.parsing.plain import BYTE_ORDER_MARKS, encoding_of
 
 DEEPEST = 2_000
-"""Levels of nested elements. The time that lexbor takes grows with the square of the depth."""
+"""The most levels of nested elements. The time that lexbor takes grows with the square of the depth."""
 
 
 def _names(names: str) -> frozenset[str]:
@@ -52,7 +52,7 @@ def read(path: str) -> Iterator[About | Page]:
 
 
 class _Reader:
-    """Walks a tree without recursion, so that depth does not matter, and collects its text block by block."""
+    """Collects a tree's text block by block. It walks the tree without recursion, so depth does not matter."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -137,7 +137,7 @@ class _Reader:
         self._pieces, self._level, self._is_spaced = [], 0, True
 
     def _as_item(self, text: str) -> str:
-        """Return a block's text with the mark or indent of its list item, if it is in one and is not a heading."""
+        """Return a block's text, with its list item's bullet or indent if the block is in a list and is no heading."""
         if self._level or not self._items:
             return text
         if self._begins_item:
@@ -164,7 +164,7 @@ def _decoded(path: Path) -> str:
         try:
             return source.decode(named[1].decode("ascii"), "strict")
         except (LookupError, UnicodeDecodeError, UnicodeError):
-            pass  # The declared encoding is wrong, so it is detected as for any other text.
+            pass  # The declared encoding is wrong, so the encoding is detected as for any other text.
     encoding = encoding_of(path)
     text = source.decode(encoding, "surrogatepass" if encoding == "utf-8" else "replace")
     return text.encode("utf-8", "replace").decode()

@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 
 LONGEST_PAGE = 1_000_000
-"""Characters of one page, in a format that has pages."""
+"""The most characters of one page, in a format that has pages."""
 
 USUAL_PAGE = 8_000
 """Approximate characters of one page, in a format that has no pages."""
 
 LONGEST_TITLE = 200
 MOST_HEADINGS = 500
-"""Headings of one page that are kept."""
+"""The most headings of one page that are kept."""
 
 MOST_PARTS = 10_000
-"""Files inside an office document."""
+"""The most files inside an office document."""
 
 MOST_UNPACKED = 512 * 1024 * 1024
-"""Bytes of all files inside an office document, unpacked."""
+"""The most bytes of all files inside an office document together, unpacked."""
 
 HIGHEST_RATIO = 200
 """How many times its own size an office document may unpack to. Text compresses to about a tenth, endless zeros to a
@@ -36,7 +36,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """The file is not read further. `reason` names an entry of `reasons.SENTENCES`."""
+    """The file is not read further. `reason` is a key of `reasons.SENTENCES`."""
 
     def __init__(self, reason: str, **numbers: int) -> None:
         super().__init__(reason)

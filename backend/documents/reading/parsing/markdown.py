@@ -1,4 +1,4 @@
-"""Markdown, kept as it is written, with its headings."""
+"""Markdown: the source text, unchanged, with its headings."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ _NO_PARAGRAPH = re.compile(r"\s*(?:[-*+>|]|\d{1,9}[.)]\s)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _FRONT = ("---", "...")
 LONGEST_SETEXT = 3
-"""Lines of a heading that is underlined (setext)."""
+"""The most lines of an underlined (setext) heading."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a Markdown text, unchanged."""
+    """Yield the pages of a Markdown text, with the source unchanged."""
     with opened(path) as file:
-        # Only the first 100 blocks are searched for a title, because a title comes early if there is one.
+        # Only the first 100 blocks are searched for a title, because a title comes early.
         first = (block for block in islice(_blocks(lines(file)), 100) if block.level == 1)
         title = next((block.title for block in first), "")
         file.seek(0)

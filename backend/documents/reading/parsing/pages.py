@@ -14,7 +14,7 @@ _BORDERS = ("\n", ". ", "\t", " ")
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading in a page's text, or one that applies from the page's start."""
+    """A heading in a page's text, or a heading that applies from the page's start."""
 
     start: int
     """Characters from the start of the page's text."""
@@ -27,7 +27,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The text of a page; `number` counts from 1."""
+    """A page's text. `number` counts from 1."""
 
     number: int
     text: str
@@ -49,7 +49,7 @@ class About:
 BULLET = "- "
 """Starts every list item in the text, whatever mark the original shows."""
 INDENT = " " * len(BULLET)
-"""Starts the further lines of a list item."""
+"""Starts each line of a list item after the first line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Block:
 
 def tidied(text: str) -> str:
     """Return the text with LF line breaks, no trailing blanks, and at most one empty line in a row."""
-    if text.isprintable():  # True of most paragraphs: they have no line breaks, and no blanks except spaces.
+    if text.isprintable():  # Most paragraphs are: they have no line breaks, and no blanks except spaces.
         return text.rstrip(" ")
     lines = _LINE_BREAK.sub("\n", text).split("\n")
     return _GAP.sub("\n\n", "\n".join(line.rstrip(" \t\xa0") for line in lines)).strip("\n")
@@ -86,10 +86,10 @@ def one_line(text: str) -> str:
 
 
 def paged(blocks: Iterable[Block], *, repeat: str = "", first: int = 1) -> Iterator[Page]:
-    """Divide blocks into pages of about USUAL_PAGE characters, numbered from `first`, between blocks if possible.
+    """Divide blocks into pages of about USUAL_PAGE characters, numbered from `first`.
 
-    The same blocks always give the same pages. Every page except the first starts with `repeat`; the first page is
-    expected to have that text as its first block.
+    Pages end between blocks where possible. The same blocks always give the same pages. Every page except the first
+    starts with `repeat`. The first page must have the text `repeat` as its first block.
     """
     page = _Draft(first)
     for block in blocks:
@@ -105,7 +105,7 @@ def paged(blocks: Iterable[Block], *, repeat: str = "", first: int = 1) -> Itera
 
 
 def _parts(block: Block) -> Iterator[Block]:
-    """Cut a block that is longer than a page, at the end of a word unless the line is very long."""
+    """Cut a block that is longer than a page into parts, at ends of words unless a line is very long."""
     rest = block.text
     if len(rest) <= USUAL_PAGE:
         yield block
@@ -130,7 +130,7 @@ class _Draft:
         self._headings: list[Heading] = []
 
     def has_room_for(self, block: Block) -> bool:
-        """Return whether the block fits on this page; a heading starts a new page once this one is half full."""
+        """Return whether the block fits on this page. A heading does not fit once this page is half full."""
         if not self.has_own:
             return True
         is_half_full = self._length > USUAL_PAGE // 2

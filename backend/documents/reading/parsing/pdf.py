@@ -1,4 +1,4 @@
-"""PDF: read page by page with PDFium; headings come from the outline or, without one, from the size of lines."""
+"""PDF, read page by page with PDFium. Headings come from the outline or, without an outline, from the size of lines."""
 
 import ctypes
 import re
@@ -17,13 +17,13 @@ from backend.documents.reading.parsing.pages import About, Heading, Page, one_li
 
 MOST_BOOKMARKS = 5_000
 MOST_LOOKED_AT = 2_000
-"""The most objects of a page without text, and the most lines of a page, that are examined."""
+"""The most lines that are examined on a page, and the most objects on a page without text."""
 
 OUTLINES = 50
-"""From this many drawn shapes on, a page without text is assumed to have its letters drawn as shapes."""
+"""A page without text that has at least this many drawn shapes is assumed to have its letters drawn as shapes."""
 
 LARGER = ((1.7, 1), (1.35, 2), (1.2, 3))
-"""Line height relative to the page's usual height, and the heading level that it indicates."""
+"""Pairs of a line height, relative to the page's usual height, and the heading level that the height indicates."""
 
 MOST_GUESSED = 20
 """The most headings of one page that are recognized by size. A page with more large lines is a poster or a table."""
@@ -42,10 +42,10 @@ class _Line:
 
 
 def read(path: str, limits: Limits, from_page: int) -> Iterator[About | Page]:
-    """Yield facts about the file and its pages from `from_page` on.
+    """Yield facts about the file, then its pages from `from_page` on.
 
-    Before them come the earlier pages up to the first one with text, so that a file of pictures is recognized as
-    scanned.
+    If `from_page` is not 1, the earlier pages up to the first page with text are yielded first. They show whether the
+    whole file is scanned, with pictures only.
     """
     try:
         document = pypdfium2.PdfDocument(path)
@@ -66,7 +66,7 @@ def read(path: str, limits: Limits, from_page: int) -> Iterator[About | Page]:
     for number in range(from_page, pages + 1):
         page = _page(document, number, outline)
         if not page.text and not page.is_scanned and not is_whole:
-            # The missing end of the file may have held this page's text.
+            # The end of the file is missing, and it may have held this page's text.
             raise Refused("damaged_page", page=number, pages=pages)
         yield page
 
@@ -88,7 +88,7 @@ def _page(document: pypdfium2.PdfDocument, number: int, outline: dict[int, list[
 
 
 def _lines(page: pypdfium2.PdfPage, number: int) -> list[_Line]:
-    """Return the page's lines, with words rejoined that were hyphenated at line ends."""
+    """Return the page's lines. Words that are hyphenated at line ends are rejoined."""
     try:
         content = page.get_textpage()
     except pypdfium2.PdfiumError:
@@ -148,7 +148,7 @@ def _joined(lines: list[_Line]) -> tuple[str, list[int]]:
 
 
 def _large(lines: list[_Line], starts: list[int]) -> tuple[Heading, ...]:
-    """Return the lines that are larger than most of the page's text, as headings."""
+    """Return as headings the lines that are larger than most of the page's text."""
     sizes: Counter[float] = Counter()
     for line in lines:
         sizes[round(line.height, 1)] += len(line.text)
@@ -171,7 +171,10 @@ def _large(lines: list[_Line], starts: list[int]) -> tuple[Heading, ...]:
 
 
 def _placed(text: str, bookmarks: "list[tuple[int, str]] | tuple[()]") -> tuple[Heading, ...]:
-    """Return a page's bookmarks as headings where their words occur; if they do not, at the place of the one before."""
+    """Return a page's bookmarks as headings, each where its words occur.
+
+    A bookmark whose words do not occur gets the place of the bookmark before it.
+    """
     found = []
     after = 0
     for level, title in bookmarks[:MOST_HEADINGS]:
@@ -183,7 +186,7 @@ def _placed(text: str, bookmarks: "list[tuple[int, str]] | tuple[()]") -> tuple[
 
 
 def _outline(document: pypdfium2.PdfDocument) -> dict[int, list[tuple[int, str]]]:
-    """Return the level and title of the bookmarks, by the page number that they lead to."""
+    """Return each bookmark's level and title, by the number of the page that the bookmark leads to."""
     outline: dict[int, list[tuple[int, str]]] = {}
     for bookmark in islice(document.get_toc(max_depth=9), MOST_BOOKMARKS):
         target = bookmark.get_dest()

@@ -1,4 +1,4 @@
-"""Plain text and delimited tables: detects the encoding and keeps the lines."""
+"""Plain text and delimited tables. The encoding is detected, and the lines are kept."""
 
 import codecs
 import csv
@@ -29,7 +29,7 @@ RARE = (
     *("hp_roman8", "mac_cyrillic", "mac_greek", "mac_iceland", "mac_latin2", "mac_roman", "mac_turkish"),
     *("cp037", "cp1026", "cp1140", "cp273", "cp424", "cp500", "cp875"),
 )
-"""Encodings of old machines. They can decode almost any bytes, so they are excluded from guessing."""
+"""Old machines' encodings. They can decode almost any bytes, so they are excluded from guessing."""
 
 FEW = 8
 """Control and replacement characters that are tolerated even in a short text."""
@@ -38,14 +38,14 @@ _STRANGE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a text, with each paragraph on one page if it fits."""
+    """Yield the pages of a text, with each paragraph on one page if the paragraph fits."""
     with opened(path) as file:
         yield About(None, "", has_pages=False)
         yield from paged(Block(paragraph) for paragraph in paragraphs(file))
 
 
 def paragraphs(file: TextIO) -> Iterator[str]:
-    """Yield the text between empty lines, in pieces if it is long."""
+    """Yield the paragraphs between empty lines; a long paragraph comes in pieces."""
     held: list[str] = []
     length = 0
     for line in lines(file):
@@ -66,7 +66,7 @@ def lines(file: TextIO) -> Iterator[str]:
 
 
 def read_table(path: str) -> Iterator[About | Page]:
-    """Yield the rows of a CSV file as lines with tabs; every page begins with the first row, the header."""
+    """Yield pages of a CSV file's rows as lines with tabs. Every page begins with the first row, the header."""
     csv.field_size_limit(LONGEST_FIELD)
     with opened(path, newline="") as file:
         delimiter = _delimiter(file.read(SAMPLE // 4))
@@ -80,7 +80,7 @@ def read_table(path: str) -> Iterator[About | Page]:
 
 
 def table(rows: Iterator[str], *, first: int = 1, title: str = "") -> Iterator[Page]:
-    """Divide rows into pages numbered from `first`, each under the title and the header, which is the first row."""
+    """Divide rows into pages numbered from `first`. Each page begins with the title and the first row, the header."""
     header = next(rows, "")
     if not header:
         return
@@ -97,19 +97,19 @@ def table(rows: Iterator[str], *, first: int = 1, title: str = "") -> Iterator[P
 
 
 def as_line(cells: list[str]) -> str:
-    """Return the cells of a row as one line with tabs, without empty cells at its end."""
+    """Return a row's cells as one line with tabs, without the empty cells at the row's end."""
     return "\t".join(" ".join(cell.split()) for cell in cells).rstrip()
 
 
 def opened(path: str, *, newline: str | None = None) -> TextIO:
-    """Open a text file in its detected encoding; raise Refused if it is not text."""
+    """Open a text file in its detected encoding; raise Refused if the file is not text."""
     encoding = encoding_of(Path(path))
     errors = "surrogatepass" if encoding == "utf-8" else "replace"
     return Path(path).open(encoding=encoding, errors=errors, newline=newline)
 
 
 def encoding_of(path: Path) -> str:
-    """Return a file's encoding: by its byte order mark, else UTF-8 if valid, else guessed.
+    """Return a file's encoding: from its byte order mark, or else UTF-8 if the bytes are valid, or else guessed.
 
     Raises:
         Refused: The file is not text.
@@ -127,7 +127,7 @@ def encoding_of(path: Path) -> str:
 
 
 def _is_utf8(path: Path) -> bool:
-    # Surrogates pass: programs that write them mean UTF-8, and the rest of their text is fine.
+    # Surrogates are accepted: a program that writes them means UTF-8, and the rest of its text is fine.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
     try:
         with path.open("rb") as file:
@@ -158,7 +158,7 @@ def _guessed(sample: bytes) -> str:
 
 
 def _delimiter(sample: str) -> str:
-    """Return the delimiter that most consistently divides the first rows into the same number of cells, above one."""
+    """Return the delimiter that divides the first rows most consistently into the same number of cells, at least 2."""
     best = (0.0, 0, ",")
     for delimiter in DELIMITERS:
         try:

@@ -1,4 +1,4 @@
-"""XLSX: each sheet becomes one or more pages, each with the sheet's name and header; formulas become their values."""
+"""XLSX: each sheet becomes one or more pages that begin with its name and header. Formulas become their values."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, time
@@ -17,7 +17,7 @@ MOST_ROWS = 1_048_576
 
 def read(path: str) -> Iterator[About | Page]:
     """Yield the pages of the sheets, in order."""
-    # The file is opened here because the library accepts a path only with an extension it knows.
+    # The file is opened here, because the library accepts only paths with an extension that it knows.
     with Path(path).open("rb") as file:
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
         yield About(None, one_line(workbook.properties.title or ""), has_pages=True)

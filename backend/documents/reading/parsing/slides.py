@@ -10,7 +10,7 @@ from backend.documents.reading.parsing.limits import LONGEST_PAGE, Refused
 from backend.documents.reading.parsing.pages import About, Heading, Page, one_line, tidied
 
 DEEPEST = 50
-"""Levels of nested groups of shapes."""
+"""The most levels of nested groups of shapes."""
 
 
 def read(path: str) -> Iterator[About | Page]:

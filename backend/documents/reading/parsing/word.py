@@ -15,7 +15,7 @@ FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallbac
 FOOTNOTES = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"
 SIGNS = {f"{W}tab": "\t", f"{W}br": "\n", f"{W}cr": "\n", f"{W}noBreakHyphen": "-"}
 UNREAD = frozenset((FALLBACK, f"{W}del", f"{W}moveFrom", f"{W}pPr", f"{W}rPr", f"{W}instrText", f"{W}sectPr"))
-"""Elements that a reader does not see, or that repeat text."""
+"""Elements that a reader of the document does not see, or that repeat other text."""
 
 LOWEST = 9
 
@@ -25,13 +25,13 @@ class Style:
     """The kind of a paragraph."""
 
     level: int = 0
-    """The level of a heading; 0 if it is not a heading."""
+    """The heading's level; 0 for a paragraph that is not a heading."""
     is_item: bool = False
-    """Whether it is a list item."""
+    """Whether the paragraph is a list item."""
 
 
 def read(path: str) -> Iterator[About | Page]:
-    """Yield the pages of a DOCX file, divided here because it has no pages until it is printed."""
+    """Yield the pages of a DOCX file. They are divided here, because a DOCX file has no pages until it is printed."""
     document = docx.Document(path)
     styles = _styles(document.styles.element)
     yield About(None, one_line(document.core_properties.title or ""), has_pages=False)
@@ -50,9 +50,9 @@ def _blocks(parent: Any, styles: dict[str, Style]) -> Iterator[Block]:
         elif child.tag == f"{W}tbl":
             yield from _rows(child)
         elif isinstance(child.tag, str) and child.tag not in UNREAD:
-            # Content controls, and insertions from tracked changes.
+            # Text in content controls, and insertions from tracked changes.
             yield from _blocks(child, styles)
-        # Free what has been read, or a long document's pages take more memory than its tree.
+        # Free the element that was read. Otherwise a long document's pages would take more memory than its tree.
         child.clear()
 
 
@@ -66,7 +66,7 @@ def _rows(table: Any) -> Iterator[Block]:
 
 
 def _owner(part: Any, tag: str = f"{W}tbl") -> Any:
-    """Return the nearest enclosing element with this tag, because tables can be nested."""
+    """Return the nearest enclosing element with this tag. Tables can be nested."""
     return next(part.iterancestors(tag), None)
 
 
@@ -87,7 +87,7 @@ def _text(paragraph: Any) -> str:
 
 
 def _style(paragraph: Any, styles: dict[str, Style]) -> Style:
-    """Return a paragraph's kind by its own properties, or else by its style."""
+    """Return a paragraph's kind, from its own properties or else from its style."""
     properties = paragraph.find(f"{W}pPr")
     if properties is None:
         return Style()
@@ -97,7 +97,7 @@ def _style(paragraph: Any, styles: dict[str, Style]) -> Style:
 
 
 def _styles(styles: Any) -> dict[str, Style]:
-    """Return the kind of paragraph that each style produces, including what it inherits."""
+    """Return the kind of paragraph that each style produces, including the properties that the style inherits."""
     own: dict[str, tuple[int | None, bool | None]] = {}
     above: dict[str, str] = {}
     for style in styles.iterchildren(f"{W}style"):
@@ -126,11 +126,11 @@ def _inherited(name: str, own: dict[str, tuple[int | None, bool | None]], above:
 
 
 def _said(properties: Any) -> tuple[int | None, bool | None]:
-    """Return the heading level and whether it is a list item, each None if the properties do not set it."""
+    """Return a paragraph's heading level, and whether it is a list item. A value that is not set is None."""
     outline = _value(properties.find(f"{W}outlineLvl"))
     level = (int(outline) + 1 if int(outline) < LOWEST else 0) if outline.isdecimal() else None
     numbering = properties.find(f"{W}numPr")
-    # List number 0 means no list: with it a paragraph opts out of its style's list.
+    # List number 0 means no list. A paragraph with this number opts out of its style's list.
     is_item = None if numbering is None else _value(numbering.find(f"{W}numId")) != "0"
     return level, is_item
 
