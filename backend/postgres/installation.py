@@ -21,7 +21,7 @@ RETRY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A PostgreSQL to use: an existing one, or the embedded one, which this process has joined."""
+    """A PostgreSQL to use: an existing one, or the embedded one after this process has joined it."""
 
     url: str
     migration_url: str
@@ -30,10 +30,10 @@ class Postgres:
 
     @classmethod
     def at(cls, *, url: str | None, migration_url: str | None, data_dir: Path) -> Self:
-        """Return the database at `url`, or start or join the embedded one if there is no URL.
+        """Return the database at `url`. Without a URL, start or join the embedded database and return it.
 
         Raises:
-            EmbeddedPostgresError: The embedded database cannot be used; the message says why.
+            EmbeddedPostgresError: The embedded database cannot be used. The message says why.
         """
         if url is not None:
             return cls(url, migration_url or url)
@@ -50,7 +50,7 @@ class Postgres:
 
 
 class Installation:
-    """The database of a running service: opened, migrated and checked in the background."""
+    """Opens, migrates and checks a running service's database in the background."""
 
     def __init__(self, database: Database, find: Callable[[], Postgres], *, migrate_on_start: bool) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class Installation:
         self._postgres: Postgres | None = None
         self._checked = False
         self.reason: str = "The database is being opened."
-        """Why the database cannot be used yet, for the owner."""
+        """Why the database cannot be used yet, as a sentence for the owner."""
 
     @property
     def is_ready(self) -> bool:
@@ -67,9 +67,9 @@ class Installation:
         return self._checked
 
     async def open(self) -> str:
-        """Open the database, retrying for as long as it takes, and log each new reason for failing.
+        """Open the database. Retry for as long as it takes, and log each new reason for a failure.
 
-        Returns the URL of the server itself, because the URL in use may lead to a pooler.
+        Returns the URL of the database server itself. The URL in use may lead to a pooler instead.
         """
         last_told = ""
         while True:
@@ -81,7 +81,7 @@ class Installation:
                     log.error("not_ready", reason=told)
                 self.reason, last_told = str(error), told
             except Exception:
-                # A bug must not end the retries, because nobody would notice a task that died.
+                # A bug must not end the retries, because nobody would notice that this task has died.
                 self.reason = "The database could not be opened; the log says why."
                 log.exception("database_not_opened")
             await asyncio.sleep(RETRY_SECONDS)
@@ -93,10 +93,10 @@ class Installation:
             self._postgres.stop()
 
     def open_now(self) -> str:
-        """Open, migrate and check the database, or raise why that is not possible; returns what `open` returns."""
+        """Open, migrate and check the database, and return the server's own URL; raise an error if this fails."""
         postgres = self._postgres = self._postgres or self._find()
         known = revisions()
-        # Checked over separate connections, because nothing may be served from a database that is not in order.
+        # The check uses separate connections, so that no request uses a database that is not in order.
         looking = Database(pool_size=1)
         looking.open(postgres.url, revive=postgres.revive)
         try:

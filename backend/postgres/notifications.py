@@ -1,6 +1,7 @@
 """Messages between processes that share a database: LISTEN and NOTIFY on one connection outside the pool.
 
-They are only hints; the rows hold the truth. A process that gets no message checks the rows itself, a little later.
+The messages are only hints; the rows are authoritative. A process that misses a message checks the rows itself, a
+little later.
 """
 
 import asyncio
@@ -23,11 +24,11 @@ log = structlog.get_logger()
 
 CHANNEL = "docutalk"
 PROBE_SECONDS = 3.0
-"""How long our own probe may take to arrive. Through a pooler it never arrives."""
+"""Seconds that our own probe may take to arrive. Through a pooler it usually never arrives."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 4.0
 ASK_AGAIN_SECONDS = 60.0
-"""The wait after the first probe that did not arrive. Each further wait is twice as long."""
+"""Seconds to wait after the first probe that did not arrive. Each further wait is twice as long."""
 LONGEST_ASK_AGAIN_SECONDS = 3600.0
 LOOK_SECONDS = 10.0
 """Seconds between checks for work, in a process that gets no messages and has no other way to learn of work."""
@@ -37,24 +38,24 @@ SWALLOWED = (
 )
 
 Kind = Literal["news", "work", "cancel", "document", "probe"]
-"""`news` of a run for its followers, `work` for a process with a free slot, `cancel` to stop a run, `document` to
-ingest, and `probe`, our own test of the connection."""
+"""`news`: a run has something new for its followers. `work`: there is work for a process with a free slot. `cancel`: a
+run must stop. `document`: there is a document to ingest. `probe`: our own test of the connection."""
 Heard = Callable[[str, str], None]
 
 
 def notify(session: Session, kind: Kind, subject: str) -> None:
-    """Notify every process of a change, once the transaction commits."""
+    """Notify every process of a change, as soon as the transaction commits."""
     session.execute(text("select pg_notify(:channel, :told)"), {"channel": CHANNEL, "told": f"{kind} {subject}"})
 
 
 class Notifications:
-    """Listens while the process runs. A lost connection stays closed while the process is idle.
+    """Listens while the process runs. While the process is idle, a lost connection is not reopened.
 
-    A serverless database drops its connections when it falls asleep, and reconnecting would wake it.
+    A serverless database drops its connections when it falls asleep, and a new connection would wake it.
     """
 
     def __init__(self, database: Database, *, keeps_trying: bool = False) -> None:
-        """Take the database; `keeps_trying` is for a process with no other way to learn of work."""
+        """With `keeps_trying`, also reconnect while idle. A process with no other way to learn of work needs this."""
         self._database = database
         self._keeps_trying = keeps_trying
         self._heard: list[Heard] = []
@@ -69,14 +70,14 @@ class Notifications:
         self._heard.append(heard)
 
     def want(self) -> None:
-        """Report activity in this process, which makes it worth reopening a lost connection."""
+        """Report that this process is active, so that a lost connection is reopened."""
         self._wanted.set()
 
     async def listen(self, url: str) -> None:
         """Listen at a URL until cancelled.
 
-        Our own probe does not arrive if a pooler swallows notifications or if the database is slow. The next probe
-        follows after a minute, and each further one after twice as long, up to an hour.
+        Our own probe does not arrive if a pooler swallows notifications or if the database is slow. Then the next probe
+        follows after a minute. Each further wait is twice as long, up to an hour.
         """
         reconnect, ask_again = FIRST_PAUSE, ASK_AGAIN_SECONDS
         while True:
@@ -99,12 +100,13 @@ class Notifications:
             except (SQLAlchemyError, psycopg2.Error, DatabaseUnavailable) as error:
                 log.warning("notifications_lost", reason=type(error).__name__)
             except Exception:
-                # Without notifications everything still works, a little later, so a bug here must not end the service.
+                # Without notifications everything still works, only a little later. A bug here must not end the
+                # service.
                 log.exception("notifications_failed")
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:
-        """Wait before the next attempt; an idle process first waits for activity."""
+        """Wait before the next attempt to connect. An idle process first waits until it is active again."""
         self._wanted.clear()
         if not self._keeps_trying:
             await self._wanted.wait()
@@ -116,12 +118,12 @@ class Notifications:
             self._look()
 
     def _look(self) -> None:
-        """Make everyone check for work that was announced while nobody listened."""
+        """Make all workers in this process check for work that was announced while the process did not listen."""
         self._pass_on("work ")
         self._pass_on("document ")
 
     async def _follow(self, connection: Any, *, is_direct: bool) -> bool:
-        """Pass notifications on until the connection is lost; return whether it is worth reconnecting soon."""
+        """Pass notifications on until the connection is lost. Return whether to reconnect soon."""
         loop = asyncio.get_running_loop()
         lost = asyncio.Event()
 
@@ -134,8 +136,8 @@ class Notifications:
             while connection.notifies:
                 self._pass_on(connection.notifies.pop(0).payload)
 
-        # A duplicate, because the driver closes its descriptor when the connection is lost, and the next socket reuses
-        # the number.
+        # The loop gets a duplicate descriptor. When the connection is lost, the driver closes its own descriptor, and
+        # the next socket may get the same number.
         descriptor = os.dup(connection.fileno())
         loop.add_reader(descriptor, read)
         try:
@@ -152,7 +154,7 @@ class Notifications:
             os.close(descriptor)
 
     async def _is_heard(self) -> bool:
-        """Return whether our own probe arrives."""
+        """Send our own probe, and return whether it arrives."""
 
         def speak() -> None:
             with self._database.transaction(None) as session:
@@ -183,7 +185,8 @@ def _listening(url: str) -> tuple[PoolProxiedConnection, bool]:
     try:
         driver: Any = connection.driver_connection
         with driver.cursor() as cursor:
-            # A pooler reports an id of its own when a client connects. It may still pass on a notification by luck.
+            # A pooler reports an invented backend id when a client connects, so the ids differ. Whether a notification
+            # arrives does not show a pooler, because a pooler may pass one on by luck.
             cursor.execute(f"listen {CHANNEL}; select pg_backend_pid()")
             is_direct = cursor.fetchone()[0] == driver.info.backend_pid
     except BaseException:

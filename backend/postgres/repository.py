@@ -1,4 +1,4 @@
-"""The base of every repository: a scope with one user, and statements that start with "mine"."""
+"""The base class of every repository. It has a scope with one user, and its statements select only that user's rows."""
 
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,7 +14,7 @@ from backend.postgres.database import Scope
 log = structlog.get_logger()
 
 LARGEST_ID = 2_147_483_647
-"""PostgreSQL's largest integer, and so the largest number of a task, document or conversation."""
+"""PostgreSQL's largest integer, which is also the largest number that a task, document or conversation can have."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -27,7 +27,7 @@ SQLModel.metadata.naming_convention = NAMING
 
 
 def timestamp(*, default_now: bool = False, **options: Any) -> Any:
-    """Declare a column for a time with zone; `default_now` lets the server fill it in."""
+    """Declare a column for a time with zone. With `default_now`, the database fills in the current time."""
     kwargs: dict[str, Any] = {"server_default": text("now()")} if default_now else {}
     kwargs["nullable"] = not default_now
     return Field(
@@ -44,7 +44,7 @@ def escaped(word: str) -> str:
 
 
 class Owned(SQLModel):
-    """A row that belongs to one user; its primary key begins with `user_id`."""
+    """A row that belongs to one user. Its primary key begins with `user_id`."""
 
     user_id: str = Field(primary_key=True, max_length=128, sa_type=String(128))
 
@@ -62,7 +62,7 @@ class AccountGone(Unauthorized):
 
 
 class Counter(Owned, table=True):
-    """The last integer given to one kind of the user's rows; never reused."""
+    """The last number given to one kind of the user's rows. Numbers are never reused."""
 
     __tablename__ = "counters"
 
@@ -88,7 +88,7 @@ class UserRepository(Generic[Row]):
         return select(self.model).where(self.model.user_id == self._scope.user_id)
 
     def _next(self, noun: str) -> int:
-        """Return this user's next integer for a kind of row, from 1.
+        """Return this user's next number for a kind of row, from 1.
 
         The counter's row stays locked until the transaction ends, so two writers never get the same number.
         """
@@ -99,7 +99,7 @@ class UserRepository(Generic[Row]):
         )
 
     def _counted(self, statement: str, **values: Any) -> int:
-        """Run a counting statement on a row whose only foreign key is the user, and return the number.
+        """Run a statement that counts in a row, and return the number. The row's only foreign key must be the user.
 
         Raises:
             AccountGone: The user was deleted meanwhile.
@@ -111,7 +111,7 @@ class UserRepository(Generic[Row]):
         return int(counted.scalar_one())
 
     def _delete_some(self, table: str, *, most: int, **columns: Any) -> int:
-        """Delete at most `most` of the user's rows in which the columns have these values; return how many went."""
+        """Delete at most `most` of the user's rows with these column values, and return how many were deleted."""
         mine = " and ".join(f"{name} = :{name}" for name in ("user_id", *columns))
         deleted: Any = self._session.execute(
             text(
@@ -123,6 +123,6 @@ class UserRepository(Generic[Row]):
         return int(deleted.rowcount)
 
     def _written(self, outcome: str, *, table: str | None = None, **fields: Any) -> None:
-        """Log a write with its table and outcome; only ids and counts, never content."""
+        """Log a write with its table and outcome. The fields are only ids and counts, never content."""
         table = table or self.model.__tablename__
         log.info("repository_write", table=table, user_id=self._scope.user_id, outcome=outcome, **fields)

@@ -1,6 +1,7 @@
 """Bring a database's schema to the revision that this version of the code needs.
 
-Alembic is imported where it is used, because it would take a large part of the start, and `/health` answers without it.
+Alembic is imported only where it is used. Its import would take a large part of the start, and `/health` does not need
+Alembic.
 """
 
 import re
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 OLDEST_PGVECTOR = (0, 8)
-"""Since this version, a search in an approximate index continues until it has enough vectors of one user."""
+"""From this version on, a search in an approximate index continues until it has enough of one user's vectors."""
 _LACKS_A_RIGHT = "42501"
 
 
@@ -34,7 +35,7 @@ def alembic_config() -> "Config":
 
 
 def revisions() -> list[str]:
-    """Return the revisions that this version of the code knows, newest first; it needs the first one."""
+    """Return the revisions that this version of the code knows, newest first. The code needs the newest one."""
     from alembic.script import ScriptDirectory
 
     known = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
@@ -49,12 +50,12 @@ def head() -> str:
 
 
 def migrate(url: str, *, revision: str = "head", service_url: str | None = None) -> None:
-    """Upgrade the schema to a revision; simultaneous calls from several processes upgrade it once.
+    """Upgrade the schema to a revision. If several processes call this at once, the schema is upgraded only once.
 
-    If the service uses another login, `service_url` has it, and it is granted the app's role.
+    If the service uses another login than the migration, `service_url` names it, and that login gets the app's role.
 
     Raises:
-        NotReady: The server or pgvector is missing or too old, or the login lacks a right; the message says which.
+        NotReady: The server or pgvector is missing or too old, or the login lacks a right. The message says which.
         NewerSchema: A newer version of the code has migrated the database.
         DatabaseUnavailable: The server does not answer or rejects the login.
     """
@@ -76,13 +77,13 @@ def migrate(url: str, *, revision: str = "head", service_url: str | None = None)
 
 @contextmanager
 def failures_told() -> Iterator[None]:
-    """Turn a database error in a migration into NotReady with a sentence."""
+    """Turn a database error during a migration into NotReady, or DatabaseUnavailable if no connection was made."""
     try:
         yield
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None)
         if isinstance(error, OperationalError) and code is None:
-            # No connection was made. The driver's text is not used because it names host and user.
+            # No connection was made. The driver's text is not used, because it names host and user.
             raise not_connected(error) from error
         advice = " Give the database owner's URL in MIGRATION_DATABASE_URL." if code == _LACKS_A_RIGHT else ""
         raise NotReady(
@@ -92,14 +93,15 @@ def failures_told() -> Iterator[None]:
 
 
 def prepare_roles(connection: Connection) -> None:
-    """Create what the whole cluster shares, or what needs the login's own rights, before the schema is changed.
+    """Create the roles and the extension before the schema is changed, then switch to the owner's role.
 
-    That includes two roles without login: the owner of every table, and the app's role, which owns nothing and may only
-    read and write rows. The login may switch to either role but inherits neither. Then switch to the owner.
+    Roles are shared by the whole cluster, and the extension needs the login's own rights. There are two roles without
+    login. The owner's role owns every table. The app's role owns nothing and may only read and write rows. The login
+    may switch to either role but inherits neither role's rights.
     """
     if connection.dialect.server_version_info < (OLDEST_POSTGRES,):  # type: ignore[operator]
         raise NotReady(f"PostgreSQL {OLDEST_POSTGRES} or newer is needed; this server is older. Upgrade it.")
-    # One migration at a time in this database, and one creation of roles at a time in the cluster.
+    # Only one migration runs at a time in this database, and only one process at a time creates roles in the cluster.
     connection.execute(text("select pg_advisory_xact_lock(hashtext('docutalk migrate'))"))
     if not connection.execute(text("select count(*) from pg_available_extensions where name = 'vector'")).scalar():
         raise NotReady("This PostgreSQL has no pgvector. Use an image such as pgvector/pgvector:pg16, or install it.")
