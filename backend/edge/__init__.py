@@ -1,1 +1,1 @@
-"""What every HTTP request passes through, how errors are rendered, and the routes that report the service's health."""
+"""The middleware for every HTTP request, the rendering of errors, and the routes that report the service's health."""

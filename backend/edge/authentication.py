@@ -1,4 +1,4 @@
-"""Find the caller of an HTTP request, by its bearer token only."""
+"""Find an HTTP request's caller, only by its bearer token."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ _CALLER = "docutalk.caller"
 
 
 class NoSuchUser(NotFound):
-    """The path names somebody other than the caller."""
+    """The path names a user other than the caller."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -36,12 +36,12 @@ _bearer = HTTPBearer(
 
 
 def sign_in(authenticator: Authenticator) -> SignIn:
-    """Return the dependency that gives a route its caller; a user named in the path must be that caller."""
+    """Return the dependency that gives a route its caller. If the path names a user, that user must be the caller."""
 
     async def signed_in(
         request: Request, _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
     ) -> Caller:
-        # Called several times for one request: first by the route itself, then for its function.
+        # This is called several times for one request: first by the route itself, then for the route's function.
         if _CALLER not in request.scope:
             request.scope[_CALLER] = await caller_of(request.scope, authenticator, door="rest")
         caller: Caller = request.scope[_CALLER]
@@ -56,7 +56,7 @@ async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -
     """Return the caller identified by a request's Authorization header.
 
     Raises:
-        Unauthorized: There is no bearer token, or it is not valid.
+        Unauthorized: There is no bearer token, or the token is not valid.
     """
     headers = scope["headers"]
     caller = await run_sync(authenticator.caller, bearer_token(headers))
@@ -66,7 +66,7 @@ async def caller_of(scope: Scope, authenticator: Authenticator, *, door: Door) -
 
 
 def bearer_token(headers: Headers) -> str:
-    """Return the token of the Authorization header, or raise Unauthorized."""
+    """Return the token from the Authorization header, or raise Unauthorized."""
     given = [value for name, value in headers if name == b"authorization"]
     kind, _, token = (given[0] if len(given) == 1 else b"").decode("latin-1").strip().partition(" ")
     if kind.lower() != "bearer" or not token.strip():

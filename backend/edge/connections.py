@@ -17,13 +17,14 @@ from backend.identity.authenticator import network_of
 log = structlog.get_logger()
 
 HEADER_SECONDS = 30.0
-"""The most seconds that a request's header may take, from the connection's start or from the header's first byte after
-an earlier answer."""
+"""The most seconds that a request's header may take. They count from the connection's start, or, after an earlier
+answer, from the header's first byte."""
 MOST_HEADER_BYTES = 64 * 1024
-"""The most bytes of a header, a trailer or a chunk's size line. The parser has no limit, and joins what it gets piece
-by piece."""
+"""The most bytes of a header, a trailer or a chunk's size line. The parser itself has no limit, and joins all pieces
+that it gets."""
 SECONDS_BETWEEN_LINES = 60.0
-"""At most one log line in this time: there may be thousands of refusals a second, which are counted."""
+"""Seconds in which refusals cause at most one log line. There may be thousands of refusals a second; the line has their
+number."""
 
 PROXIES = "proxies"
 _OF_A_BODY = (b"content-length", b"transfer-encoding")
@@ -50,7 +51,7 @@ class HeaderTooLarge(DocuTalkError):
 
 
 class UpgradeWithBody(DocuTalkError):
-    """A request has a body and asks to upgrade: the parser would read the body as the next request."""
+    """A request has a body and asks to upgrade. The parser would read its body as the next request."""
 
     status = 400
     code = "upgrade_not_possible"
@@ -74,7 +75,7 @@ class NotHttp(DocuTalkError):
 
 
 class TooManyConnections(TooManyRequests):
-    """One address already has the most connections allowed."""
+    """One address already has as many connections as allowed."""
 
     code = "too_many_connections"
 
@@ -85,7 +86,7 @@ class TooManyConnections(TooManyRequests):
 
 
 class ServerFull(Unavailable):
-    """The process already has the most connections allowed."""
+    """The process already has as many connections as allowed."""
 
     code = "too_many_connections"
 
@@ -94,7 +95,7 @@ class ServerFull(Unavailable):
 
 
 class Connections:
-    """Admits connections up to the limits; all listeners of a process share one instance."""
+    """Admits connections up to the limits. All listeners of a process share one instance."""
 
     def __init__(
         self, *, in_all: int, of_an_address: int, proxies: Proxies, header_seconds: float = HEADER_SECONDS
@@ -102,10 +103,10 @@ class Connections:
         """Set the limits.
 
         Args:
-            in_all: The most connections of the process; must be below the limit of open files.
-            of_an_address: The most connections of one address; 0 means no limit.
-            proxies: Proxies whose connections are exempt from the limit of an address, because they carry everybody's
-                requests.
+            in_all: The most connections of the process. This must be below the limit of open files.
+            of_an_address: The most connections from one address; 0 means no limit.
+            proxies: Trusted proxies. Their connections are exempt from the limit for an address, because they carry
+                everybody's requests.
             header_seconds: The most seconds that a request's header may take.
         """
         self.header_seconds = header_seconds
@@ -121,8 +122,8 @@ class Connections:
         """Count a new connection, and return the key to pass to `leave` when it ends.
 
         Raises:
-            TooManyConnections: The address already has the most connections allowed.
-            ServerFull: The process already has the most connections allowed.
+            TooManyConnections: The address already has as many connections as allowed.
+            ServerFull: The process already has as many connections as allowed.
         """
         network = PROXIES if self._proxies.trust(address) else network_of(address)
         try:
@@ -155,9 +156,9 @@ class Connections:
 def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
     """Return uvicorn's HTTP protocol with these limits, for uvicorn's setting `http`.
 
-    The time limit does not apply while a request is answered: `EveryRequest` limits the wait for its body, and an
-    answer may take any time. After an answer, uvicorn's own, shorter limit for idle connections applies until the next
-    byte.
+    The time limit does not apply while a request is being answered: `EveryRequest` limits the wait for the request's
+    body, and an answer may take any time. After an answer, uvicorn's own, shorter limit for idle connections applies
+    until the next byte arrives.
     """
 
     class Bounded(HttpToolsProtocol):
@@ -208,7 +209,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
 
         def on_message_complete(self) -> None:
             self._unread = 0
-            # A request that was refused because of its header has no cycle to complete.
+            # A request that was refused because of its header has no cycle that could be completed.
             if self.cycle is not None:
                 super().on_message_complete()
 
@@ -219,11 +220,11 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
                 connections.leave(self._admitted_as)
 
         def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's own words
-            # In the middle of an answer, the client would read it as part of that answer.
+            # In the middle of an answer, the client would read a 400 response as part of that answer.
             self._end(None if self._is_answering else NotHttp())
 
         def _unsupported_upgrade_warning(self) -> None:
-            """Serve a request without a body as if it did not ask to upgrade; do not log a warning for each one."""
+            """Serve a request without a body as if it did not ask to upgrade. Log no warning for such requests."""
 
         @property
         def _is_answering(self) -> bool:
@@ -231,7 +232,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
             return not getattr(self.cycle, "response_complete", True)
 
         def _await_header(self) -> None:
-            # Later bytes do not extend the time.
+            # The timer starts only once, so that later bytes do not extend the time.
             if self._overdue is None and not self.transport.is_closing():
                 self._overdue = self.loop.call_later(connections.header_seconds, self._give_up)
 
@@ -242,7 +243,7 @@ def protocol_with(connections: Connections) -> type[asyncio.Protocol]:
 
         def _give_up(self) -> None:
             self._overdue = None
-            # A connection without a request, such as browsers keep ready, expects no answer.
+            # Browsers keep connections ready without sending a request. Such a connection expects no answer.
             self._end(HeaderOverdue(connections.header_seconds) if self._has_begun else None)
 
         def _end(self, error: DocuTalkError | None) -> None:

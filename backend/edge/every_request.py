@@ -1,4 +1,4 @@
-"""What every HTTP request passes through: its id, one log line, metrics, limits, and normalized paths."""
+"""The middleware that gives every HTTP request an id, a log line, metrics, limits, and a normalized path."""
 
 import asyncio
 import re
@@ -17,11 +17,11 @@ from backend.errors import DocuTalkError
 log = structlog.get_logger()
 
 MOST_BODY_BYTES = 1024 * 1024
-"""The largest body, as `TOO_LARGE` says. Uploads have a limit of their own."""
+"""The largest body in bytes; `TOO_LARGE` names it too. Uploads have their own limit."""
 STALL_SECONDS = 30.0
-"""The most seconds that each further piece of a body may take."""
+"""The most seconds that the service waits for each further piece of a body."""
 ALWAYS_ANSWERED = ("/health", "/ready")
-"""Paths that need no slot, because a load balancer without an answer would take the process out of service."""
+"""Paths that need no slot. A load balancer that gets no answer from them would take the process out of service."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CRASHED = "Something went wrong on our side. Try again. If it happens again, report it."
@@ -61,7 +61,7 @@ class BodyStalled(DocuTalkError):
 
 
 class BodyCut(DocuTalkError):
-    """A client left in the middle of its body. Nobody reads the answer; its status goes to the log and the metrics."""
+    """A client left while sending its body. Nobody reads the answer. Only the log and the metrics get its status."""
 
     status = 400
     code = "bad_request"
@@ -82,7 +82,7 @@ class EveryRequest:
         *,
         upload_paths: Collection[str] = (),
     ) -> None:
-        """Wrap the app; uploads to `upload_paths` check their own limits as they are read."""
+        """Wrap the app. Requests to `upload_paths` check their own limits while their bodies are read."""
         self._app = app
         self._metrics = metrics
         self._strangers = strangers
@@ -90,15 +90,15 @@ class EveryRequest:
         self._upload_paths = upload_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other kinds of connections pass through."""
+        """Handle one request. Other kinds of connections pass through unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # A trailing slash is ignored without a redirect, which would lose a POST's body.
+        # A trailing slash is ignored. A redirect instead would lose a POST's body.
         scope["path"] = scope["path"].rstrip("/") or "/"
         request_id = _request_id(scope)
         started = time.monotonic()
-        # A client may send any word as the method, so the metrics count unknown ones together.
+        # A client may send any word as the method, so the metrics count all unknown methods together.
         method = scope["method"] if scope["method"] in _METHODS else "other"
         status = 0
 
@@ -139,7 +139,7 @@ class EveryRequest:
             )
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read a request's body, then answer the request in its turn, so that slow senders delay nobody."""
+        """Read a request's body, then wait for a slot and answer the request. So slow senders delay nobody else."""
         if not (scope["method"] == "POST" and scope["path"] in self._upload_paths):
             receive = await _read(scope, receive)
         async with self._strangers.slot(scope) as slot:
@@ -156,17 +156,17 @@ def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -
     headers = [header for header in given if header[0] != b"x-content-type-options"]
     headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
     if not any(name == b"cache-control" for name, _ in given):
-        # The answer may contain a token, or a person's words.
+        # The answer must not be cached, because it may contain a token or a person's words.
         headers.append((b"cache-control", b"no-store"))
     if status == 408:
-        # The rest of the request is not read.
+        # The connection closes, because the rest of the request is not read.
         headers.append((b"connection", b"close"))
     return headers
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the route that answered, because paths may contain people's words."""
-    # FastAPI records only its own routes; for a plain route without parameters the path is the template.
+    """Return the path template of the route that answered. The path itself may contain people's words."""
+    # FastAPI records only its own routes. For other routes without parameters, the path equals the template.
     plain = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
     return str(getattr(scope.get("route"), "path_format", plain))
 
@@ -188,7 +188,7 @@ async def _read(scope: Scope, receive: Receive) -> Receive:
     if not declared:
         return receive
     length = declared.get(b"content-length", b"")
-    # The server accepts digits only, and Python refuses to parse very many of them.
+    # The server accepts only digits here, and Python refuses to parse a very long number.
     if len(length) > 15 or (length.isdigit() and int(length) > MOST_BODY_BYTES):
         raise ContentTooLarge
     body = bytearray()

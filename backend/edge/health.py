@@ -1,4 +1,4 @@
-"""The service's health: whether it is alive, whether it can serve, and its metrics."""
+"""The routes that report whether the service is alive, whether it can serve, and its metrics."""
 
 import asyncio
 import secrets
@@ -19,7 +19,7 @@ from backend.errors import NotFound
 from backend.postgres.database import Database
 
 ANSWER_SECONDS = 3.0
-"""How long `/ready` and `/health/db` wait for the database; load balancers wait about as long for these routes."""
+"""Seconds that `/ready` and `/health/db` wait for the database. Load balancers wait about as long for an answer."""
 LEFT_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-real-ip", "forwarded", "via", "cf-connecting-ip")
 
 
@@ -37,9 +37,9 @@ def health_routes(
         database: The database whose reachability and pool are reported.
         metrics: The metrics to report.
         model: The model's name as users see it.
-        not_ready: Returns why no turn could be served now, or None.
-        metrics_token: The token for reading the metrics. Without one, only this machine may read them, and not through
-            a proxy.
+        not_ready: Returns why no turn could be served now, or None if turns are served.
+        metrics_token: The token for reading the metrics. Without a token, only this machine may read the metrics, and
+            not through a proxy.
     """
     router = APIRouter(tags=["health"])
     answers = Question(database.is_reachable).is_answered
@@ -58,8 +58,8 @@ def health_routes(
     @router.get("/ready", summary="Whether a turn could be served now")
     async def ready() -> Response:
         reason = not_ready()
-        # Asked only if in doubt, because load balancers ask all the time and each query would wake a sleeping
-        # serverless database.
+        # The database is queried only if it is in doubt. Load balancers call this route all the time, and each query
+        # would wake a sleeping serverless database.
         if reason is None and database.is_in_doubt and not await answers():
             reason = "The database does not answer."
         if reason is not None:
@@ -81,7 +81,7 @@ def health_routes(
 
 
 class Question:
-    """Asks whether the database answers, with one query, thread and connection for any number of requests."""
+    """Finds out whether the database answers. Any number of requests share one query, one thread and one connection."""
 
     def __init__(self, is_reachable: Callable[[], bool]) -> None:
         self._is_reachable = is_reachable

@@ -1,6 +1,7 @@
-"""Keep foreign web pages from acting here, whether by a host name that leads to us or by a blind request.
+"""Keep foreign web pages from using the service.
 
-Nearly every route needs a bearer token, but anybody can get a guest's token, so a token is not enough.
+A page may use a host name that leads to this service, or send a request without seeing the answer. Nearly every route
+needs a bearer token, but anybody can get a guest's token, so a token is not enough protection.
 """
 
 from urllib.parse import urlsplit
@@ -17,13 +18,12 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class OwnHosts:
-    """ASGI middleware that refuses foreign hosts, and writing requests from foreign origins."""
+    """ASGI middleware that refuses requests to foreign hosts, and writing requests from foreign origins."""
 
     def __init__(self, app: ASGIApp, *, host: str | None, public_url: str | None, origins: list[str]) -> None:
-        """Take the one address that the service binds to, or None for all addresses.
+        """Guard `/api` and `/metrics`. `host` is the address that the service binds to; None means all addresses.
 
-        Only `/api` and `/metrics` are guarded. A service that binds to all addresses and has no public URL does not
-        know its own name, so it accepts any host.
+        A service that binds to all addresses and has no public URL does not know its own name, so it accepts any host.
         """
         self._app = app
         self._origins = frozenset([*origins, *([public_url.lower()] if public_url else [])])

@@ -1,4 +1,4 @@
-"""Render every error of ours as `application/problem+json` (RFC 9457)."""
+"""Render each of our errors as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -38,7 +38,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> ProblemResponse:
-    """Return a problem: a stable code, a sentence for people and a hint for programs; `more` are further members."""
+    """Return a problem with a stable code, a sentence for people and a hint for programs; `more` adds members."""
     body: dict[str, Any] = {
         "type": f"urn:docutalk:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -68,7 +68,7 @@ def problem_of(error: DocuTalkError) -> ProblemResponse:
 
 
 def install_problems(app: FastAPI) -> None:
-    """Render every expected error as a problem; `EveryRequest` renders crashes."""
+    """Render every expected error as a problem. `EveryRequest` renders crashes."""
 
     @app.exception_handler(DocuTalkError)
     async def ours(_request: Request, error: DocuTalkError) -> ProblemResponse:
@@ -92,7 +92,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _field_problem(item: Any) -> FieldProblem:
-    place = [str(part) for part in item["loc"][1:]]  # The first part names the place, such as the body.
+    place = [str(part) for part in item["loc"][1:]]  # The first part only says where, such as in the body.
     match item["type"]:
         case "json_invalid":
             return FieldProblem("body", "The body is not valid JSON.")

@@ -1,4 +1,4 @@
-"""Find the address that a request comes from, behind the proxies in front of the service."""
+"""Find the client address of a request that came through proxies."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ class Proxies:
     """The proxies whose X-Forwarded-For header is trusted."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        """Take their addresses and networks; raise ValueError for a malformed one."""
+        """Trust these addresses and networks; raise ValueError if one of them is malformed."""
         self._networks = [ipaddress.ip_network(item, strict=False) for item in trusted]
 
     def trust(self, address: str) -> bool:
@@ -24,7 +24,7 @@ class Proxies:
         return any(parsed.version == network.version and parsed in network for network in self._networks)
 
     def client_of(self, scope: Scope) -> str:
-        """Return the client's address: the last one in X-Forwarded-For that does not belong to a trusted proxy."""
+        """Return the client's address: the last address in X-Forwarded-For that does not belong to a trusted proxy."""
         address: str = scope["client"][0] if scope.get("client") else "unknown"
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         hops = [hop.strip() for value in given for hop in value.split(",")]

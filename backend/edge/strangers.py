@@ -1,4 +1,4 @@
-"""Limit how many requests of one address run at once before they are known to come from a user."""
+"""Limit how many requests from one address run at once while it is unknown whether they come from a user."""
 
 import hashlib
 from collections import Counter, OrderedDict
@@ -14,19 +14,20 @@ from backend.limits.limiter import Limiter
 
 AT_ONCE = 4
 MOST_WAITING = 1_000
-"""Loading the page requests about thirty files, and a room full of people may load it at the same moment."""
+"""The most requests that wait for a slot. Loading the page causes about thirty requests, and a room full of people may
+load it at the same moment."""
 WAIT_SECONDS = 5.0
 MOST_KNOWN = 10_000
-"""Credentials that are remembered; the least recently used one is dropped first."""
+"""The most credentials that are remembered. The least recently used credential is dropped first."""
 
 _SLOT = "docutalk.slot"
 
 
 class Visitors:
-    """Counts the requests of each client behind a trusted proxy, because there all connections are the proxy's."""
+    """Counts the requests from each client behind a trusted proxy, where all connections come from the proxy."""
 
     def __init__(self, proxies: Proxies, most: int) -> None:
-        """Take the proxies, and the most requests of one client in progress; 0 means no limit."""
+        """Allow each client behind these proxies at most `most` requests in progress; 0 means no limit."""
         self._proxies = proxies
         self._most = most
         self._under_way: Counter[str] = Counter()
@@ -55,7 +56,7 @@ class Visitors:
 
 
 class Slot:
-    """The slot of a stranger's request, held until its sender is recognized or its answer begins."""
+    """The slot for a stranger's request. It is held until the sender is recognized or the answer begins."""
 
     def __init__(self, strangers: "Strangers", credential: bytes | None) -> None:
         self._strangers = strangers
@@ -63,12 +64,12 @@ class Slot:
         self.held = AsyncExitStack()
 
     async def recognize(self) -> None:
-        """Release the slot, because the credential is valid."""
+        """Remember the credential as valid, and release the slot."""
         self._strangers.remember(self._credential)
         await self.held.aclose()
 
     async def answer(self, status: int) -> None:
-        """Release the slot when the answer begins: the client may take any time to read it."""
+        """Release the slot when the answer begins, because the client may take any time to read the answer."""
         if status == 401:
             self._strangers.forget(self._credential)
         await self.held.aclose()
@@ -77,12 +78,12 @@ class Slot:
 class Strangers:
     """Gives each address a few slots for requests that are not yet known to come from a user.
 
-    A credential that was valid last time has its own slots. So signed-in users are not delayed when their address sends
-    a flood of invalid tokens or loads many pages.
+    A credential that was valid at its last use has its own slots. So signed-in users are not delayed when others at
+    their address send a flood of invalid tokens or load many pages.
     """
 
     def __init__(self, proxies: Proxies) -> None:
-        """Take the trusted proxies, to find the addresses behind them."""
+        """Find the addresses behind these trusted proxies."""
         self._proxies = proxies
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._limiter = Limiter(
@@ -93,7 +94,7 @@ class Strangers:
 
     @asynccontextmanager
     async def slot(self, scope: Scope) -> AsyncIterator[Slot]:
-        """Hold a slot for a request whose body has arrived.
+        """Wait for a slot, and hold it for a request whose body has arrived.
 
         Raises:
             TooBusy: No slot became free in time, or too many requests are waiting.
@@ -107,7 +108,7 @@ class Strangers:
             yield slot
 
     def remember(self, credential: bytes | None) -> None:
-        """Give a credential its own slots from now on."""
+        """Give a credential its own slots from now on, because it was valid."""
         if credential is not None:
             self._known[credential] = None
             self._known.move_to_end(credential)
@@ -115,7 +116,7 @@ class Strangers:
                 self._known.popitem(last=False)
 
     def forget(self, credential: bytes | None) -> None:
-        """Treat requests with this credential as a stranger's again."""
+        """Treat requests with this credential as a stranger's again, because it was not valid."""
         if credential is not None:
             self._known.pop(credential, None)
 
@@ -127,6 +128,6 @@ async def recognize(scope: Scope) -> None:
 
 
 def _credential_of(scope: Scope) -> bytes | None:
-    """Return the hash of a request's only Authorization header; the secret itself is not kept."""
+    """Return the hash of a request's only Authorization header. The secret itself is not kept."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     return hashlib.sha256(given[0]).digest() if len(given) == 1 else None
