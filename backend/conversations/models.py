@@ -10,7 +10,7 @@ from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Conversation(Owned, table=True):
-    """A conversation: messages under one title."""
+    """A conversation: a list of messages with a title."""
 
     __tablename__ = "conversations"
 
@@ -27,7 +27,7 @@ class Conversation(Owned, table=True):
 
 
 class Message(Owned, table=True):
-    """A user's message, or the assistant's answer with the calls it made."""
+    """A user's message, or the assistant's answer with the assistant's tool calls."""
 
     __tablename__ = "messages"
 

@@ -30,7 +30,7 @@ class ConversationRepository(UserRepository[Conversation]):
     model = Conversation
 
     def get(self, conversation_id: int, *, lock: bool = False) -> Conversation:
-        """Return a conversation; with `lock`, lock its row until the transaction ends, so that it can be changed."""
+        """Return a conversation. With `lock`, lock its row until the transaction ends, so that it can be changed."""
         statement = self._mine().where(Conversation.id == conversation_id)
         if lock:
             statement = statement.with_for_update().execution_options(populate_existing=True)
@@ -40,7 +40,7 @@ class ConversationRepository(UserRepository[Conversation]):
         return found
 
     def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
-        """Return at most `limit` conversations, last changed first, that come after (updated_at, id) `before`."""
+        """Return at most `limit` conversations, last changed first, starting after the (updated_at, id) in `before`."""
         statement = self._mine()
         if query:
             statement = statement.where(col(Conversation.title).icontains(query, autoescape=True))
@@ -122,7 +122,7 @@ class MessageRepository(UserRepository[Message]):
         return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
 
     def forget_document(self, document_id: int, *, run_ids: Collection[str], operation_ids: Collection[int]) -> None:
-        """Delete what these runs took from a document, except for the text of the answers."""
+        """Delete what these runs copied from a document into messages, except for the text of the answers."""
 
         def blanked(call: dict[str, Any]) -> dict[str, Any]:
             if call.get("operation_id") not in operation_ids:
@@ -140,8 +140,8 @@ class MessageRepository(UserRepository[Message]):
     def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
         """Return the last messages of a conversation, oldest first, each answer right after its question.
 
-        An answer has a higher number than messages that waited for it, so messages are ordered by run. `up_to` leaves
-        out the user's messages after that number.
+        An answer has a higher number than the messages that were sent while it was being written. So messages are
+        ordered by run, not by number. With `up_to`, the user's messages with higher numbers are left out.
         """
         statement = self._mine().where(Message.conversation_id == conversation_id)
         if up_to is not None:

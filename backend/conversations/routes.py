@@ -1,4 +1,4 @@
-"""Routes of conversations."""
+"""The conversation routes."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from backend.postgres.database import Database, Scope
 
 MOST_MESSAGES = 500
 ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
-"""Returns which model answered in each of these runs, by run id."""
+"""Returns the name of the model that answered in each of these runs, by run id."""
 
 
 def conversation_routes(

@@ -17,7 +17,7 @@ ConversationTitle = Annotated[str, StringConstraints(strip_whitespace=True, min_
 
 
 class ToolCallSeen(BaseModel):
-    """A call that the assistant made."""
+    """A tool call by the assistant."""
 
     name: str | None
     arguments: dict[str, Any] | None
@@ -40,7 +40,7 @@ class MessageSeen(BaseModel):
 
     @classmethod
     def of(cls, message: Message, *, model: str | None) -> "MessageSeen":
-        """Return a message of a run that this model answered."""
+        """Return a message as clients see it. `model` is the model that answered in the message's run."""
         calls = [{name: call.get(name) for name in ToolCallSeen.model_fields} for call in message.tool_calls]
         wrote = model if message.role == "assistant" else None
         return cls.model_validate({**message.model_dump(), "model": wrote, "tool_calls": calls}, extra="ignore")
@@ -82,7 +82,7 @@ class ConversationChange(BaseModel):
 
 
 def cursor_after(conversation: Conversation) -> str:
-    """Return the cursor of the page after this conversation."""
+    """Return the cursor for the page that starts after this conversation."""
     return base64.urlsafe_b64encode(f"{conversation.updated_at.isoformat()} {conversation.id}".encode()).decode()
 
 

@@ -17,19 +17,19 @@ Sort = Literal["created", "-created", "due", "-due", "priority", "-priority", "t
 PRIORITIES = ("none", "low", "medium", "high")
 
 OFFSETS_END = timedelta(hours=16)
-"""PostgreSQL rejects UTC offsets of this size or more, while Python accepts any below a day."""
+"""PostgreSQL rejects UTC offsets of this size or more, while Python accepts all offsets below a day."""
 
 Cursor = Annotated[
     str,
     StringConstraints(max_length=2000),
     Field(description="next_cursor of the page before, to go on from there."),
 ]
-"""A task's number, or for a sorted list the Base64 of a JSON array. Such Base64 begins with a letter, so the two cannot
-be confused."""
+"""A task's number or, for a sorted list, a JSON array in Base64. This Base64 begins with a letter, so a number and an
+array cannot be confused."""
 
 
 class NoSuchPage(InvalidInput):
-    """No list of ours returned this cursor."""
+    """This cursor does not come from a list of tasks."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -50,7 +50,7 @@ class PageOfAnotherOrder(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The last task of a page: what it is sorted by, as it was then, and its number."""
+    """The last task of a page: its number, and the value it was sorted by when the page was listed."""
 
     task_id: int
     sort: Sort | None = None

@@ -2,17 +2,21 @@
 
 Where English leaves a choice, these rules apply:
 
-- A day without a time ends at 23:59. A week, weekend, month or year means its last day. Weeks begin on Monday.
-- "Friday" is the first Friday after today: said on a Friday, it is a week ahead. "This Friday" may be today.
-- "Next Friday" is the Friday of the next calendar week, whenever it is said, as is "Friday next week".
-- "At 5" is 5 PM: without AM, PM or a leading zero, 1 to 7 are in the afternoon, and 8 to 12 are used unchanged.
-- A time without a day is the next such time, or, for a task that has a day, that time on its day. A time on a named day
-  stays on that day, even if it has passed.
-- "Morning" is 9 AM, "afternoon" 3 PM, "evening" 6 PM and "night" 8 PM. If that has passed today, the end of today is
-  meant.
-- "December 1" is the next December 1, possibly today. In "12/1/2026" the month comes first, in "1.12.2026" the day.
-- A time skipped when the clocks go forward moves later by as much as they skip. Of a time that occurs twice when they
-  go back, the first is meant, except that a day ends at its last 23:59.
+- A day without a time means 23:59 on that day. A week, weekend, month or year means its last day. Weeks begin on
+  Monday.
+- "Friday" is the first Friday after today. Said on a Friday, it means the Friday a week later. "This Friday" may be
+  today.
+- "Next Friday" and "Friday next week" are the Friday of the next calendar week, on whatever day they are said.
+- "At 5" is 5 PM. Without AM, PM or a leading zero, 1 to 7 are in the afternoon, and 8 to 12 are used unchanged.
+- A time without a day is the next such time. If the task already has a due day, it is the time on that day. A time on a
+  named day stays on that day, even if the time has passed.
+- "Morning" is 9 AM, "afternoon" 3 PM, "evening" 6 PM and "night" 8 PM. If that time has passed today, the words mean
+  the end of today.
+- "December 1" is the next December 1, possibly today. In "12/1/2026" the month comes first; in "1.12.2026" the day
+  comes first.
+- When the clocks go forward, they skip some times. A skipped time moves later by the length of the gap.
+- When the clocks go back, some times occur twice. The first occurrence is meant, except that a day ends at its last
+  23:59.
 
 Callers show the result with `in_words`, so that a person can correct a wrong choice.
 """
@@ -34,7 +38,7 @@ _END_OF_DAY = time(23, 59)
 
 
 class DueNotUnderstood(InvalidInput):
-    """The words name no day or time that is understood."""
+    """The words do not name a day or a time that this module understands."""
 
     code = "due_not_understood"
 
@@ -55,17 +59,17 @@ class Due:
 
 
 def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = None) -> Due:
-    """Resolve English words or an ISO 8601 date, as said at `now` (with time zone) by somebody in `zone`.
+    """Return the point in time that English words or an ISO 8601 date mean, said at `now` by somebody in `zone`.
 
-    A time without a day falls on `day`; if that is None, the next such time is meant. A time with an offset is used
-    exactly. A date in the past is accepted.
+    `now` has a time zone. A time without a day falls on `day`; if `day` is None, the next such time is meant. A time
+    with a UTC offset is used exactly. A date in the past is accepted.
 
     Raises:
         DueNotUnderstood: The words are not understood, or the year is outside 1970 to 2200.
     """
     try:
         at = _resolve(_plain(words), now.astimezone(zone), zone, day)
-    except (ValueError, OverflowError):  # A date that no calendar has, such as February 30 or the year 12000.
+    except (ValueError, OverflowError):  # The date does not exist, such as February 30, or is in the year 12000.
         at = None
     if at is None or at.year not in YEARS:
         raise DueNotUnderstood(words)
@@ -73,8 +77,8 @@ def understand(words: str, *, now: datetime, zone: ZoneInfo, day: date | None = 
 
 
 def in_words(at: datetime, zone: ZoneInfo) -> str:
-    """Format a time in `zone` as "Friday, November 27, 2026 at 5:00 PM"; leave out the time at the end of a day."""
-    # Not strftime, whose names follow the locale of the process.
+    """Format a time in `zone` as "Friday, November 27, 2026 at 5:00 PM", or without the time at the end of a day."""
+    # strftime is not used, because its names depend on the process's locale.
     local = at.astimezone(zone)
     day = f"{_DAYS[local.weekday()]}, {_MONTHS[local.month - 1]} {local.day}, {local.year}"
     if _is_end_of_day(local):
@@ -82,7 +86,7 @@ def in_words(at: datetime, zone: ZoneInfo) -> str:
     return f"{day} at {local.hour % 12 or 12}:{local.minute:02} {'AM' if local.hour < 12 else 'PM'}"
 
 
-# The grammar. Patterns see at most a hundred lower-case characters, with single spaces and without commas.
+# The grammar. Its patterns get at most a hundred lower-case characters, with single spaces and without commas.
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -182,7 +186,7 @@ def _resolve(text: str, now: datetime, zone: ZoneInfo, day_of_time: date | None)
     if text == "now":
         return now
     if _COUNT.fullmatch(text) and _HOURS_OR_MINUTES.search(text):
-        # Counted in UTC, where an hour always has sixty minutes, even when the clocks change.
+        # Hours are counted in UTC, where an hour always has sixty minutes, even when local clocks change.
         moment = _ask_library(text, now.astimezone(UTC).replace(tzinfo=None, second=0, microsecond=0))
         return moment.replace(tzinfo=UTC).astimezone(zone) if moment else None
     day = _last_day(text, now.date()) or _day(text, now.date())
@@ -217,7 +221,7 @@ def _time_of_day(clock: re.Match[str] | None, part: str) -> time:
 
 
 def _at_time(text: str, at: time, now: datetime, zone: ZoneInfo, *, vague: bool) -> datetime | None:
-    """Return this time on the day that the text names; without a day, the next such time."""
+    """Return this time on the day that the text names. If the text names no day, return the next such time."""
     today = now.date()
     day = _day(text, today) if text else today
     if day is None:
@@ -275,15 +279,15 @@ def _day(text: str, today: date) -> date | None:
 
 
 def _calendar_day(text: str, today: date) -> date | None:
-    """Return the day that a calendar date means; without a year the next such day, possibly today."""
+    """Return the day that a calendar date means. Without a year, it is the next such day, possibly today."""
     if _ISO_DAY.fullmatch(text):
         return date.fromisoformat(text)
-    # The library finds dates after its base, so the base is yesterday to include today.
+    # The library finds only dates after its base. The base is yesterday, so that today can be found.
     base = datetime.combine(today - timedelta(days=1), time())
     found = _ask_library(text, base, order="DMY" if "." in text else "MDY")
     if found is None:
         return None
-    # The library also guesses: it reads "13/13" as a day in 2113. So day and month must appear in the text.
+    # The library also guesses: it reads "13/13" as a day in 2113. So the found day and month must appear in the text.
     said = {int(number) for number in re.findall(r"\d+", text)}
     named = re.search(_MONTH, text) is not None
     return found.date() if found.day in said and (named or found.month in said) else None
@@ -291,7 +295,7 @@ def _calendar_day(text: str, today: date) -> date | None:
 
 def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime | None:
     """Return dateparser's reading of English text, relative to a base without time zone."""
-    # Imported at first use: it takes half a second, and most words do not need it.
+    # Imported at first use, because the import takes half a second and most words do not need the library.
     import dateparser
 
     found: datetime | None = dateparser.parse(
@@ -303,7 +307,7 @@ def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime |
             "PREFER_DATES_FROM": "future",
             "REQUIRE_PARTS": ["day", "month"],
             "PARSERS": ["relative-time", "absolute-time"],
-            "TIMEZONE": "UTC",  # Otherwise it uses the machine's zone.
+            "TIMEZONE": "UTC",  # Without this, the library uses the machine's zone.
             "RETURN_AS_TIMEZONE_AWARE": False,
         },
     )
@@ -311,7 +315,7 @@ def _ask_library(text: str, base: datetime, *, order: str = "MDY") -> datetime |
 
 
 def _settle(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Return the point in time when the zone's clocks show `wall`; UTC, used in between, has no gaps or repeats."""
+    """Return the point in time when the zone's clocks show `wall`. The conversion to UTC resolves gaps and repeats."""
     at = wall.replace(tzinfo=zone, fold=1 if _is_end_of_day(wall) else 0)
     return at.astimezone(UTC).astimezone(zone)
 
@@ -321,10 +325,10 @@ def _is_end_of_day(at: datetime) -> bool:
 
 
 def _end_of_month(year: int, month: int) -> date:
-    """Return the last day of a month; month 13 is the next January."""
+    """Return the last day of a month. Month 13 means the next year's January."""
     return date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
 
 
 def _position(word: str, names: tuple[str, ...]) -> int:
-    """Return the index of the name that begins with the same three letters."""
+    """Return the index of the name that begins with the same three letters as the word."""
     return [name[:3].lower() for name in names].index(word[:3])

@@ -10,7 +10,7 @@ from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 
 class Task(Owned, table=True):
-    """Something a person wants to get done."""
+    """Something that a person wants to get done."""
 
     __tablename__ = "tasks"
 

@@ -21,7 +21,7 @@ MOST_TASKS = 10_000
 
 
 class TooManyTasks(Conflict):
-    """The user already has the most tasks allowed."""
+    """The user already has as many tasks as allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"You have {MOST_TASKS:,} tasks, which is the limit. Delete some completed ones.")
@@ -36,7 +36,7 @@ class TaskNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks to list and in which order; without a `sort` they are listed by number."""
+    """Which tasks to list, and in which order. Without a `sort`, tasks are listed by number."""
 
     status: Status = "all"
     query: str | None = None
@@ -52,7 +52,7 @@ class TaskRepository(UserRepository[Task]):
     model = Task
 
     def get(self, task_id: int, *, lock: bool = False) -> Task:
-        """Return a task; with `lock`, lock its row until the transaction ends, so that it can be changed."""
+        """Return a task. With `lock`, lock its row until the transaction ends, so that the row can be changed."""
         statement = self._mine().where(Task.id == task_id)
         task = self._session.exec(statement.with_for_update() if lock else statement).one_or_none()
         if task is None:
@@ -62,8 +62,8 @@ class TaskRepository(UserRepository[Task]):
     def all(self, wanted: TaskFilter, *, after: Place | None = None, limit: int) -> list[Task]:
         """Return at most `limit` matching tasks in the wanted order, starting after the place `after`.
 
-        The place must come from the same order. Tasks with equal keys are ordered by number. Tasks without a due date
-        come last in either direction.
+        The place must come from a list in the same order. Tasks with equal sort keys are ordered by number. Tasks
+        without a due date come last in both directions.
         """
         statement = self._mine()
         if wanted.status != "all":
@@ -90,7 +90,7 @@ class TaskRepository(UserRepository[Task]):
         """Store a new task under the user's next number.
 
         Raises:
-            TooManyTasks: The user already has the most tasks allowed.
+            TooManyTasks: The user already has as many tasks as allowed.
         """
         now, task_id = self._scope.now, self._next("task")
         if task_id > MOST_TASKS and self._count() >= MOST_TASKS:
@@ -99,20 +99,20 @@ class TaskRepository(UserRepository[Task]):
         return self._keep(task, "added")
 
     def change(self, task_id: int, **fields: Any) -> Task:
-        """Change the given fields of a task; a task that already has these values is not written."""
+        """Change the given fields of a task. If the task already has these values, it is not written."""
         task = self.get(task_id, lock=True)
         changed = {name: value for name, value in fields.items() if getattr(task, name) != value}
         return self._keep(self._changed(task, changed), "updated") if changed else task
 
     def complete(self, task_id: int) -> Task:
-        """Mark a task as done; a task that is already done stays unchanged."""
+        """Mark a task as done. A task that is already done stays unchanged."""
         task = self.get(task_id, lock=True)
         if task.completed:
             return task
         return self._keep(self._changed(task, {"completed": True, "completed_at": self._scope.now}), "completed")
 
     def reopen(self, task_id: int) -> Task:
-        """Mark a task as not done; a task that is already open stays unchanged."""
+        """Mark a task as not done. A task that is already open stays unchanged."""
         task = self.get(task_id, lock=True)
         if not task.completed:
             return task
@@ -131,7 +131,7 @@ class TaskRepository(UserRepository[Task]):
         return list(self._session.exec(self._mine().where(Task.document_id == document_id).order_by(col(Task.id))))
 
     def forget_document(self, document_id: int) -> None:
-        """Delete the document's words from the tasks that were created from it."""
+        """Delete a document's words from the tasks that were created from that document."""
         for task in self._session.exec(self._mine().where(Task.document_id == document_id)):
             task.quote = None
             self._session.add(task)
@@ -168,7 +168,7 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "priority": (col(Task.priority), _rank),
     "title": (col(Task.title), func.lower),
 }
-"""For each sort key: its column, and a function for the part of the value that is compared."""
+"""For each sort key, its column and a function that returns the part of a value that is compared."""
 
 
 def _key(sort: Sort) -> ColumnElement[Any]:
@@ -184,7 +184,7 @@ def _follows(place: Place) -> ColumnElement[bool]:
     key = _key(place.sort)
     if place.value is None:
         return and_(key.is_(None), later)
-    # The database computes the boundary's key, because Python lower-cases some letters differently.
+    # The database, not Python, computes the key of the place, because Python lower-cases some letters differently.
     then = _KEYS[place.sort.removeprefix("-")][1](literal(place.value))
     beyond = key < then if place.sort.startswith("-") else key > then
     return or_(beyond, and_(key == then, later), key.is_(None))

@@ -1,4 +1,4 @@
-"""Routes of tasks: each performs a tool through the one door."""
+"""The task routes. Each route performs a tool through `Operations`."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -28,11 +28,11 @@ from backend.tasks.schemas import (
 )
 
 _EMPTY: dict[str, Any] = {"description": "", "due": "none", "priority": "none", "tags": []}
-"""What a field is set to that is taken away."""
+"""The value that clears each field."""
 
 
 class TaskWanted(BaseModel):
-    """A task to be added."""
+    """A task to add."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,17 +44,17 @@ class TaskWanted(BaseModel):
 
 
 class TaskReplacement(TaskWanted):
-    """A whole task, in place of the one that is there; `completed` stays as it is unless it is given."""
+    """A whole task that replaces an existing task. If `completed` is not given, it stays unchanged."""
 
     completed: bool | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return all fields as the tool takes them; what is left out is empty."""
+        """Return all fields as the tool's arguments. Fields that are not given are cleared."""
         return {**_EMPTY, **self.model_dump(exclude_none=True)}
 
 
 class TaskChange(BaseModel):
-    """The fields of a task that change; null takes a description, due date, priority or tags away."""
+    """The fields of a task that change. null clears the description, due date, priority or tags."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,7 +66,7 @@ class TaskChange(BaseModel):
     completed: bool | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return the changes as the tool takes them."""
+        """Return the changes as the tool's arguments."""
         return {
             name: _EMPTY.get(name) if value is None else value
             for name, value in self.model_dump(exclude_unset=True).items()
@@ -79,7 +79,7 @@ TaskInPath = Annotated[TaskId, Path()]
 def task_routes(
     operations: Operations, signed_in: Callable[..., Any], *, prefix: str = "/api/tasks", **options: Any
 ) -> APIRouter:
-    """Return the routes of tasks under a prefix."""
+    """Return the task routes under a prefix."""
     router = api_router(signed_in, prefix=prefix, **{"tags": ["tasks"], **options})
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
@@ -136,9 +136,9 @@ def task_routes(
 
 
 def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
-    """Return the same routes for clients that name the user, with the two that only they have.
+    """Return the task routes for clients that name the user in the path, with two more routes: replace and toggle.
 
-    An Idempotency-Key stands for the same request under both prefixes, since both perform the same tool.
+    A request with the same Idempotency-Key counts as a repeat under both prefixes, because both perform the same tool.
     """
     router = task_routes(
         operations,
@@ -151,9 +151,9 @@ def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> 
 
     @router.put("/{task_id}", summary="Replace a task")
     async def replace_task(task_id: TaskInPath, task: TaskReplacement, caller: SignedInCaller) -> TaskSeen:
-        """Set all of a task: a description, due date, priority or tags that are left out are taken away.
+        """Replace a task. If the description, due date, priority or tags are not given, they are cleared.
 
-        `completed` stays as it is unless it is given. The same request again changes nothing.
+        If `completed` is not given, it stays unchanged. A repeat of the request changes nothing.
         """
         outcome = await operations.perform_fairly(tools.edit_task, {"task_id": task_id, **task.given()}, caller)
         return TaskSeen.model_validate(outcome.result)
@@ -162,7 +162,7 @@ def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> 
     async def toggle_task(
         task_id: TaskInPath, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
     ) -> TaskSeen:
-        """Each request turns the task over; one that is repeated with its Idempotency-Key does so once."""
+        """Complete an open task, or reopen a completed one. A repeat with the same Idempotency-Key changes nothing."""
         call = Call(idempotency_key=idempotency_key)
         outcome = await operations.perform_fairly(tools.toggle_task, {"task_id": task_id}, caller, call)
         return TaskSeen.model_validate(outcome.result)

@@ -113,14 +113,14 @@ class TaskSeen(BaseModel):
 
 
 class TasksListed(BaseModel):
-    """One page of tasks; long descriptions are cut, and get_task shows them in full."""
+    """One page of tasks. Long descriptions are cut; get_task shows a whole description."""
 
     tasks: list[TaskSeen]
     next_cursor: str | None
 
 
 class TaskChanged(TaskSeen):
-    """A task after a change; the published schema lists only the fields that matter then."""
+    """A task after a change. The published schema lists only the fields that matter after a change."""
 
     model_config = ConfigDict(json_schema_extra=only("task_id", "status", "title", "due", "due_understood"))
 

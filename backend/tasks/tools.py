@@ -187,7 +187,7 @@ def _moment(words: str | None, scope: Scope, day: date | None = None) -> datetim
 
 
 def _changes(task: Task, given: dict[str, Any], scope: Scope) -> dict[str, Any]:
-    """Return the changed fields of a task; a time without a day falls on the task's own due day."""
+    """Return the changed fields of a task. A time without a day falls on the task's own due day."""
     changes = {name: value for name, value in given.items() if value is not None}
     if "due" in changes:
         changes["due"] = _moment(changes["due"], scope, task.due and task.due.astimezone(scope.zone).date())
