@@ -1,4 +1,4 @@
-"""The routes under `/api`, and the order in which each route checks a request."""
+"""The router for routes under `/api`. It sets the order in which each route checks a request."""
 
 from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from backend.errors import FieldProblem, InvalidInput
 
 OURS = ("auth", "conversations", "documents", "runs", "tasks", "tokens")
-"""Path segments after `/api/` that belong to our own routes. They cannot name a user, so that no route is shadowed."""
+"""Path segments after `/api/` that belong to our own routes. They cannot name a user, so users shadow no route."""
 
 
 class UserConvertor(Convertor[str]):
@@ -31,7 +31,7 @@ register_url_convertor("user", UserConvertor())
 
 
 async def _named_user(user_id: Annotated[str, Path(description="Your own id, or your identity's `sub`.")]) -> None:
-    """Describe the path parameter in the API's documentation; `signed_in` has already compared it."""
+    """Describe the path parameter in the API's documentation. `signed_in` has already compared it with the caller."""
 
 
 NAMED_USER = Depends(_named_user)
@@ -41,8 +41,9 @@ NAMED_USER = Depends(_named_user)
 def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
     """Return a router whose routes authenticate a request before they check anything else.
 
-    A route that depends on `signed_in` calls it first; it answers 401, or 404 if the path names somebody else. Unknown
-    query parameters are checked next, then the body and all other values.
+    A route that depends on `signed_in` calls that first. Without a valid token the answer is 401; if the path names
+    another user, it is 404. Then the route refuses unknown query parameters, and then it checks the body and all other
+    values.
     """
 
     class ApiRoute(APIRoute):
@@ -63,7 +64,7 @@ def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
 
 
 def _refuse_unknown(request: Request, known: Collection[str]) -> None:
-    """Raise InvalidInput for a query parameter that is unknown to the route or given more than once."""
+    """Raise InvalidInput for a query parameter that the route does not know, or that is given more than once."""
     names = [name for name, _ in request.query_params.multi_items()]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     repeated = [name for name in known if names.count(name) > 1]

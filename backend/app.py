@@ -1,4 +1,4 @@
-"""The HTTP application: routes and middleware around the process that does the work."""
+"""The HTTP application: the routes and middleware around the `Process` that does the work."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ from backend.wiring import keeping_rules, model_choice
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the whole application; without settings it reads them from the environment."""
+    """Return the whole application. Without `settings`, the settings are read from the environment."""
     settings = settings or Settings.load()
     logs.configure("DEBUG" if settings.debug else settings.log_level)
     process = Process(settings)

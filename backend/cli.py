@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from backend.process import Process
 
 GRACEFUL_SECONDS = 3
-"""How long open requests may go on after a stop was asked for; the runs have their own few seconds after that."""
+"""Seconds that open requests may go on after a stop signal. After that, runs have their own few seconds."""
 
 MOST_CONNECTIONS = 4096
-"""More than one process can serve well; a connection at rest costs some 10 kB."""
+"""The most connections. This is more than one process can serve well; an idle connection costs about 10 kB."""
 BACKLOG = 256
-"""How many connections are taken in at once, before the limit of connections is looked at."""
+"""Connections that the kernel accepts in advance, before the connection limit is checked."""
 OTHER_FILES = 128
-"""What else is open at once: uploads, files that are read, child processes, the models' connections."""
+"""Files reserved for everything else: uploads, files being read, child processes, and connections to models."""
 UNREAD_SECONDS = 120
-"""After how long a connection ends whose client takes nothing of its answer or does not answer at all."""
+"""Seconds after which a connection ends if its client reads nothing of the answer, or is gone."""
 
 log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or another one with a sentence on stderr."""
+    """Run the command and return its exit status. If the status is not 0, a sentence on stderr explains why."""
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(_given: argparse.Namespace) -> int:
     """Serve the page, the API and MCP until stopped."""
-    # Here and in other commands: imports that one command alone needs are a fifth of the start of another.
+    # Imported here, like the modules that only one other command needs. Imported at the top, they would take a fifth of
+    # every other command's start.
     from backend.app import create_app
 
     settings = Settings.load()
@@ -83,14 +84,15 @@ def serve(_given: argparse.Namespace) -> int:
             sockets.append(opened.enter_context(listening("MCP_PORT", host, settings.mcp_port)))
         print(_banner(settings, sockets[0].getsockname()[1]), file=sys.stderr, flush=True)
         for name in (signal.SIGTERM, signal.SIGINT):
-            # Uvicorn raises the signal again once it has stopped; a stop that was asked for is no failure.
+            # Uvicorn raises the signal again after it has stopped. This handler keeps that signal from ending the
+            # process with a failure, because a requested stop is not a failure.
             signal.signal(name, server.handle_exit)
         server.run(sockets=sockets)
     return 0 if server.started else 1
 
 
 def make_server(app: FastAPI, settings: Settings, *, header_seconds: float = HEADER_SECONDS) -> uvicorn.Server:
-    """Return the server of the app, with its limits of connections."""
+    """Return the app's server, with its connection limits."""
     connections = Connections(
         in_all=_room_for_connections(settings),
         of_an_address=settings.max_connections_per_address,
@@ -126,7 +128,7 @@ def serve_mcp(given: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    # Not at the top: the SDK takes as long as all the rest of a start, and no other command needs it at once.
+    # Not at the top: importing the SDK takes as long as the rest of a start, and other commands do not need it at once.
     from backend.mcp_server.stdio import bridge_stdio, serve_stdio
 
     if given.url:
@@ -145,12 +147,12 @@ def serve_mcp(given: argparse.Namespace) -> int:
 
 
 def work(_given: argparse.Namespace) -> int:
-    """Run queued turns, read documents and delete what has expired until stopped, without serving requests."""
+    """Run queued turns, ingest documents and delete expired data until stopped, without serving requests."""
     from backend.process import Process
 
     settings = Settings.load()
     logs.configure(settings.log_level)
-    # What cannot be mended by waiting is said at once.
+    # Opening the database first reports at once every problem that waiting cannot solve.
     with opened_database(settings):
         pass
     anyio.run(_work, Process(settings, is_dedicated=True))
@@ -180,7 +182,7 @@ def migrate_database(_given: argparse.Namespace) -> int:
 
 
 def build_embeddings(given: argparse.Namespace) -> int:
-    """Embed every passage with another model, then switch to it; build the index where a user needs one."""
+    """Embed every passage with another model, then switch to that model; build its index if a user needs one."""
     settings = Settings.load()
     logs.configure("WARNING", stream=sys.stderr)
     with opened_database(settings) as (_, owner_url):
@@ -218,7 +220,7 @@ def create_token(given: argparse.Namespace) -> int:
 
 
 def examine(given: argparse.Namespace) -> int:
-    """Check an installation, on this machine or at a URL, and say what to fix."""
+    """Check an installation, on this machine or at a URL, and print what to fix."""
     from backend.doctor import examine_here, examine_url
 
     logs.configure("WARNING", stream=sys.stderr)
@@ -231,12 +233,12 @@ def examine(given: argparse.Namespace) -> int:
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[tuple[Database, str]]:
-    """Open the database that the settings name, migrated and checked, for one command; and its owner's URL.
+    """Open the database that the settings name, migrated and checked, for one command. Also yield its owner's URL.
 
     Raises:
-        NotReady: It is not in order; the sentence says what to do.
-        DatabaseUnavailable: It does not answer.
-        EmbeddedPostgresError: The embedded one cannot be used.
+        NotReady: The database is not in order. The sentence says what to do.
+        DatabaseUnavailable: The database does not answer.
+        EmbeddedPostgresError: The embedded database cannot be used.
     """
     database = make_database(settings)
     installation = Installation(database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start)
@@ -291,13 +293,14 @@ def _days(text: str) -> int:
 
 
 def listening(name: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens; raise InvalidSettings, which names the setting, when the address cannot be used."""
+    """Return a listening socket. If the address cannot be used, raise InvalidSettings with the setting's name."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends without delay only where it can see that this is TCP; else each answer waits for the client's ACK.
+    # With IPPROTO_TCP, asyncio can see that this is TCP and sends without delay. Otherwise each answer would wait for
+    # the client's ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # The connections inherit it. Without it a client that never reads keeps its connection for good.
+        # The connections inherit this option. Without it, a client that never reads keeps its connection forever.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
     try:
         listener.bind((host, port))
@@ -311,19 +314,19 @@ def listening(name: str, host: str, port: int) -> socket.socket:
 
 
 def _room_for_connections(settings: Settings) -> int:
-    """Raise the limit of open files as far as it serves and is allowed, and return how many may be connections."""
+    """Raise the limit of open files as far as is useful and allowed; return how many files may be connections."""
     others = settings.db_pool_size + settings.db_max_overflow + OTHER_FILES + BACKLOG
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + others
     if soft != resource.RLIM_INFINITY and soft < wanted:
         higher = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        # Some systems have a lower bound that they do not report.
+        # Some systems have a lower maximum that they do not report.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
             soft = higher
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
-    # Where files are very few, half of them.
+    # If very few files are allowed, half of them may be connections.
     return min(MOST_CONNECTIONS, max(soft - others, soft // 2))
 
 

@@ -1,4 +1,4 @@
-"""Examine an installation, from inside or from outside, and say what to mend."""
+"""Examine an installation, from inside or from outside, and report what to fix."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from backend.settings import Settings
 from backend.wiring import find_postgres, keeping_rules, make_database, model_choice
 
 KEYED = ("openai", "gemini", "anthropic")
-"""Providers whose keys are settings of ours."""
+"""Providers whose keys are among our settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     says: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine_here(settings: Settings) -> Iterator[Finding]:
-    """Examine what the settings describe: the model, the database and its schema, how the service is reached."""
+    """Examine what the settings describe: the model, the database, its schema, and how clients reach the service."""
     yield Finding("version", VERSION)
     model = model_choice(settings).shown
     yield Finding("model", model)
@@ -59,7 +59,7 @@ def examine_here(settings: Settings) -> Iterator[Finding]:
 
 
 def _refused(choice: ModelChoice) -> Iterator[Finding]:
-    # LiteLLM takes seconds to import, and the other commands that import this do not need it.
+    # LiteLLM takes seconds to import, so it is imported only when this check needs it.
     from backend.agent.providers import litellm_model
 
     if (refused := litellm_model(choice).refused) is not None:
@@ -102,7 +102,7 @@ def _examined(http: httpx2.Client, base: str) -> Iterator[Finding]:
 
 
 def _json(answer: httpx2.Response) -> dict[str, Any]:
-    """Return the answer's object; an empty one when it is something else, of a proxy in between say."""
+    """Return the JSON object in an answer, or an empty object for any other answer, for example from a proxy."""
     try:
         told = answer.json()
     except ValueError:
@@ -145,13 +145,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _embeddings(settings: Settings, database: Database, owner_url: str) -> Finding:
-    """Tell which model embeds, and whether the owner's command is due; the embedded database looks after itself."""
+    """Report which model embeds, and whether the owner must run a build. The embedded database runs builds itself."""
     with database.transaction(None) as session:
         _, in_use = current_model(session)
     try:
         due = Builds(owner_url).due(settings.embedding_model)
     except SQLAlchemyError:
-        # Only the owner sees everybody's passages.
+        # Only the owner can see all users' passages.
         wanted = settings.embedding_model or in_use
         why = f"EMBEDDING_MODEL is {wanted}" if wanted != in_use else ""
         unseen = "set MIGRATION_DATABASE_URL to the owner's URL to see whether a build is due"
@@ -194,7 +194,8 @@ def _guests(settings: Settings, model: str) -> Finding:
         f"at most {in_words(most)}" if most else "any amount"
         for most in (rules.most_bytes_of_guests, rules.most_of(is_guest=True))
     )
-    # A provider's name has a slash; what it embeds is paid for like answers, and only bounded by what may be stored.
+    # A provider's model has a slash in its name. Its embeddings cost money like answers do, and only the storage limit
+    # bounds them.
     embedded = settings.embedding_model or ""
     also = f"; what they upload and search is also sent to {embedded}" if "/" in embedded else ""
     return Finding(

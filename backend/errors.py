@@ -1,4 +1,4 @@
-"""Expected failures: each has a status, a stable code, a sentence for people and, where it helps, a hint for models."""
+"""Expected failures. Each has a status, a stable code, a sentence for people and, where useful, a hint for models."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 
 class DocuTalkError(Exception):
-    """A failure that we foresaw; `str(error)` is a sentence for the person who caused it, and safe to show."""
+    """An expected failure. `str(error)` is a sentence for the person who caused it, and is safe to show."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -14,25 +14,25 @@ class DocuTalkError(Exception):
     def __init__(self, sentence: str, *, hint: str = "", retry_after: int | None = None) -> None:
         super().__init__(sentence)
         self.hint = hint
-        """What a model or a program can do about it, in the words of tools and of the API; never for people."""
+        """What a model or a program can do about the failure. It may name tools and API fields; people never see it."""
         self.members: dict[str, int | str] = {}
-        """Further members of the problem, for programs."""
+        """Further members of the problem document, for programs."""
         self.retry_after = retry_after
-        """Seconds after which trying again makes sense, or None."""
+        """Seconds after which a retry makes sense, or None."""
 
     @property
     def result(self) -> dict[str, str]:
-        """What a call returns that failed like this."""
+        """Return the result of a call that failed with this error."""
         return {"error": str(self), **({"hint": self.hint} if self.hint else {})}
 
 
 def for_models(result: Mapping[str, str]) -> str:
-    """Return what a model reads of a call that failed; the first line is for people."""
+    """Return what a model reads after a failed call. The first line is for people, the second is the hint."""
     return "\n".join(filter(None, (result.get("error"), result.get("hint"))))
 
 
 def plainly(complaint: Mapping[str, Any], noun: str) -> str:
-    """Return pydantic's complaint about a field or an argument as a sentence, which holds nothing of its value."""
+    """Return pydantic's complaint about a field or an argument as a sentence. It contains no part of the value."""
     limits = complaint.get("ctx", {})
     match complaint["type"]:
         case "string_too_short" | "too_short" if limits.get("min_length") == 1:
@@ -63,7 +63,7 @@ _NOUNS = {
 
 
 def for_people(complaints: Iterable[Mapping[str, Any]]) -> str:
-    """Return pydantic's complaints as sentences without the names of the API, three at most."""
+    """Return at most three of pydantic's complaints as sentences, without the API's field names."""
     said = [*dict.fromkeys(map(_for_people, complaints))]
     return " ".join([*said[:3], *(["There are more problems."] if len(said) > 3 else [])])
 
@@ -98,13 +98,13 @@ def _for_people(complaint: Mapping[str, Any]) -> str:
 
 
 def _noun_of(place: Sequence[Any]) -> str:
-    """Return what people call the field that a complaint is about; whatever callers made up has no name here."""
+    """Return people's name for the field that a complaint is about. A name that a caller invented is not repeated."""
     name = next((part for part in reversed(place) if isinstance(part, str)), "")
     return _NOUNS.get(name) or (name if re.fullmatch(r"[a-z]{2,20}", name) and name != "body" else "request")
 
 
 class FieldProblem:
-    """One field of the input that was refused, with the reason."""
+    """One refused field of the input, with the reason."""
 
     __slots__ = ("field", "message")
 
@@ -114,7 +114,7 @@ class FieldProblem:
 
 
 class InvalidInput(DocuTalkError):
-    """The input was understood and refused."""
+    """The input was understood but refused."""
 
     status = 422
     code = "invalid_input"
@@ -132,21 +132,21 @@ class Unauthorized(DocuTalkError):
 
 
 class Forbidden(DocuTalkError):
-    """The credential is valid and does not reach this far."""
+    """The credential is valid but does not allow this."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(DocuTalkError):
-    """Nothing of the caller's has this name; another user's row does not exist either."""
+    """The caller has no row with this id. A row that belongs to another user does not exist for the caller either."""
 
     status = 404
     code = "not_found"
 
 
 class Conflict(DocuTalkError):
-    """The state does not allow this now."""
+    """The current state does not allow this operation."""
 
     status = 409
     code = "conflict"
@@ -160,7 +160,7 @@ class TooManyRequests(DocuTalkError):
 
 
 class Unavailable(DocuTalkError):
-    """Something that we depend on is away; trying again later makes sense."""
+    """Something that the service depends on is unavailable. A later retry makes sense."""
 
     status = 503
     code = "unavailable"
@@ -174,11 +174,11 @@ class DatabaseUnavailable(Unavailable):
     def __init__(self, for_owner: str | None = None) -> None:
         super().__init__("The database does not answer right now. Try again in a few seconds.", retry_after=5)
         self.for_owner = for_owner or str(self)
-        """What the owner of the installation can do about it; holds no password, and is not for callers."""
+        """What the installation's owner can do about the failure. It contains no password, and callers never see it."""
 
 
 class NotReady(DocuTalkError):
-    """The installation cannot serve as it is; the sentence says what its owner has to do."""
+    """The installation cannot serve in its present state. The sentence says what its owner has to do."""
 
     status = 503
     code = "not_ready"

@@ -8,7 +8,7 @@ from backend.tasks.repository import TaskRepository
 
 
 def forget_document(scope: Scope, document_id: int) -> bool:
-    """Erase all copies of a document's text; return False, without changes, while a run may still use the document."""
+    """Erase all copies of a document's text, and return True. While a run may still use it, only return False."""
     ledger, runs = Ledger(scope), RunRepository(scope)
     done = ledger.of_document(document_id)
     run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})

@@ -1,4 +1,4 @@
-"""Idempotency keys, by which a request is recognized as a repeat of an earlier one."""
+"""Idempotency keys, which show that a request repeats an earlier request."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from backend.errors import InvalidInput
 from backend.plain_text import ONE_LINE
 
 KEY_LIFETIME = timedelta(hours=24)
-"""How long a key stands for its first request."""
+"""How long a later request with a key counts as a repeat of the key's first request."""
 
 IdempotencyKey = Annotated[
     str,
@@ -36,5 +36,5 @@ class KeyUsedForSomethingElse(InvalidInput):
 
 
 def hash_of(request: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of a request's content; the order of keys does not matter."""
+    """Return the SHA-256, in hex, of a request's content. The order of the content's keys does not matter."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()

@@ -12,10 +12,10 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
 
 def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
-    """Write our events, and warnings of libraries, to `stream` as one JSON object per line.
+    """Write our events, and libraries' warnings, to `stream` as one JSON object per line.
 
-    request_id, user_id, conversation_id, run_id and tool_name are bound as context variables where they are known, so
-    every event logged there includes them.
+    Code that knows request_id, user_id, conversation_id, run_id or tool_name binds it as a context variable. Every
+    event logged while it is bound includes it.
     """
     stamps: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -41,21 +41,22 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Below WARNING, libraries log whole requests and answers. Only the server's start and stop are let through.
+    # Below WARNING, libraries log whole requests and answers. The only INFO lines that pass are uvicorn's own, such as
+    # its start and stop.
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("backend").setLevel(LEVELS[level])
     logging.getLogger("uvicorn.error").setLevel(max(LEVELS[level], logging.INFO))
-    # Anybody can send invalid HTTP as often as they like; the metrics count it.
+    # Anybody can send invalid HTTP as often as they like, so it is not logged. The metrics count it.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != "Invalid HTTP request received.")
     for name in ("mcp", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The SDK and LiteLLM log prompts and tool data even at ERROR.
+    # The Agents SDK and LiteLLM log prompts and tool data even at ERROR.
     logging.getLogger("openai.agents").setLevel(logging.CRITICAL)
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
 
 
 def _traceback_without_values(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Replace exc_info by type and places, because drivers quote the offending data in exception messages."""
+    """Replace exc_info by the exception's type and lines. Drivers quote the offending data in exception messages."""
     info = event.pop("exc_info", None)
     if info:
         error = info if isinstance(info, BaseException) else sys.exc_info()[1] if info is True else info[1]

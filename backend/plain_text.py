@@ -1,7 +1,8 @@
-"""The one place that handles text which Postgres or a terminal cannot take.
+"""The one place that handles characters that Postgres or a terminal does not accept.
 
-PostgreSQL rejects NUL in text and jsonb, and UTF-8 has no lone surrogates. Both can arrive through JSON escapes. Input
-from people is rejected if it contains them; text from elsewhere, such as a model or provider, is cleaned.
+PostgreSQL rejects NUL in text and jsonb, and UTF-8 has no lone surrogates. NUL and lone surrogates can arrive through
+JSON escapes. Input from people is rejected if it contains such characters. Text from elsewhere, such as a model or a
+provider, is cleaned.
 """
 
 import math
@@ -15,21 +16,21 @@ _LINE_BREAK = re.compile("[\t\n\r\u2028\u2029]")
 
 
 def refuse_unstorable(value: str) -> str:
-    """Return the text unchanged; raise ValueError for control characters other than tab and line breaks."""
+    """Return the text unchanged, or raise ValueError if it has control characters other than tab and line breaks."""
     if _CONTROL.search(value):
         raise ValueError("The text contains control characters. Remove them and try again.")
     return value
 
 
 def refuse_line_breaks(value: str) -> str:
-    """Return the text unchanged; raise ValueError if it is not on one line."""
+    """Return the text unchanged, or raise ValueError if it is not on one line."""
     if _LINE_BREAK.search(value):
         raise ValueError("The text must stand on one line.")
     return value
 
 
 def refuse_truth(value: Any) -> Any:
-    """Return the value unchanged; raise ValueError for true and false, which Python treats as 1 and 0."""
+    """Return the value unchanged, or raise ValueError for true and false. Python treats them as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("This must be a whole number.")
     return value
@@ -41,7 +42,7 @@ def storable(value: str) -> str:
 
 
 def storable_json(value: Any) -> Any:
-    """Make every string in a JSON value storable, including keys; NaN and infinity become null."""
+    """Return a JSON value with every string made storable, including keys. NaN and infinity become null."""
     match value:
         case str():
             return storable(value)
@@ -58,11 +59,11 @@ def storable_json(value: Any) -> Any:
 PLAIN = AfterValidator(refuse_unstorable)
 """Marks text that may have several lines.
 
-It must come last in an Annotated, because pydantic checks the length of a validator's result before it strips blanks.
+PLAIN must come last in an Annotated. Otherwise pydantic would check the length before it strips blanks.
 """
 
 ONE_LINE = AfterValidator(lambda value: refuse_line_breaks(refuse_unstorable(value)))
-"""Marks text on one line; it must also come last."""
+"""Marks text on one line. ONE_LINE must also come last in an Annotated."""
 
 NUMBER = BeforeValidator(refuse_truth)
-"""Marks a whole number. Digits in a string are accepted, true and false are not."""
+"""Marks a whole number. Digits in a string are accepted, but true and false are not."""

@@ -1,4 +1,4 @@
-"""Everything that a serving process runs, built from the settings, and the tools that it offers."""
+"""Everything that a serving process runs, built from the settings, and the tools that the process offers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -57,16 +57,17 @@ if TYPE_CHECKING:
 
 TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *WORKSPACE_TOOLS)
 OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
-"""Without the pair that is there for outside clients: its results have no passages that could be cited."""
+"""The tools that the chat uses: all except `search` and `fetch`, which are for outside clients. Their results have no
+passages that could be cited."""
 LET_RUNS_END_SECONDS = 2.0
-"""How long a process that goes down lets its runs go on, before it hands them back."""
+"""Seconds that runs may go on in a process that goes down. After that the process hands the runs back."""
 
 
 class Process:
-    """What a process is made of that answers messages, with or without doors for others."""
+    """Everything that a process needs to answer messages, whether or not it also serves requests."""
 
     def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
-        """Put the parts together; `is_dedicated` is for a process that works and serves no requests."""
+        """Build all objects from the settings. `is_dedicated` is for a worker process, which serves no requests."""
         self.database = database = make_database(settings)
         self.installation = Installation(
             database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start
@@ -108,7 +109,7 @@ class Process:
         self.upkeep = Upkeep(
             self.embeddings,
             settings.embedding_model,
-            # The service makes no tables and no indexes but in a database of its own.
+            # The service runs builds by itself only in its own, embedded database.
             data_dir=None if settings.database_url else settings.data_dir,
         )
         self.ingestor = Ingestor(
@@ -152,13 +153,13 @@ class Process:
 
     @property
     def not_ready(self) -> str | None:
-        """Why no turn could be served now, for the owner, or None."""
+        """The reason, for the owner, why no turn could be served now, or None if turns are served."""
         if self._is_going_down:
             return "The server is going down."
         return self.assistant.not_ready if self.installation.is_ready else self.installation.reason
 
     def go_down(self) -> None:
-        """Take no more work, and send those who follow a run to another process."""
+        """Claim no more work, and send clients that follow a run to another process."""
         self._is_going_down = True
         self.worker.stop_claiming()
         self.ingestion.stop_claiming()
@@ -166,18 +167,18 @@ class Process:
         self.follower.stop()
 
     def purge_now(self, user_id: str, document_id: int) -> None:
-        """Remove a deleted document, or have a chore remove it once no run uses it; called on a worker thread."""
+        """Remove a deleted document now, or by a chore as soon as no run uses it. Call this on a worker thread."""
         if not self.purge.one(user_id, document_id):
             from_thread.run_sync(self.housekeeper.look_soon)
 
     def _on_work(self) -> None:
-        """Take in that there is work: the database is awake, so it is the time to listen and to do chores."""
+        """Use the time while the database is awake, because there is work: reconnect to listen, and do chores."""
         self.notifications.want()
         self.housekeeper.database_is_awake()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Open the database in the background, work inside the block, and stop everything at its end."""
+        """Open the database in the background, work while the block runs, and stop everything at the block's end."""
         try:
             async with create_task_group() as background:
                 background.start_soon(self._serve_database)
@@ -206,7 +207,7 @@ class Process:
 
 
 def make_operations(settings: Settings, database: Database, embeddings: Embeddings) -> Operations:
-    """Return the one door, with what some tools are given before their transaction."""
+    """Return the `Operations` that perform every tool, with the values that some tools get before their transaction."""
     address = settings.public_url or f"http://{settings.host}:{settings.port}"
     return Operations(
         database,
@@ -217,7 +218,7 @@ def make_operations(settings: Settings, database: Database, embeddings: Embeddin
 def mcp_endpoint(
     settings: Settings, operations: Operations, authenticator: Authenticator
 ) -> "tuple[ToolServer, ASGIApp]":
-    """Import the MCP SDK, and return the server of our tools with its endpoint for outside clients."""
+    """Import the MCP SDK, and return the server for our tools with its endpoint for outside clients."""
     from backend.mcp_server.http import guarded_endpoint
     from backend.mcp_server.server import ToolServer
 

@@ -1,11 +1,11 @@
-"""How long a provider that limits our rate asks us to wait."""
+"""How long a provider asks us to wait after it refused a request because of its rate limit."""
 
 import math
 
 
 def asked_to_wait(error: Exception) -> float | None:
     """Return how many seconds the provider asks us to wait, at most an hour, or None if it does not say."""
-    # LiteLLM keeps the provider's headers here; the response of its own errors is invented and has none.
+    # LiteLLM keeps the provider's headers here. The `response` of LiteLLM's errors is invented and has no headers.
     headers = getattr(error, "litellm_response_headers", None) or {}
     try:
         seconds = float(headers.get("retry-after", ""))

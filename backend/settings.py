@@ -1,4 +1,4 @@
-"""Every setting, read once at the start; only the floors from `wiring` up, and the migrations, import it."""
+"""Every setting, read once at the start. Only `wiring`, the modules above it, and the migrations import this module."""
 
 import ipaddress
 import os
@@ -14,26 +14,27 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 SECRETS_DIR = Path("/run/secrets")
 LOCAL_ORIGINS = [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
 PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
-"""Where the proxies of hosts that run containers are; trusted only on hosts that we recognize."""
+"""The networks of the proxies at hosting providers that run containers. They are trusted only at providers that we
+recognize."""
 DEFAULT_MODELS = (
     ("openai_api_key", "openai/gpt-5-mini"),
     ("gemini_api_key", "gemini/gemini-2.5-flash"),
     ("anthropic_api_key", "anthropic/claude-haiku-4-5"),
 )
-"""The model that a key alone chooses, in order of preference."""
+"""For each provider's key, the model that is used if no model is set. With several keys, the first entry counts."""
 
 CommaSeparated = Annotated[list[str], NoDecode]
 
 
 class InvalidSettings(Exception):
-    """The settings cannot be used; the text has one line for each, with its name and what to do."""
+    """Some settings cannot be used. The text has one line for each of them, with its name and what to do."""
 
 
 class Settings(BaseSettings):
     """The service's settings.
 
-    Each can be given in the environment, as the path of a file with it in `NAME_FILE`, as a file in `/run/secrets`, in
-    `.env.{ENVIRONMENT}`, and in `.env`; the earlier wins, and what is empty is not given.
+    A setting is read from the first of these places that has it: the environment, the file whose path is in
+    `NAME_FILE`, a file in `/run/secrets`, `.env.{ENVIRONMENT}`, and `.env`. An empty value counts as missing.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
@@ -104,7 +105,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, directory: Path = Path()) -> Self:
-        """Read the settings, `.env` from `directory`; raise InvalidSettings with a line for each that is wrong."""
+        """Read the settings, with `.env` from `directory`; raise InvalidSettings with a line for each wrong setting."""
         base = directory / ".env"
         environment = os.environ.get("ENVIRONMENT") or dotenv_values(base).get("ENVIRONMENT") or "development"
         try:
@@ -162,7 +163,7 @@ class Settings(BaseSettings):
     @field_validator("openai_base_url")
     @classmethod
     def _check_openai_base_url(cls, value: str | None) -> str | None:
-        # A port that is no number shows only when it is asked for.
+        # A port that is not a number passes this check, because urlsplit reports it only when `port` is read.
         if value is not None and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
             raise ValueError("write it like http://localhost:11434/v1")
         return value
@@ -194,13 +195,13 @@ class Settings(BaseSettings):
         return self.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
     def secret(self) -> str:
-        """Return SECRET_KEY; in development it is made at first run and kept under DATA_DIR."""
+        """Return SECRET_KEY. In development, the first run creates the key and stores it under DATA_DIR."""
         if self.secret_key is not None:
             return self.secret_key.get_secret_value()
         path = self.data_dir / "secret_key"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            # Linked into place whole, so that two processes that start at once agree on one key.
+            # The complete file is linked into place, so that two processes that start at once use the same key.
             draft = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
             draft.touch(mode=0o600, exist_ok=False)
             draft.write_text(secrets.token_hex(32))
@@ -214,7 +215,7 @@ class Settings(BaseSettings):
 
 
 def _from_files(settings: type[BaseSettings]) -> dict[str, Any]:
-    """Return what stands in files and not in the environment, under the name that pydantic prefers."""
+    """Return the settings that are in files and not in the environment, by the name that pydantic prefers."""
     given: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
         alias = field.validation_alias
@@ -239,7 +240,7 @@ def _content(variable: str, path: Path) -> str:
 
 
 def _guessed_public_url() -> str | None:
-    """Return the public address that Render, Railway, Fly or Spaces tell their containers, if any."""
+    """Return the public URL from the variables that Render, Railway, Fly or Spaces set, or None."""
     if url := os.environ.get("RENDER_EXTERNAL_URL"):
         return url.rstrip("/")
     for variable, pattern in (

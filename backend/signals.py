@@ -14,11 +14,11 @@ import structlog
 LAST_SECONDS = 9.5
 """The process ends by force this long after a signal."""
 UNREADY_SECONDS = 1.0
-"""How long a process that got a signal still answers, so that load balancers see it is not ready."""
+"""Seconds that a process still answers after a signal, so that load balancers see that it is not ready."""
 
 
 def give_up() -> None:
-    """End the process even if a thread still waits, for example for a hanging database; leases expire by themselves."""
+    """End the process even if a thread still waits, for example for a hanging database. Its leases expire later."""
     structlog.get_logger().error("stop_overdue")
     os._exit(1)
 
@@ -27,9 +27,9 @@ def give_up() -> None:
 def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
     """Shut down in order on a signal: first `/ready` turns clients away, then the server stops.
 
-    In between, `/ready` reports 503 for a moment and streams end with `reconnect`. Otherwise the server would wait for
-    open requests, and a followed run keeps its request open. A second signal is ignored: stopping at once would leave
-    the embedded database running, and an orderly stop takes only seconds.
+    Before the server stops, `/ready` reports 503 for a moment, and streams end with `reconnect`. If streams did not
+    end, the server would wait for them, because a client that follows a run keeps its request open. A second signal is
+    ignored: stopping at once would leave the embedded database running, and an orderly stop takes only seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,7 +43,7 @@ def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
         nonlocal stopping
         if not stopping:
             stopping = True
-            # A thread's timer, because the event loop may be what hangs.
+            # The timer runs on its own thread, because the event loop itself may hang.
             overdue = threading.Timer(LAST_SECONDS, give_up)
             overdue.daemon = True
             overdue.start()

@@ -16,13 +16,13 @@ from backend.postgres.installation import Postgres
 from backend.settings import Settings
 
 GUESTS_PART_OF_DISK = 10
-"""All guests together may store documents of a tenth of the disk that holds the embedded database."""
+"""All guests' documents together may take one part in this many of the disk that holds the embedded database."""
 UNSEEN_ROOM_OF_GUESTS = 256 * 2**20
-"""The guests' limit in bytes if the database is elsewhere, because its disk size is unknown here."""
+"""The limit for all guests' documents, in bytes, if the database is elsewhere and its disk size is unknown."""
 
 
 def make_database(settings: Settings) -> Database:
-    """Return the database with the pool size from the settings, not yet opened."""
+    """Return a database with the pool size from the settings. It is not opened yet."""
     return Database(
         pool_size=settings.db_pool_size,
         max_overflow=settings.db_max_overflow,
@@ -32,7 +32,7 @@ def make_database(settings: Settings) -> Database:
 
 
 def find_postgres(settings: Settings) -> Postgres:
-    """Return the PostgreSQL that the settings name, or start or join the embedded one."""
+    """Return the PostgreSQL that the settings name. If they name none, start or join the embedded one."""
     url, migration_url = settings.database_url, settings.migration_database_url
     return Postgres.at(
         url=url.get_secret_value() if url else None,
@@ -54,7 +54,7 @@ def make_authenticator(settings: Settings, database: Database) -> Authenticator:
 
 
 def model_choice(settings: Settings) -> ModelChoice:
-    """Return which model answers, and how to reach it."""
+    """Return the choice of the model that answers, with its keys and address."""
     keys = {
         "openai": settings.openai_api_key,
         "gemini": settings.gemini_api_key,

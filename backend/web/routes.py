@@ -1,4 +1,4 @@
-"""Routes of the chat page, its files and the API documentation page."""
+"""The routes for the chat page, its files and the API documentation page."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,7 @@ _CONTENT_TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# A path is looked up in this list and never joined from what a client wrote.
+# A requested path is looked up in this mapping. No file path is ever built from a client's input.
 _STATIC = {path.relative_to(_ROOT).as_posix(): path for path in _ROOT.rglob("*") if path.suffix in _CONTENT_TYPES}
 _HEADERS = {
     "Content-Security-Policy": (
@@ -27,9 +27,9 @@ _HEADERS = {
 
 
 def web_routes(*, name: str, version: str, docs: str, health: str, mcp: str) -> APIRouter:
-    """Make the routes of the page; the arguments are what `/` tells a client that asks for JSON.
+    """Return the page's routes. The arguments are the values that `/` returns to a client that asks for JSON.
 
-    The application's own `/docs` must be off, because this router serves it from vendored files.
+    The application's own `/docs` must be off, because this router serves `/docs` from vendored files.
     """
     router = APIRouter(include_in_schema=False)
     about = {"name": name, "version": version, "docs": docs, "health": health, "mcp": mcp}
@@ -57,7 +57,7 @@ def web_routes(*, name: str, version: str, docs: str, health: str, mcp: str) -> 
 
 def _file(request: Request, path: Path, content_type: str, extra: dict[str, str] | None = None) -> Response:
     content = path.read_bytes()
-    # Of the content, not of its date, so that every replica gives the same tag.
+    # The tag depends on the content, not on the file's date, so that every replica returns the same tag.
     etag = f'"{sha256(content).hexdigest()[:32]}"'
     headers = _HEADERS | {"ETag": etag} | (extra or {})
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
