@@ -7,7 +7,7 @@ from alembic.util import CommandError
 from sqlalchemy import JSON, Column, Connection
 from sqlmodel import SQLModel
 
-from backend import process  # noqa: F401  # Every table is known once the parts of a process are.
+from backend import process  # noqa: F401  # This import also imports every module that defines a table.
 from backend.errors import DocuTalkError
 from backend.log import configure
 from backend.postgres.database import make_engine
@@ -33,14 +33,14 @@ def run(connection: Connection) -> None:
 def json_default_differs(
     _context: Any, _kept_column: Any, column: Column[Any], kept: str | None, _modelled: Any, rendered: str | None
 ) -> bool | None:
-    """Compare a JSON column's default as text, because json has no `=`; None leaves other columns to Alembic."""
+    """Compare a JSON column's default as text, because json has no `=`. None leaves other columns to Alembic."""
     if not isinstance(column.type, JSON):
         return None
     return (kept or "").removesuffix("::json") != (rendered or "")
 
 
 def run_by_hand() -> None:
-    """Run migrations from Alembic's own command line, on the database that the service would use."""
+    """Run the migrations from Alembic's own command line, on the database that the service would use."""
     configure("WARNING")
     postgres = find_postgres(Settings.load())
     try:

@@ -6,10 +6,10 @@ from backend.postgres.database import APP_ROLE, OWNER_ROLE
 
 
 def protect(table: str, *, grants: str = "select, insert, update, delete") -> None:
-    """Force row-level security on a table, and give the app's role access to the tenant's rows only.
+    """Force row-level security on a table, and give the app's role access only to the tenant's rows.
 
-    The owner has its own policy because FORCE applies to the owner as well. Without the policy, its `security definer`
-    functions and its backfills would see no row.
+    The owner has its own policy, because FORCE applies to the owner as well. Without that policy, the owner's
+    `security definer` functions and its backfills would see no rows.
     """
     mine = "user_id = nullif(current_setting('app.user_id', true), '')"
     op.execute(f"alter table {table} enable row level security")
@@ -22,10 +22,11 @@ def protect(table: str, *, grants: str = "select, insert, update, delete") -> No
 def definer(signature: str, returns: str, body: str, *, language: str = "sql") -> None:
     """Create a function that runs as the owner, for lookups before the user is known.
 
-    It may return only ids; the work then runs as that user. Nobody may call a trigger function directly.
+    The function may return only ids. The work on the found rows then runs as their user. Nobody may call a trigger
+    function directly.
 
     Statements in `plpgsql` keep their plans as long as a connection lives. A plan made while a table was small would
-    still read the whole table after it has grown, so these statements must use an index from the start.
+    still read the whole table after the table has grown, so these statements must use an index from the start.
     """
     planned = "set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off"
     planned = planned if language == "plpgsql" else ""

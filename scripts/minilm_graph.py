@@ -2,9 +2,10 @@
 
     python -m scripts.minilm_graph
 
-The model's package has 8-bit weights, and a graph that converts them to 32 bits when it is loaded. This graph
-multiplies the 8-bit weights directly, after quantizing the other factor to 8 bits as well. It has no attention mask,
-because each text is embedded alone. The large weights stay in the package's file, and the graph refers to them there.
+The model's package has 8-bit weights, and a graph that converts the weights to 32 bits when it is loaded. The graph
+that this script writes multiplies the 8-bit weights directly, after quantizing the other factor to 8 bits as well. It
+has no attention mask, because each text is embedded alone. The large weights stay in the package's file, and the graph
+refers to that file.
 
 After changing the graph, update `bundled.GRAPH_SHA256`.
 """
@@ -29,7 +30,7 @@ MICROSOFT = "com.microsoft"
 
 
 def graph(weights: Path) -> bytes:
-    """Return an ONNX graph from tokens to an embedding, which reads its weights from the package's file."""
+    """Return an ONNX graph from tokens to an embedding. The graph reads its weights from the package's file."""
     made = _Graph(weights)
     ids = "input_ids"
     shape = made.node("Shape", [ids], "shape", start=1)
@@ -49,7 +50,7 @@ def graph(weights: Path) -> bytes:
 
 
 def _layer(made: "_Graph", text: str, its: str, name: str) -> str:
-    """Add a layer of the transformer, whose weights' names begin with `its`, and return the name of its output."""
+    """Add a layer of the transformer, and return its output's name. The layer's weights have names that start `its`."""
     heard = [made.dense(text, f"{its}attention.self.{part}", name + part) for part in ("query", "key", "value")]
     attention = made.node("MultiHeadAttention", heard, name + "attention", MICROSOFT, num_heads=HEADS)
     mixed = made.dense(attention, its + "attention.output.dense", name + "mixed")
@@ -77,14 +78,14 @@ class _Graph:
         return output
 
     def dense(self, text: str, part: str, output: str) -> str:
-        """Multiply by the weights of a part of the model, and add its bias."""
+        """Multiply by the weights of one part of the model, and add that part's bias."""
         weight, scale = self._quantized[part + ".bias"]
         columns = self.constant(scale, self.floats(scale).reshape(-1))
         bias = self.constant(part + ".bias", self.floats(part + ".bias"))
         return self.node("DynamicQuantizeMatMul", [text, self._stored(weight), columns, "", bias], output, MICROSOFT)
 
     def normal(self, one: str, other: str, part: str, output: str) -> str:
-        """Add two values, and normalize the sum with a part of the model."""
+        """Add two values, and normalize the sum with the weights and bias of one part of the model."""
         given = [self.constant(part + end, self.floats(part + end)) for end in (".weight", ".bias")]
         added = self.node("Add", [one, other], output + ".sum")
         return self.node("LayerNormalization", [added, *given], output, epsilon=EPSILON, axis=-1)
@@ -105,7 +106,7 @@ class _Graph:
         return name
 
     def _stored(self, name: str) -> str:
-        """Refer to a tensor at its place in the file of weights."""
+        """Refer to a tensor at its place in the weights' file."""
         raw = self._given[name].raw_data
         tensor = TensorProto(name=name, data_type=TensorProto.INT8, dims=self._given[name].dims)
         tensor.data_location = TensorProto.EXTERNAL
@@ -126,7 +127,7 @@ class _Graph:
 
 
 def _quantized(given: GraphProto) -> dict[str, tuple[str, str]]:
-    """Map each bias to the names of the 8-bit weights, and of their scales, of the product it is added to.
+    """Map each bias to two names: the 8-bit weights of the product that the bias is added to, and their scales.
 
     The original graph computes `Add(MatMul(text, Mul(Cast(weights), scales)), bias)`, and only the bias has a
     descriptive name.

@@ -1,4 +1,4 @@
-"""Leases: functions that find runs to claim, report whether any run is left, and find runs to purge."""
+"""Leases: functions that find runs to claim, return whether any run is left, and find runs to purge."""
 
 from alembic import op
 
@@ -15,10 +15,11 @@ def upgrade() -> None:
     op.execute("alter table runs add column purged_at timestamp with time zone")
     op.execute("create index ix_runs_unended on runs (created_at) where ended_at is null")
     op.execute("create index ix_runs_unpurged on runs (ended_at) where purged_at is null")
-    # The run's row stays locked until the caller's transaction ends, so nobody else claims it meanwhile. Its
-    # conversation is locked as well, so that it cannot be deleted: a second change of the run would lock the
-    # conversation, while other code locks the conversation before its runs. A row that somebody else has locked is
-    # skipped; they notify when they are done.
+    # The run's row stays locked until the caller's transaction ends, so nobody else claims the run meanwhile. The run's
+    # conversation is locked as well, so that nobody can delete the conversation. Without this lock, the transaction's
+    # second change of the run would lock the conversation after the run, while other code locks the conversation before
+    # its runs: a deadlock. A row that another transaction has locked is skipped. That transaction notifies when it
+    # ends.
     definer(
         "claimable_runs(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",

@@ -71,7 +71,7 @@ def upgrade() -> None:
         )
         """
     )
-    # Most uploads are already compressed.
+    # The column is not compressed, because most uploads are already compressed.
     op.execute("alter table document_bytes alter column content set storage external")
     protect("document_bytes")
     op.execute(
@@ -125,7 +125,8 @@ def upgrade() -> None:
         )
         """
     )
-    # Stored in the row itself: next to long text, or out of line, exact search would cost four times as much.
+    # Vectors are stored in the row itself, in a table without long text. Next to long text, or stored out of line,
+    # exact search would cost four times as much.
     op.execute("alter table chunk_vectors alter column embedding set storage plain")
     protect("chunk_vectors")
     op.execute(

@@ -1,4 +1,4 @@
-"""Guests: the turns with the model, and the room for documents, that all guests share."""
+"""Guests: the model turns and the document storage that all guests share."""
 
 from alembic import op
 

@@ -1,6 +1,6 @@
-"""Put the foreign key's columns first in the key of vectors, so that deleting a passage finds its vectors by the key.
+"""Put the foreign key's columns first in the vectors' primary key, so that deleting a passage finds its vectors fast.
 
-The key is rebuilt under a lock that blocks every use of the vectors, for about 10 seconds per million vectors.
+While the key is rebuilt, a lock blocks every use of the vectors, for about 10 seconds per million vectors.
 """
 
 from alembic import op

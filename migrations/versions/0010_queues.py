@@ -12,26 +12,26 @@ branch_labels = None
 depends_on = None
 
 PLACE = "greatest(q.served_at, now() - interval '10 minutes')"
-"""A user's place in the queue. The user served longest ago comes first; users not served recently come in order of
-arrival.
+"""A user's place in the queue. The user who was served longest ago comes first. Users who were not served in the last
+ten minutes come in order of arrival.
 
-A new user therefore gets at most ten minutes' advantage over one who waits, so nobody waits forever behind new users.
+A new user therefore gets at most ten minutes' advantage over a waiting user, so nobody waits forever behind new users.
 """
 
 
 @dataclass(frozen=True)
 class Leased:
-    """What differs between the queues of the two tables."""
+    """The differences between the queue of documents and the queue of runs."""
 
     table: str
     waits: str
-    """The condition that a row waits to be worked on. An expired lease is removed before this is checked."""
+    """The SQL condition that a row waits to be worked on. Expired leases are removed before it is checked."""
     fits: str = "true"
-    """The condition that no other row of the same user must be done first."""
+    """The SQL condition that no other row of the same user must be done before this row."""
     beside: tuple[str, str] = ("", "")
-    """What is locked together with the row: its join, and its lock."""
+    """The SQL join and the SQL lock of a row that is locked together with the claimed row."""
     changes: str = "status, attempt, lease_owner, ended_at"
-    """The columns whose change may make a row of the user's claimable."""
+    """The columns whose change may make one of the user's rows claimable."""
 
     @property
     def kind(self) -> str:
@@ -44,8 +44,9 @@ RUNS = Leased(
     waits="r.ended_at is null and r.lease_until is null and r.status <> 'waiting'",
     fits="not exists (select from public.runs e where e.user_id = r.user_id and e.conversation_id = r.conversation_id "
     "and e.message_id < r.message_id and e.ended_at is null)",
-    # The conversation is locked too, so that it cannot be deleted in between: a second change of the run would wait for
-    # that deletion, and other code locks the conversation before its runs.
+    # The conversation is locked too, so that nobody deletes it meanwhile. Otherwise this transaction's second change of
+    # the run would wait for the deletion, and the deletion, which locks the conversation before its runs, would wait
+    # for the run.
     beside=(
         "join public.conversations c on c.user_id = r.user_id and c.id = r.conversation_id",
         "for key share of c skip locked",
@@ -74,7 +75,7 @@ def upgrade() -> None:
     )
     op.execute("create index ix_queues_place on queues (kind, place, user_id) where place is not null")
     protect("queues", grants="select, insert, update")
-    # Both tables at once, because a transaction that holds one of them may be waiting for the other.
+    # Both tables are locked in one statement, because a transaction that holds one of them may wait for the other.
     op.execute("lock table documents, runs")
     op.execute("drop function claimable_runs(integer, text[])")
     op.execute("drop function claimable_documents(integer, text[])")
@@ -98,8 +99,9 @@ def _queue(leased: Leased) -> None:
         f"insert into queues (user_id, kind, place) select user_id, {kind}, min(created_at) from {table} "
         "where ended_at is null group by user_id"
     )
-    # Lock the user's row first, then look for waiting work. Changes committed earlier are visible by then, and later
-    # ones wait for the lock and look again. So no waiting row is missed.
+    # The trigger locks the user's row first, and then looks for waiting work. It sees all changes committed before it
+    # got the lock. Later changes wait for the lock, and then look for waiting work themselves. So no waiting row is
+    # missed.
     definer(
         f"queue_{table}()",
         "trigger",
@@ -133,10 +135,10 @@ def _queue(leased: Leased) -> None:
         f"create trigger queue_deleted_{table} after delete on {table} "
         f"for each row when (old.ended_at is null) execute function queue_{table}()"
     )
-    # Rows locked by somebody else are skipped, here and below, and so is an account that is being deleted: a claim
-    # waits for nobody. A user with nothing to claim leaves the queue until one of their rows changes. The rows found
-    # stay locked until the caller's transaction ends, so that meanwhile nobody else claims them or another row of the
-    # same user. A row of nulls asks the caller to commit and call again.
+    # A claim waits for nobody. Rows that another transaction has locked are skipped, here and below, and so is an
+    # account that is being deleted. A user with nothing to claim leaves the queue until one of their rows changes. The
+    # found rows stay locked until the caller's transaction ends. Until then nobody else can claim these rows, or
+    # another row of the same user. A row of nulls asks the caller to commit and call again.
     definer(
         f"claimable_{table}(most_of_a_user integer, but_not text[])",
         "table (user_id text, id text)",

@@ -1,4 +1,4 @@
-"""Chores: what the service removes by itself after a time, each a leased row that is nobody's."""
+"""Chores: the data that the service removes by itself after a time. Each chore is a leased row that has no user."""
 
 from alembic import op
 
@@ -36,7 +36,7 @@ def upgrade() -> None:
         order by c.due_at limit 1 for update skip locked
         """,
     )
-    # One that another process does is not looked for: if that process dies, the next look is early enough.
+    # A chore that another process is doing does not count. If that process dies, the next check is early enough.
     definer(
         "is_any_chore_left()",
         "boolean",
@@ -45,7 +45,8 @@ def upgrade() -> None:
                        where c.due_at <= now() and (c.lease_until is null or c.lease_until < now()))
         """,
     )
-    # `but_not` leaves out what could not be removed. The functions that processes of the version before call stay.
+    # `but_not` leaves out rows that could not be removed. The older functions stay, because processes of the previous
+    # version still call them.
     definer(
         "due_guests(most integer, but_not text[])",
         "table (user_id text)",
@@ -73,7 +74,7 @@ def upgrade() -> None:
         order by r.ended_at limit most
         """,
     )
-    # The app may only add to the ledger.
+    # This needs the owner's rights, because the app's role may only add to the ledger.
     definer(
         "remove_operations_of_expired(who text, most integer)",
         "integer",

@@ -30,8 +30,8 @@ def upgrade() -> None:
     )
     op.execute("create index ix_access_log_at on access_log (at)")
     protect("access_log", grants="select, insert")
-    # A locked row belongs to an account that is being deleted. It is passed over, so that the two never wait for each
-    # other.
+    # A locked row belongs to an account that is being deleted. The row is skipped, so that this function and the
+    # deletion never wait for each other.
     definer(
         "prune_access_log(before timestamp with time zone, most integer)",
         "integer",
