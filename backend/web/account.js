@@ -1,9 +1,9 @@
-/** The guest of this browser: what the page says of them, and how they are forgotten. */
+/** This browser's guest: what the page says about them, and the dialog that forgets them. */
 
 import { ApiError, call, session } from "./api.js";
 import { byId, failure } from "./dom.js";
 
-/** Say who is using the page. */
+/** Show who is using the page. */
 export function showAccount() {
   const guest = session();
   byId("forget").hidden = !guest;
@@ -13,7 +13,7 @@ export function showAccount() {
   byId("account").textContent = !guest ? "Not signed in." : date ? `Guest until ${date}.` : "Guest.";
 }
 
-/** Have "Forget me" ask first. @param {() => void} onForgotten runs once the server has deleted the account */
+/** Make "Forget me" ask for confirmation. @param {() => void} onForgotten runs after the server has deleted the account */
 export function offerToForget(onForgotten) {
   const confirm = byId("forget-confirm", HTMLButtonElement);
   const dialog = byId("forget-dialog", HTMLDialogElement);

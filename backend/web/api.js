@@ -1,10 +1,10 @@
-/** Calls to the server, as the guest that this browser remembers. */
+/** Calls to the server, as the guest whose session this browser stores. */
 
 /** @import { DocumentSeen, Problem, SignedIn } from "./schemas.d.ts" */
 
 const STORED = "docutalk.session";
 
-/** A refusal or a failure, with a sentence for people. Status 0: no answer came at all. */
+/** A refusal or a failure, with a sentence for people. Status 0 means that there was no answer. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} sentence @param {string} code */
   constructor(status, sentence, code = "") {
@@ -24,12 +24,12 @@ let current = load();
 /** @type {Promise<SignedIn> | null} */
 let starting = null;
 
-/** The remembered session, or null before the first action. */
+/** The stored session, or null before the user's first action. */
 export function session() {
   return current;
 }
 
-/** Return the session, making a guest where there is none. @returns {Promise<SignedIn>} */
+/** Return the session. If there is none, start a guest's session. @returns {Promise<SignedIn>} */
 export async function ensureSession() {
   if (current) return current;
   const time_zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -44,12 +44,12 @@ async function startSession(time_zone) {
   return (await call("/api/auth/guest", { method: "POST", body: { time_zone } })).json();
 }
 
-/** Drop the session from this browser. */
+/** Delete the session from this browser. */
 export function forgetSession() {
   remember(null);
 }
 
-/** Run `listener` when another tab starts or forgets the session. @param {() => void} listener */
+/** Call `listener` when another tab starts or forgets the session. @param {() => void} listener */
 export function onSessionChangedElsewhere(listener) {
   window.addEventListener("storage", (event) => {
     if (event.key === STORED || event.key === null) listener();
@@ -76,16 +76,16 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   return response;
 }
 
-/** Return what is at a path; the caller says which of the schemas it has. @param {string} path @returns {Promise<unknown>} */
+/** Return the JSON at a path. The caller casts it to the right schema. @param {string} path @returns {Promise<unknown>} */
 export async function get(path) {
   return (await call(path)).json();
 }
 
 /**
- * Send a file as a form would, and return the answer, or throw an ApiError. Unlike fetch, this tells how far it is.
+ * Send a file as a form would, and return the answer, or throw an ApiError. Unlike fetch, it reports its progress.
  * @param {string} path
  * @param {File} file
- * @param {{onProgress: (part: number) => void, signal: AbortSignal}} how `part` is what has been sent, from 0 to 1
+ * @param {{onProgress: (part: number) => void, signal: AbortSignal}} how `part` is the share that was sent, from 0 to 1
  * @returns {Promise<DocumentSeen>}
  */
 export function upload(path, file, { onProgress, signal }) {
@@ -114,7 +114,7 @@ async function refusal(response) {
   return refused(response.status, await response.json().catch(() => null));
 }
 
-/** @param {number} status @param {Problem | null} problem what the server said of it, if anything */
+/** @param {number} status @param {Problem | null} problem the body of the server's answer, if it is a problem */
 function refused(status, problem) {
   const sentence = problem?.detail || problem?.title || `The server failed with status ${status}.`;
   return new ApiError(status, String(sentence), problem?.code);
@@ -136,6 +136,6 @@ function remember(made) {
     if (made) localStorage.setItem(STORED, JSON.stringify(made));
     else localStorage.removeItem(STORED);
   } catch {
-    // A browser that refuses to store keeps the session for as long as the page is open.
+    // If the browser refuses to store the session, the session lasts as long as the page is open.
   }
 }

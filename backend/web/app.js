@@ -1,4 +1,4 @@
-/** The chat page: puts its parts together and runs one turn at a time. */
+/** The chat page: connects its parts, and runs one turn at a time. */
 
 import { offerToForget, showAccount } from "./account.js";
 import { ApiError, ensureSession, forgetSession, get, onSessionChangedElsewhere, session } from "./api.js";
@@ -32,7 +32,7 @@ const closePanels = createPanels({ chats: "(max-width: 759px)", tasks: "(max-wid
 
 /** @type {string | null} */
 let conversation = null;
-/** What is being followed now. @type {{answer: Answer, ending: AbortController, runId: string | null, stopping: boolean} | null} */
+/** The turn that the page follows now. @type {{answer: Answer, ending: AbortController, runId: string | null, stopping: boolean} | null} */
 let turn = null;
 
 // ── One turn ─────────────────────────────────────────────────────────────────────────────────
@@ -77,10 +77,10 @@ async function send(text) {
 }
 
 /**
- * Follow a run that is under way already, and return whether that was not broken off here.
+ * Follow a run that is already in progress. Return false if this page stopped following it, or did not start to.
  * @param {string | null} runId
- * @param {string} text what was asked
- * @param {Element} asked where it stands
+ * @param {string} text the question
+ * @param {Element} asked the question's element
  */
 async function rejoin(runId, text, asked) {
   if (turn || runId === null) return false;
@@ -100,12 +100,12 @@ async function rejoin(runId, text, asked) {
 }
 
 /**
- * Close an answer whose run could not be followed; trying again follows the run.
+ * Close an answer whose run could not be followed. "Try again" follows the run again.
  * @param {Answer} answer
  * @param {unknown} error
  * @param {string | null} runId
- * @param {string} text what was asked
- * @param {Element} asked where it stands
+ * @param {string} text the question
+ * @param {Element} asked the question's element
  */
 function failRejoinably(answer, error, runId, text, asked) {
   answer.fail(/** @type {Error} */ (error).message, () => {
@@ -114,7 +114,7 @@ function failRejoinably(answer, error, runId, text, asked) {
   });
 }
 
-/** Have the server stop the answer that is under way: what was said and done stays. */
+/** Ask the server to stop the current answer. The text so far, and everything done so far, stays. */
 function stop() {
   if (!turn || turn.stopping) return;
   turn.stopping = true;
@@ -122,7 +122,7 @@ function stop() {
   turn.answer.note("Stopping…");
   composer.setBusy(true, true);
   composer.focus();
-  // A message that the server does not have yet is stopped as soon as it has.
+  // If the server does not have the message yet, the run is stopped as soon as it does.
   if (turn.runId !== null) cancel(turn, turn.runId);
 }
 
@@ -131,7 +131,7 @@ async function cancel(mine, runId) {
   try {
     await cancelRun(runId, mine.ending.signal);
   } catch (error) {
-    if (turn !== mine) return; // Too late: the answer is there.
+    if (turn !== mine) return; // Too late: the answer is complete.
     mine.stopping = false;
     mine.answer.note();
     composer.setBusy(true);
@@ -141,7 +141,7 @@ async function cancel(mine, runId) {
 }
 
 /**
- * Let the answer grow with its run.
+ * Show a run's events in its answer.
  * @param {Answer} answer
  * @param {NonNullable<typeof turn>} mine
  * @param {{runId?: string, start?: () => Promise<Response>, accepted?: () => void, retry: () => void}} how
@@ -157,10 +157,10 @@ function follow(answer, mine, { accepted, ...how }) {
   return tellRun(answer, { ...how, signal: mine.ending.signal, onRun });
 }
 
-/** @param {Answer} answer @param {string | null} runId the run, where it exists already */
+/** @param {Answer} answer @param {string | null} runId the run, if it exists already */
 function begin(answer, runId) {
   clearNotice();
-  // Trying again makes sense for the newest failure only.
+  // Only the newest failure keeps its "Try again" button.
   for (const button of thread.querySelectorAll(".failure button")) button.remove();
   turn = { answer, ending: new AbortController(), runId, stopping: false };
   answer.begin();
@@ -181,7 +181,7 @@ function end(mine) {
 
 // ── Which conversation is shown ──────────────────────────────────────────────────────────────
 
-/** The server has said which conversation this is. @param {string} id */
+/** Note which conversation this is, once the server has said so. @param {string} id */
 function settleIn(id) {
   if (conversation === id) return;
   conversation = id;
@@ -190,7 +190,7 @@ function settleIn(id) {
   chats.refresh();
 }
 
-/** Show what the address names, unless it stands there already. */
+/** Show what the address names, unless the page already shows it. */
 async function showAddressed() {
   const link = linkInAddress();
   if (link) return openLinked(link);
@@ -198,7 +198,7 @@ async function showAddressed() {
   if (id === null || id !== conversation) await show(id);
 }
 
-/** Open the document or the task that a link from elsewhere names, beside the conversation that is shown. @param {import("./links.js").Link} link */
+/** Open the document or task that a link names. The conversation that is shown stays. @param {import("./links.js").Link} link */
 async function openLinked(link) {
   history.replaceState(null, "", conversation === null ? location.pathname : chatHash(conversation));
   showWelcome();
@@ -208,7 +208,7 @@ async function openLinked(link) {
   try {
     const found = await get(`/api/${link.kind}s/${link.id}`);
     if (link.kind === "document") return openDocument(/** @type {DocumentSeen} */ (found), link.page);
-    // Once the page is looked at it reads its lists anew.
+    // When a hidden page becomes visible it reads its lists again, so the task is shown after that.
     if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
     if (byId("tasks").inert) byId("tasks-opener").click();
     await tasks.show(/** @type {TaskSeen} */ (found));
@@ -248,7 +248,7 @@ function showConversation(id, found) {
   chats.mark(id);
   thread.replaceChildren();
   let text = "";
-  /** The last one, with its run. @type {{answer: Answer, runId: string | null} | null} */
+  /** The last answer, with its run. @type {{answer: Answer, runId: string | null} | null} */
   let last = null;
   /** @type {{runId: string | null, text: string, asked: Element}[]} */
   let unanswered = [];
@@ -270,14 +270,14 @@ function showConversation(id, found) {
   else if (last) showOutcome(last.answer, last.runId, text);
 }
 
-/** Messages that were sent while another was being answered are answered in their order. @param {{runId: string | null, text: string, asked: Element}[]} runs */
+/** Follow the runs of several waiting messages, which the server answers one after the other. @param {{runId: string | null, text: string, asked: Element}[]} runs */
 async function rejoinAll(runs) {
   for (const { runId, text, asked } of runs) {
     if (!(await rejoin(runId, text, asked))) return;
   }
 }
 
-/** A stored answer does not say that it broke off; its run does. @param {Answer} answer @param {string | null} runId @param {string} asked */
+/** Show how an answer's run ended. The stored answer does not say that it is incomplete. @param {Answer} answer @param {string | null} runId @param {string} asked */
 async function showOutcome(answer, runId, asked) {
   if (runId === null) return;
   try {
@@ -298,19 +298,19 @@ function showWelcome() {
   byId("welcome").hidden = conversation !== null || thread.childElementCount > 0;
 }
 
-/** Ids are numbers on the wire and text in an address. @param {string} id */
+/** Convert an id from an address to the number that the API uses. @param {string} id */
 function numeric(id) {
   return /^\d+$/.test(id) ? Number(id) : id;
 }
 
 // ── What went wrong ──────────────────────────────────────────────────────────────────────────────────
 
-/** Whether the guest is gone. @param {unknown} error */
+/** Return whether an error means that the guest's session has ended. @param {unknown} error */
 function ended(error) {
   return error instanceof ApiError && error.status === 401 && session() !== null;
 }
 
-/** Say what went wrong. @param {unknown} error @param {(() => void) | null} retry */
+/** Show what went wrong. @param {unknown} error @param {(() => void) | null} retry */
 function report(error, retry) {
   const { name, message } = /** @type {Error} */ (error);
   if (name === "AbortError") return;
@@ -326,7 +326,7 @@ function report(error, retry) {
   }
 }
 
-/** An upload says itself what is wrong with it, where it can be seen. @param {Error} error */
+/** Report a failed upload. Its own row shows the error, so a notice is needed only if the panel is hidden. @param {Error} error */
 function reportUpload(error) {
   if (ended(error)) report(error, null);
   else if (byId("documents").inert) showNotice("upload", error.message, "Show documents", showDocuments);
@@ -386,7 +386,7 @@ offerToForget(() => {
   forgetHere();
   announce("Your data was deleted.");
 });
-// Who begins to type, wherever, means the message box.
+// Typing anywhere on the page goes to the message box.
 document.addEventListener("keydown", (event) => {
   const types = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
   if (types && event.target === document.body) composer.focus();

@@ -5,7 +5,7 @@ import { byId, el, failure } from "./dom.js";
 
 /** @import { ConversationSeen, ConversationsListed } from "./schemas.d.ts" */
 
-/** The address of a conversation within the page. @param {string | number} id */
+/** Return a conversation's address within the page. @param {string | number} id */
 export function chatHash(id) {
   return `#c/${encodeURIComponent(id)}`;
 }
@@ -16,11 +16,11 @@ export function chatInAddress() {
   try {
     return match ? decodeURIComponent(match[1]) : null;
   } catch {
-    return null; // Somebody wrote an address that is none.
+    return null; // The address is malformed.
   }
 }
 
-/** The time of today, else the day. @param {Date} at */
+/** Return the time for a moment today, or else the day. @param {Date} at */
 function whenText(at) {
   const now = new Date();
   if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString("en", { hour: "numeric", minute: "2-digit" });
@@ -72,7 +72,7 @@ export function createChatList({ onError }) {
     return el("li", { "data-conversation-id": id }, link);
   }
 
-  /** Show which one is open. @param {string | null} id */
+  /** Mark the open conversation in the list. @param {string | null} id */
   function mark(id) {
     current = id;
     for (const item of list.querySelectorAll("li")) {
@@ -88,7 +88,7 @@ export function createChatList({ onError }) {
   return {
     refresh,
     mark,
-    /** A title that came with the conversation itself. @param {string} id @param {string} title */
+    /** Set a conversation's title, as the conversation itself reports it. @param {string} id @param {string} title */
     name(id, title) {
       if (title) titles.set(id, title);
     },

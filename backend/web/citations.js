@@ -1,4 +1,4 @@
-/** The sources of an answer: proven marks become numbers that lead to the words they rest on. */
+/** An answer's sources: proven marks become numbers that open the words they cite. */
 
 import { el } from "./dom.js";
 import { aroundSigns, withMarks } from "./marks.js";
@@ -6,20 +6,20 @@ import { openSource } from "./viewer.js";
 
 /** @import { Citation } from "./schemas.d.ts" */
 
-/** Gives the marks of one answer their numbers, in order of appearance, one for each passage. */
+/** Numbers the marks of one answer in order of appearance. Each passage has one number. */
 export class Numbering {
   #marks;
   #citations;
-  /** For each mark the place of its citation, or -1. Each has one of its own, because each may quote other words. @type {number[]} */
+  /** For each mark the index of its citation, or -1. Two marks never share a citation, because each may quote other words. @type {number[]} */
   #places;
   /** The number of each passage that has appeared. @type {Map<number, number>} */
   #numbers = new Map();
-  /** For each number the citation that it appeared with. @type {Citation[]} */
+  /** For each number the citation that it first appeared with. @type {Citation[]} */
   #first = [];
 
   /**
-   * @param {string[]} marks as they stand in the answer, in order
-   * @param {Citation[]} citations those that the server has proven: one for each mark, in their order
+   * @param {string[]} marks the answer's marks, in order
+   * @param {Citation[]} citations the citations that the server has proven: one for each proven mark, in the same order
    */
   constructor(marks, citations) {
     this.#marks = marks;
@@ -30,7 +30,7 @@ export class Numbering {
     this.#places = marks.map((mark) => left.get(mark)?.shift() ?? -1);
   }
 
-  /** Put numbers where a text's proven marks are. A mark that is not proven is not shown; in code a mark is text. @param {Node} root */
+  /** Replace the proven marks in a text by numbers, and remove the other marks. In code, marks stay text. @param {Node} root */
   apply(root) {
     const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     /** @type {Text[]} */
@@ -42,7 +42,7 @@ export class Numbering {
     for (const [link, buttons] of behind) link.after(...buttons);
   }
 
-  /** @param {Text} text @param {Map<Element, Node[]>} behind takes the buttons that belong behind a link */
+  /** @param {Text} text @param {Map<Element, Node[]>} behind collects the buttons that go after each link */
   #applyTo(text, behind) {
     const pieces = aroundSigns(text.data);
     if (pieces.length === 1) return;
@@ -53,12 +53,12 @@ export class Numbering {
     const nodes = pieces.map((piece, index) => (index % 2 ? this.#number(Number(piece)) : piece)).filter(Boolean);
     const link = text.parentElement?.closest("a");
     if (!link) return text.replaceWith(...nodes);
-    // A button within a link would be two things in one place.
+    // A button must not be inside a link, because a click could then mean either.
     behind.set(link, [...(behind.get(link) ?? []), ...nodes.filter((node) => typeof node !== "string")]);
     text.replaceWith(...nodes.filter((node) => typeof node === "string"));
   }
 
-  /** @param {number} mark its place among the marks */
+  /** @param {number} mark the mark's index among the marks */
   #number(mark) {
     const place = this.#places[mark] ?? -1;
     if (place < 0) return "";
@@ -70,13 +70,13 @@ export class Numbering {
     return el("button", button, String(number));
   }
 
-  /** A line for each source that has appeared. */
+  /** Return a line for each source that has appeared. */
   lines() {
     return this.#first.map((citation, index) => line(index + 1, citation));
   }
 }
 
-/** Open the source whose number was pressed, if one was. @param {Event} event @param {Citation[]} citations */
+/** If the click was on a source's number, open that source. @param {Event} event @param {Citation[]} citations */
 export function openPressed(event, citations) {
   const button = /** @type {Element} */ (event.target).closest("button.cite");
   if (button) openSource(citations[Number(button.getAttribute("data-citation"))]);

@@ -5,7 +5,7 @@ import { announce } from "./notices.js";
 
 const SHOWN_FOR = 2_000;
 
-/** @param {string} code @param {string} language as the model calls it, or "" */
+/** @param {string} code @param {string} language the model's name for it, or "" */
 export function codeBlock(code, language) {
   const state = el("span", {}, "Copy");
   const button = el("button", { type: "button", class: "copy", "data-testid": "copy" }, state, el("span", { class: "visually-hidden" }, " code"));
@@ -29,7 +29,7 @@ async function copy(text, button) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // There is no clipboard on plain HTTP to any host but localhost, and a browser may refuse it.
+    // On plain HTTP, only localhost has a clipboard. A browser may also refuse to use the clipboard.
     return copySelected(text, button);
   }
 }

@@ -1,4 +1,4 @@
-/** The message box: what is typed there is lost only when the server has it. */
+/** The message box. Its text is dropped only after the server has accepted it. */
 
 import { byId } from "./dom.js";
 
@@ -18,7 +18,7 @@ export function createComposer({ send, stop }) {
   const counter = byId("counter");
   let held = "";
   let busy = false;
-  /** The idempotency key of the message that was sent last and is not known to be accepted. */
+  /** The last message that was sent and is not known to be accepted, with its idempotency key. */
   let attempt = { body: "", key: "" };
 
   const stored = read();
@@ -43,7 +43,7 @@ export function createComposer({ send, stop }) {
   function submit() {
     show();
     if (sendButton.disabled) return;
-    // Send is about to be disabled: whoever works with the keyboard keeps a place on the page.
+    // Send will be disabled and lose the focus. Keyboard users continue in the box.
     if (document.activeElement === sendButton) box.focus();
     send(box.value);
   }
@@ -53,7 +53,7 @@ export function createComposer({ send, stop }) {
     save();
   });
   box.addEventListener("keydown", (event) => {
-    // Safari ends a composition before the Enter that takes its word; then only the code tells.
+    // Safari ends a composition before the Enter that accepts its word. Only the key code shows such an Enter.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
     submit();
@@ -67,20 +67,20 @@ export function createComposer({ send, stop }) {
   show();
 
   return {
-    /** Take a message out of the box while it travels. @param {string} text */
+    /** Take a message out of the box while it is being sent. @param {string} text */
     hold(text) {
       held = text;
       if (box.value === text) box.value = "";
       show();
       save();
     },
-    /** The server has the message. */
+    /** Forget the message that was sent, because the server has it. */
     accepted() {
       held = "";
       attempt = { body: "", key: "" };
       save();
     },
-    /** The message did not arrive: back into the box, before what was typed since. */
+    /** Put a message that did not arrive back into the box, before any newer text. */
     restore() {
       if (!held) return;
       box.value = unsent();
@@ -88,7 +88,7 @@ export function createComposer({ send, stop }) {
       show();
       save();
     },
-    /** One key for one message, however often it is tried. @param {unknown} body */
+    /** Return the message's idempotency key. Every attempt at one message has the same key. @param {unknown} body */
     keyFor(body) {
       const text = JSON.stringify(body);
       if (attempt.body !== text) attempt = { body: text, key: uuid() };
@@ -96,13 +96,13 @@ export function createComposer({ send, stop }) {
       return attempt.key;
     },
     /**
-     * While an answer comes, the next message can be written but not sent: Stop stands in the place of Send.
-     * @param {boolean} now
-     * @param {boolean} [stopping] whether the answer was asked to stop already
+     * Show Stop in the place of Send while an answer arrives. The next message can be written but not sent.
+     * @param {boolean} now whether an answer is arriving
+     * @param {boolean} [stopping] whether the answer was already asked to stop
      */
     setBusy(now, stopping = false) {
       busy = now;
-      // The button is about to go: whoever works with the keyboard keeps a place on the page.
+      // Stop will be hidden or disabled and lose the focus. Keyboard users continue in the box.
       if (document.activeElement === stopButton && (!now || stopping)) box.focus();
       sendButton.hidden = now;
       stopButton.hidden = !now;
@@ -116,7 +116,7 @@ export function createComposer({ send, stop }) {
     focus() {
       box.focus();
     },
-    /** Drop everything that was typed. */
+    /** Delete everything that was typed. */
     clear() {
       held = "";
       box.value = "";
@@ -126,7 +126,7 @@ export function createComposer({ send, stop }) {
   };
 }
 
-/** crypto.randomUUID is missing on plain HTTP to any host but localhost. */
+/** Return a random UUID. On plain HTTP, only localhost has crypto.randomUUID. */
 function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -149,6 +149,6 @@ function write(value) {
   try {
     sessionStorage.setItem(STORED, JSON.stringify(value));
   } catch {
-    // Without storage a draft lives as long as the page.
+    // Without storage, a draft lasts as long as the page is open.
   }
 }

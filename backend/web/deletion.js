@@ -5,7 +5,7 @@ import { byId, failure } from "./dom.js";
 
 /**
  * @param {{onDeleted: (id: number, filename: string) => void}} on
- * @returns {(document: {id: number, filename: string}) => void} asks, and deletes what is confirmed
+ * @returns {(document: {id: number, filename: string}) => void} asks for confirmation, then deletes the document
  */
 export function createDeletion({ onDeleted }) {
   const dialog = byId("delete-dialog", HTMLDialogElement);
@@ -20,7 +20,7 @@ export function createDeletion({ onDeleted }) {
     try {
       await call(`/api/documents/${id}`, { method: "DELETE" });
     } catch (error) {
-      // Somebody was quicker: it is gone all the same.
+      // A 404 means that somebody else has already deleted the document, which is what was wanted.
       if (!(error instanceof ApiError && error.status === 404)) {
         byId("delete-error").replaceChildren(failure(/** @type {Error} */ (error).message));
         return;

@@ -1,4 +1,4 @@
-/** The documents at the side: what is there, how far it is, and what can be done with it. */
+/** The document list at the side: each document with its progress and its actions. */
 
 import { ApiError, call, get } from "./api.js";
 import { createDeletion } from "./deletion.js";
@@ -14,13 +14,13 @@ const UNDER_WAY = ["pending", "processing"];
 /** @param {{onError: (error: unknown, retry: (() => void) | null) => void}} on */
 export function createDocumentList({ onError }) {
   const list = byId("document-list");
-  /** The rows that are shown, by the document's id. @type {Map<number, {item: HTMLElement, status: string}>} */
+  /** The shown rows, by document id. @type {Map<number, {item: HTMLElement, status: string}>} */
   const rows = new Map();
   const polling = createPolling({ ids: underWay, look });
   const askToDelete = createDeletion({ onDeleted });
   let round = 0;
 
-  /** Read the list again. An answer that a newer request overtook is dropped. */
+  /** Read the list again. If a newer request has started meanwhile, the older answer is dropped. */
   function refresh() {
     return fill(++round);
   }
@@ -55,7 +55,7 @@ export function createDocumentList({ onError }) {
     for (const item of list.querySelectorAll("li")) if (!item.dataset.documentId) item.remove();
   }
 
-  /** Show a document where it stands already, else at an end of the list. @param {DocumentSeen} found @param {"start" | "end"} place */
+  /** Update a document's row, or add a row at one end of the list. @param {DocumentSeen} found @param {"start" | "end"} place */
   function show(found, place) {
     const before = rows.get(found.id);
     const item = before?.item ?? el("li", { class: "document", "data-testid": "document", "data-document-id": found.id });
@@ -71,7 +71,7 @@ export function createDocumentList({ onError }) {
     const focused = item.contains(active) && active?.dataset.action;
     item.dataset.status = found.status;
     item.replaceChildren(...parts(found, { download, askToDelete }));
-    // A row is made anew while it is read: whoever works with the keyboard keeps a place on the page.
+    // The row's content was replaced while a keyboard user was in it. The focus goes back to the same place.
     if (!focused) return;
     const buttons = [...item.querySelectorAll("button")];
     (buttons.find(({ dataset }) => dataset.action === focused) ?? buttons[0])?.focus();
@@ -87,7 +87,7 @@ export function createDocumentList({ onError }) {
     }
   }
 
-  /** See how far a document is. @param {number} id @returns {Promise<boolean>} whether anything has changed */
+  /** Update a document's progress. @param {number} id @returns {Promise<boolean>} whether the progress has changed */
   async function look(id) {
     const before = list.textContent;
     try {
@@ -135,7 +135,7 @@ export function createDocumentList({ onError }) {
 
   return {
     refresh,
-    /** A document that the server has just taken. @param {DocumentSeen} document */
+    /** Show a document that the server has just stored. @param {DocumentSeen} document */
     add(document) {
       show(document, "start");
       tell();
@@ -203,17 +203,17 @@ function sayOutcome({ filename, status, reason: why }) {
 function save(blob, filename) {
   const url = URL.createObjectURL(blob);
   el("a", { href: url, download: filename }).click();
-  // The browser reads it after the click.
+  // The URL must stay valid for a while, because the browser reads the file after the click.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** The same error, with the file named. @param {unknown} error @param {string} filename */
+/** Return the error with the file's name in its message. @param {unknown} error @param {string} filename */
 export function named(error, filename) {
   if (!(error instanceof ApiError) || error.message.includes(filename)) return /** @type {Error} */ (error);
   return new ApiError(error.status, `${filename}: ${error.message}`, error.code);
 }
 
-/** In the units in which the server tells its limits. @param {number} bytes */
+/** Format a size in the same units as the server's messages about limits. @param {number} bytes */
 function sizeText(bytes) {
   if (bytes < 1024) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   const kibibytes = bytes / 1024;

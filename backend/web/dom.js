@@ -1,11 +1,11 @@
-/** Making and finding elements. Text always goes in as text, never as markup. */
+/** Functions that create and find elements. Text is always inserted as text, never as markup. */
 
 /** @typedef {string | number | boolean | null | undefined | ((event: Event) => unknown)} Attribute */
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, Attribute>} [attributes] a function listens to the event after "on"; false and null leave one out
+ * @param {Record<string, Attribute>} [attributes] a function listens to the event named after "on"; false or null omits an attribute
  * @param {...(Node | string)} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */
@@ -20,10 +20,10 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 /**
- * Return the element that the page is known to have.
+ * Return an element that the page always has.
  * @template {HTMLElement} [Kind=HTMLElement]
  * @param {string} id
- * @param {new () => Kind} [kind] its class, where it is needed
+ * @param {new () => Kind} [kind] the element's class, if the caller needs more than an HTMLElement
  * @returns {Kind}
  */
 export function byId(id, kind) {
@@ -33,7 +33,7 @@ export function byId(id, kind) {
 }
 
 /**
- * A sentence about what went wrong, with a button that does something about it.
+ * Return a sentence about what went wrong, with a button for what to do next.
  * @param {string} sentence
  * @param {string} [label]
  * @param {() => void} [action]

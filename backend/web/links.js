@@ -1,8 +1,8 @@
-/** Links to one thing of the user's, as the tools `search` and `fetch` give them to other clients. */
+/** Links to one of the user's documents or tasks. The tools `search` and `fetch` return such links to other clients. */
 
 /** @typedef {{kind: "document" | "task", id: number, page: number}} Link */
 
-/** What the address links to, or null. @returns {Link | null} */
+/** Return the link in the page's address, or null. @returns {Link | null} */
 export function linkInAddress() {
   const match = /^#(document|task)-(\d{1,9})(?:-page-(\d{1,9}))?$/.exec(location.hash);
   if (!match || (match[1] === "task" && match[3])) return null;

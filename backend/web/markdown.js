@@ -1,4 +1,4 @@
-/** Markdown as elements. What a model writes makes only the elements named here; HTML in it stays text. */
+/** Markdown as elements. A model's text can create only the elements listed here, and its HTML stays text. */
 
 import DOMPurify from "./vendor/dompurify/purify.es.mjs";
 import { Lexer, Marked } from "./vendor/marked/marked.esm.js";
@@ -15,7 +15,7 @@ const ALLOWED = {
   ALLOWED_TAGS: [...TAGS, ...TABLE_TAGS],
   ALLOWED_ATTR: ["href", "start", "class"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
-  // DOMPurify tests every other attribute as an address.
+  // Without this, DOMPurify would check `start` as if it were an address.
   ADD_URI_SAFE_ATTR: ["start"],
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
@@ -23,7 +23,7 @@ const ALLOWED = {
 };
 const PROTOCOLS = ["http:", "https:", "mailto:"];
 const LOWEST_HEADING = 6;
-// The search begins at the start of a name only, so that it takes linear time.
+// The search starts only at the beginning of a name, so that it takes linear time.
 const NAMES_OF_HOSTS = /(?<![\p{L}\p{N}-]|[\p{L}\p{N}-]\.)(?:[\p{L}\p{N}-]+\.)+\p{L}[\p{L}\p{N}-]+/gu;
 const INVISIBLE = /[\p{Cf}\p{Mn}\p{DI}\u2800]/gu;
 
@@ -31,15 +31,15 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   tokenizer: {
-    // HTML is text.
+    // HTML stays text.
     html: () => undefined,
     tag: () => undefined,
-    // A definition far below would change what stands above; and [p12] must never become a link.
+    // A link definition far below would change text above it. Also, [p12] must never become a link.
     def: () => undefined,
     del: (source) => (source.startsWith("~~") ? false : undefined),
   },
   renderer: {
-    // Below the page's own title.
+    // Headings are one level lower, so that they are below the page's own title.
     heading({ tokens, depth }) {
       const level = Math.min(depth + 1, LOWEST_HEADING);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
@@ -51,11 +51,11 @@ const marked = new Marked({
     link({ href, tokens }) {
       return linked(href, this.parser.parseInline(tokens.map(withoutLinks)));
     },
-    // A picture would tell another host that the answer was read, and more by its address.
+    // A picture's request would tell another host that the answer was read. Its address could carry more data.
     image(picture) {
       return linked(picture.href, this.parser.parseInline([withoutLinks(picture)]));
     },
-    // With a line break as text, because the announcer reads the text alone.
+    // The line break is also text, because screen readers get only the text.
     br: () => "<br>\n",
     listitem(item) {
       return `<li${item.task ? ' class="todo"' : ""}>${this.parser.parse(item.tokens)}</li>\n`;
@@ -69,19 +69,19 @@ const marked = new Marked({
   },
 });
 
-/** Return the block structure, without parsing inline content. @param {string} source @returns {Block[]} */
+/** Return the block structure of a source, without its inline content. @param {string} source @returns {Block[]} */
 export function structure(source) {
   return new Lexer(marked.defaults).blockTokens(source, []);
 }
 
-/** The blocks of a source. @param {string} source @returns {Block[]} */
+/** Return the blocks of a source, with their inline content. @param {string} source @returns {Block[]} */
 export function blocks(source) {
   return marked.lexer(source);
 }
 
-/** Each block as one element. @param {Block[]} all @returns {HTMLElement[]} */
+/** Return each block as one element. @param {Block[]} all @returns {HTMLElement[]} */
 export function rendered(all) {
-  // All in one call: the sanitizer parses a document each time.
+  // All blocks are sanitized in one call, because each call parses a whole document.
   const markup = all.map((block) => `<div>${marked.parser(/** @type {Token[]} */ ([block]))}</div>`).join("");
   const fragment = DOMPurify.sanitize(markup, ALLOWED);
   for (const link of fragment.querySelectorAll("a")) finishLink(link);
@@ -100,7 +100,7 @@ export function rendered(all) {
   });
 }
 
-/** A token with the words of links and pictures in their place. @param {Token} token @returns {Token} */
+/** Return a token with each link and picture replaced by its words. @param {Token} token @returns {Token} */
 function withoutLinks(token) {
   const tokens = "tokens" in token && token.tokens?.length ? token.tokens.map(withoutLinks) : undefined;
   if (token.type === "image") return { type: "text", raw: token.raw, text: token.text || "Picture", tokens };
@@ -119,7 +119,7 @@ function safeAddress(href) {
     const address = new URL(withoutSigns(href));
     return PROTOCOLS.includes(address.protocol) ? address : null;
   } catch {
-    return null; // It is relative, or no address.
+    return null; // It is a relative address, or not an address.
   }
 }
 
@@ -136,13 +136,14 @@ function finishLink(link) {
   const names = seen.match(NAMES_OF_HOSTS) ?? [];
   const isHonest = words === real || (words === seen && isAddressAt(words, address.host));
   if (!seen.trim()) link.append(real);
-  // Words that look like one address must not lead to another unseen; nor may an override in them turn its name around.
+  // If a link's words look like one address but it leads to another, the real host is shown. `bdi` keeps a direction
+  // override in the words from reversing the host's name.
   else if (!isHonest && names.some((name) => bare(name) !== bare(real))) {
     link.replaceChildren(el("bdi", {}, ...link.childNodes), " (", el("bdi", {}, real), ")");
   }
 }
 
-/** Whether words are nothing but an address at this host; its path may hold other names. @param {string} words @param {string} host */
+/** Return whether words are only an address at this host. The address's path may contain other names. @param {string} words @param {string} host */
 function isAddressAt(words, host) {
   const [start] = words.replace(/^https?:\/\//i, "").split(/[/?#]/, 1);
   return !/\s/.test(words) && bare(start) === bare(host);

@@ -1,4 +1,4 @@
-/** The badge that names the model, and the line that says why it is not the configured one. */
+/** The badge with the model's name, and the line that explains why the configured model does not answer. */
 
 import { get, session } from "./api.js";
 import { byId, el } from "./dom.js";
@@ -10,9 +10,9 @@ export const OFFLINE = "offline-rules-1";
 let ending = 0;
 
 /**
- * Name the model that answers: what the server says at first, and what each answer says of itself.
+ * Show the name of the model that answers. The server reports it first, and then each answer reports its own model.
  * @param {string} model
- * @param {ModelNotice} [notice] why the offline model answers in place of the configured one
+ * @param {ModelNotice} [notice] why the offline model answers in place of the configured model
  */
 export function nameModel(model, notice) {
   const badge = byId("model");
@@ -23,20 +23,20 @@ export function nameModel(model, notice) {
   badge.hidden = false;
   const line = byId("model-notice");
   const sentence = notice ? inWords(notice) : "";
-  // A screen reader says the same words again each time that they are set.
+  // Setting the same words again would make a screen reader repeat them.
   if (line.textContent !== sentence) line.textContent = sentence;
   clearTimeout(ending);
   if (notice && sentence) ending = setTimeout(() => (line.textContent = ""), Date.parse(notice.until) - Date.now());
 }
 
-/** @param {ModelNotice} notice @returns {string} nothing once its time is over */
+/** @param {ModelNotice} notice @returns {string} an empty string once the notice's time is over */
 function inWords({ detail, until }) {
   const end = new Date(until);
   if (end.getTime() <= Date.now()) return "";
   return `${detail} The offline model answers until ${end.toLocaleTimeString("en", { timeStyle: "short" })}.`;
 }
 
-/** Ask the server for its model, and whether this guest gets it. @param {{onError: (error: unknown, retry: () => void) => void}} on */
+/** Show the server's model, and a notice if this guest does not get it. @param {{onError: (error: unknown, retry: () => void) => void}} on */
 export async function showModel({ onError }) {
   try {
     const { model } = /** @type {{model: string}} */ (await get("/health"));

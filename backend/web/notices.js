@@ -1,4 +1,4 @@
-/** What the page has to say: one notice above the message box, and words for screen readers. */
+/** Messages to the user: one notice above the message box, and words for screen readers. */
 
 import { byId, failure } from "./dom.js";
 
@@ -9,7 +9,7 @@ let act = () => {};
 /** @param {string} kind @param {string} sentence @param {string} [label] @param {() => void} [action] */
 export function showNotice(kind, sentence, label, action) {
   act = action ?? act;
-  // Said once, however often it happens: a screen reader need not repeat it, and the button keeps the focus.
+  // The same notice is shown only once, so that a screen reader does not repeat it and its button keeps the focus.
   const isThere = notice.dataset.kind === kind && notice.querySelector("p")?.textContent === sentence;
   if (isThere && Boolean(notice.querySelector("button")) === Boolean(action)) return;
   notice.dataset.kind = kind;
@@ -17,7 +17,7 @@ export function showNotice(kind, sentence, label, action) {
   notice.replaceChildren(failure(sentence, label, action && (() => act())));
 }
 
-/** @param {string} [kind] only one of this kind */
+/** @param {string} [kind] clear only a notice of this kind */
 export function clearNotice(kind) {
   if (kind && notice.dataset.kind !== kind) return;
   notice.hidden = true;
@@ -25,7 +25,7 @@ export function clearNotice(kind) {
   notice.replaceChildren();
 }
 
-/** Have a screen reader say something. @param {string} text */
+/** Make a screen reader say a text. @param {string} text */
 export function announce(text) {
   byId("announcer").replaceChildren(text);
 }

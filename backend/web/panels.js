@@ -1,9 +1,9 @@
-/** The side panels: columns where there is room, drawers where there is not. */
+/** The side panels: columns in a wide window, drawers in a narrow one. */
 
 import { byId } from "./dom.js";
 
 /**
- * @param {Record<string, string>} narrow for each panel's id, the media query under which it is a drawer
+ * @param {Record<string, string>} narrow for each panel's id, the media query for windows in which the panel is a drawer
  * @returns {() => void} closes the open drawer, if any
  */
 export function createPanels(narrow) {
@@ -18,7 +18,7 @@ export function createPanels(narrow) {
     for (const { id: panel, query } of queries) {
       byId(panel).dataset.open = String(open === panel);
       byId(`${panel}-opener`).setAttribute("aria-expanded", String(open === panel));
-      // What lies under an open drawer is out of the keyboard's reach, and so is a closed drawer.
+      // The keyboard cannot reach a closed drawer, or anything under an open drawer.
       byId(panel).inert = open === null ? query.matches : open !== panel;
     }
     byId("main").inert = open !== null;
@@ -38,7 +38,7 @@ export function createPanels(narrow) {
   byId("backdrop").addEventListener("click", close);
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || open === null || document.querySelector("dialog[open]")) return;
-    // One Escape does one thing: this one is used up.
+    // One Escape does only one thing. This one closes the drawer.
     event.preventDefault();
     close();
   });

@@ -1,10 +1,10 @@
-/** Looks again and again, ever more rarely while nothing happens, and only while somebody sees the page. */
+/** Polls the server: less and less often while nothing changes, and only while the page is visible. */
 
 const SHORTEST = 600;
 const LONGEST = 8_000;
 
 /**
- * @param {{ids: () => number[], look: (id: number) => Promise<boolean>}} what `ids` are what is under way; `look` says whether it changed
+ * @param {{ids: () => number[], look: (id: number) => Promise<boolean>}} what `ids` returns what to poll; `look` polls one id and returns whether it changed
  */
 export function createPolling({ ids, look }) {
   let timer = 0;
@@ -31,7 +31,7 @@ export function createPolling({ ids, look }) {
     timer = 0;
   }
 
-  /** Begin anew with short waits. */
+  /** Start again with short waits. */
   function start() {
     delay = SHORTEST;
     stop();

@@ -1,19 +1,19 @@
-/** The text of an answer as elements. It grows block by block, and what is finished keeps its nodes. */
+/** An answer's text as elements. The text grows block by block, and finished blocks keep their nodes. */
 
 import { el } from "./dom.js";
 import { blocks, rendered, structure } from "./markdown.js";
 import { completed } from "./unfinished.js";
 
-/** Longer texts are shown as plain text, so that none stops the page. */
+/** The most characters that are rendered as Markdown. A longer text would block the page, so it is shown as plain text. */
 const LONGEST_MARKDOWN = 100_000;
 const BLANK_LINES = /^(?:[ \t]*\n)+/;
 const ENDS_BLANK = /\n[ \t]*\n[ \t]*$/;
 
 export class Prose {
   #body;
-  /** What is shown: for each child of the body its source. @type {{type: string, raw: string}[]} */
+  /** The source of each block that is shown. @type {{type: string, raw: string}[]} */
   #shown = [];
-  /** How many of the blocks cannot change any more, whatever comes. */
+  /** The number of blocks that no further text can change. */
   #finished = 0;
 
   /** @param {HTMLElement} body */
@@ -26,9 +26,9 @@ export class Prose {
    * @param {string} text
    * @param {object} how
    * @param {boolean} how.isMarkdown
-   * @param {boolean} how.isGrowing whether more of it may come
+   * @param {boolean} how.isGrowing whether more text may follow
    * @param {boolean} how.isFresh whether to rebuild blocks whose source is unchanged
-   * @param {(block: HTMLElement) => void} how.finish called for each block that is made, in order
+   * @param {(block: HTMLElement) => void} how.finish called for each new block, in order
    */
   show(text, { isMarkdown, isGrowing, isFresh, finish }) {
     const source = text.replace(/\r\n?/g, "\n").replace(BLANK_LINES, "");
@@ -44,7 +44,7 @@ export class Prose {
   }
 
   /**
-   * Return the blocks to show, and which of them are made for it; nothing for a text that is nested too deeply.
+   * Return the blocks to show, and which of them are new. Return null for a text that is nested too deeply.
    * @param {string} source
    * @param {boolean} isGrowing
    * @param {boolean} isFresh
@@ -57,7 +57,7 @@ export class Prose {
       const places = this.#changed(next, kept.length, isFresh);
       return { next, places, made: rendered(places.map((place) => next[place])) };
     } catch (error) {
-      // The parser calls itself for each level, until the stack is full.
+      // The parser calls itself for each level of nesting, until the stack is full.
       if (error instanceof RangeError) return null;
       throw error;
     }
@@ -85,7 +85,7 @@ export class Prose {
   #place(index, block) {
     const before = this.#body.children[index];
     if (before) become(before, block);
-    // A line break between blocks keeps their words apart in the text alone.
+    // The line break between blocks separates their words where only the text is read.
     else this.#body.append(...(index ? ["\n"] : []), block);
   }
 
@@ -105,7 +105,7 @@ function lengthOf(all) {
   return all.reduce((sum, { raw }) => sum + raw.length, 0);
 }
 
-/** Blocks with the blank lines that follow them. @param {import("./markdown.js").Block[]} found */
+/** Join each block with the blank lines after it. @param {import("./markdown.js").Block[]} found */
 function merged(found) {
   /** @type {import("./markdown.js").Block[]} */
   const all = [];
@@ -117,14 +117,14 @@ function merged(found) {
   return all;
 }
 
-/** How many blocks cannot change: those before a blank line, unless a list stands there, which may go on after it. @param {{type: string, raw: string}[]} all */
+/** Return how many blocks cannot change. A blank line finishes all blocks before it, except a list, which may go on. @param {{type: string, raw: string}[]} all */
 function finishedOf(all) {
   let count = Math.max(0, all.length - 1);
   while (count > 0 && (all[count - 1].type === "list" || !ENDS_BLANK.test(all[count - 1].raw))) count -= 1;
   return count;
 }
 
-/** Update a node to equal a fresh one. Unchanged nodes are kept, with their selection and focus. @param {ChildNode} node @param {ChildNode} fresh */
+/** Change a node so that it equals a fresh node. Unchanged parts keep their selection and focus. @param {ChildNode} node @param {ChildNode} fresh */
 function become(node, fresh) {
   if (node.isEqualNode(fresh)) return;
   if (node instanceof Text && fresh instanceof Text) {

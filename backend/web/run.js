@@ -1,4 +1,4 @@
-/** One run: start it, tell its events to an answer, stop it. */
+/** One run: start it, show its events in an answer, and stop it. */
 
 import { call } from "./api.js";
 import { announce, clearNotice, showNotice } from "./notices.js";
@@ -6,25 +6,26 @@ import { followRun } from "./stream.js";
 
 /** @import { RunStarted } from "./schemas.d.ts" */
 
-/** What is said of a failed answer that does not say why. */
+/** The sentence for an answer that failed without a reason. */
 export const UNEXPLAINED = "The answer failed. Your message is kept.";
 const GOES_ON = "The connection was lost. The server is still working on the answer, and this page is reconnecting.";
-// A server that goes down still takes a connection, to say at once that it should be made anew.
+// A connection counts as stable after this time. A server that goes down accepts a connection, only to ask at once for a
+// new one.
 const HOLDS_AFTER = 300;
 
-/** Ends the wait for the next connection, while there is one. */
+/** Ends the wait for the next connection, if the page is waiting. */
 let reconnectNow = () => {};
 let recovering = 0;
 
 /**
- * Let an answer grow with its run, to the end, over as many connections as it takes.
+ * Show a run's events in its answer until the run ends, over as many connections as necessary.
  * @param {import("./turn.js").Answer} answer
  * @param {object} how
- * @param {string} [how.runId] the run, where it exists already
- * @param {() => Promise<Response>} [how.start] starts it, where it does not
- * @param {AbortSignal} how.signal ends the following; the run itself goes on
- * @param {(run: RunStarted) => void} how.onRun hears that the server has the run
- * @param {() => void} how.retry what the button under a failed answer does
+ * @param {string} [how.runId] the run, if it exists already
+ * @param {() => Promise<Response>} [how.start] starts the run, if it does not exist yet
+ * @param {AbortSignal} how.signal stops following the run; the run itself goes on
+ * @param {(run: RunStarted) => void} how.onRun called when the server has the run
+ * @param {() => void} how.retry called by the button under a failed answer
  */
 export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   let wrong = UNEXPLAINED;
@@ -54,15 +55,15 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   }
 }
 
-/** @param {unknown} body @param {string} key the same for every attempt at one message @param {AbortSignal} signal */
+/** @param {unknown} body @param {string} key the idempotency key, the same for every attempt at one message @param {AbortSignal} signal */
 export function startRun(body, key, signal) {
   return call("/api/chat", { method: "POST", body, signal, headers: { Accept: "text/event-stream", "Idempotency-Key": key } });
 }
 
-/** Ask the server to stop a run, from wherever it is followed; its events tell the end. @param {string} runId @param {AbortSignal} signal */
+/** Ask the server to stop a run. Every client that follows the run gets the end as an event. @param {string} runId @param {AbortSignal} signal */
 export async function cancelRun(runId, signal) {
   const answer = await call(`/api/runs/${encodeURIComponent(runId)}/cancel`, { method: "POST", signal });
-  // What no cache may keep stays unfinished to the browser until somebody reads it.
+  // For the browser, a request whose answer may not be cached is unfinished until the answer is read.
   await answer.text();
   reconnectNow();
 }
@@ -73,7 +74,7 @@ function resume(runId, lastId, signal) {
   return call(`/api/runs/${encodeURIComponent(runId)}/events`, { headers, signal });
 }
 
-/** Wait for the next attempt, and say so; being online again or a click ends the wait. @param {number} delay @param {AbortSignal} signal */
+/** Wait for the next attempt, with a notice. A click, or being online again, ends the wait. @param {number} delay @param {AbortSignal} signal */
 function reconnecting(delay, signal) {
   clearTimeout(recovering);
   /** @type {Promise<void>} */

@@ -1,6 +1,6 @@
 /**
- * What the server sends, as far as the page reads it. The API's own description names the first part, and a test compares
- * the two: names, and what may be null.
+ * The server's data, as far as the page reads it. The API's own description also has the types in the first part of this
+ * file. A test compares the names, and which values may be null.
  */
 
 export interface SignedIn {
@@ -52,10 +52,10 @@ export interface DocumentSeen {
   /** In bytes. */
   file_size: number;
   status: "pending" | "processing" | "ready" | "failed";
-  /** Why it failed. */
+  /** Why the document failed. */
   reason: string | null;
   pages: number | null;
-  /** Whether its pages are pages of paper; else they are parts of the text. */
+  /** Whether the document has pages that people know. Otherwise its pages are parts of the text. */
   has_pages: boolean;
   progress: Progress;
   created_at: string;
@@ -119,19 +119,19 @@ export interface RunSeen {
 
 // What the API's description leaves open.
 
-/** The body of an answer that is an error. */
+/** The body of an error answer. */
 export interface Problem {
   title?: string;
   detail?: string;
   code?: string;
 }
 
-/** Why a run has no whole answer. */
+/** Why a run has no complete answer. */
 export interface Failure {
   detail: string;
 }
 
-/** A mark in an answer, with the words that prove it. */
+/** A mark in an answer, with the words that support it. */
 export interface Citation {
   /** Such as "[p12]". */
   mark: string;
@@ -164,7 +164,7 @@ export interface RunStarted {
   model_notice?: ModelNotice;
 }
 
-/** The end of a run. One that does not exist has an id, a status and an error only. */
+/** The end of a run. A run that does not exist has only an id, a status and an error. */
 export interface RunEnded {
   status: "completed" | "failed" | "cancelled";
   response?: string;
@@ -186,5 +186,5 @@ interface Kinds {
   reconnect: object;
 }
 
-/** One event of a run. Its id is the number of a stored event, from 1; null for one that is only live. */
+/** One event of a run. A stored event's id is its number, from 1. An event that is only live has the id null. */
 export type RunEvent = { [Name in keyof Kinds]: { id: number | null; name: Name; data: Kinds[Name] } }[keyof Kinds];

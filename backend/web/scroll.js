@@ -2,9 +2,9 @@
 
 /**
  * @param {HTMLElement} scroller
- * @param {HTMLElement} content what grows inside it
+ * @param {HTMLElement} content the growing content inside the scroller
  * @param {HTMLElement} button shown while the end is out of sight
- * @returns {() => void} goes to the end and stays there
+ * @returns {() => void} scrolls to the end and stays there
  */
 export function stickToEnd(scroller, content, button) {
   let pinned = true;

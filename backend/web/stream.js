@@ -1,4 +1,4 @@
-/** Follow the events of a run over a connection that may break. Knows nothing of the page. */
+/** Follow a run's events over a connection that may break. This module does not use the page. */
 
 import { ApiError } from "./api.js";
 
@@ -6,16 +6,16 @@ import { ApiError } from "./api.js";
 
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 15_000;
-// Heartbeats come far more often: a connection this quiet is dead without knowing it.
+// Heartbeats come far more often, so a connection that is silent for this long is dead.
 const LONGEST_SILENCE = 60_000;
 
 /**
- * Yield a run's events, each stored one once, until it is done; reconnect in between.
- * @param {(runId: string | null, lastId: number) => Promise<Response>} open connects; without a run it starts one
+ * Yield a run's events until the run is done. Reconnect if necessary, and yield each stored event only once.
+ * @param {(runId: string | null, lastId: number) => Promise<Response>} open connects to the run; without an id it starts a run
  * @param {object} options
- * @param {string | null} [options.runId] the run, where it exists already
- * @param {AbortSignal} options.signal ends the following
- * @param {(milliseconds: number) => Promise<void>} options.wait returns when the next attempt is due
+ * @param {string | null} [options.runId] the run, if it exists already
+ * @param {AbortSignal} options.signal stops following the run
+ * @param {(milliseconds: number) => Promise<void>} options.wait resolves when the next attempt is due
  * @returns {AsyncGenerator<RunEvent>}
  */
 export async function* followRun(open, { runId = null, signal, wait }) {
@@ -50,15 +50,15 @@ export async function* followRun(open, { runId = null, signal, wait }) {
 }
 
 /**
- * Yield the server-sent events of a body.
- * @param {ReadableStream<Uint8Array<ArrayBuffer>> | null} body none is a stream without events
+ * Yield the server-sent events in a body.
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>> | null} body null counts as a stream without events
  * @returns {AsyncGenerator<RunEvent>}
  */
 export async function* readEvents(body) {
   let rest = "";
   let block = emptyBlock();
   for await (const text of readText(body)) {
-    // A carriage return at the very end may be half of a CRLF: it waits for what follows.
+    // A carriage return at the very end may be half of a CRLF, so it is kept until more text arrives.
     const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? "";
     for (const line of lines) {
@@ -77,7 +77,7 @@ function emptyBlock() {
   return { id: null, name: "message", data: [] };
 }
 
-/** @param {ReturnType<typeof emptyBlock>} block @returns {RunEvent} as the server is known to send them */
+/** @param {ReturnType<typeof emptyBlock>} block @returns {RunEvent} assumes that the server sends only known events */
 function eventOf({ id, name, data }) {
   return /** @type {RunEvent} */ ({ id, name, data: JSON.parse(data.join("\n")) });
 }

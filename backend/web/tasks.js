@@ -17,7 +17,7 @@ export function createTaskPanel({ onError }) {
   const empty = byId("tasks-empty");
   let round = 0;
 
-  /** Read the lists again. An answer that a newer request overtook is dropped. */
+  /** Read the lists again. If a newer request has started meanwhile, the older answer is dropped. */
   async function refresh() {
     const mine = ++round;
     await Promise.all([fill(open, "pending", mine), ...(doneSection.open ? [fill(done, "completed", mine)] : [])]);
@@ -55,7 +55,7 @@ export function createTaskPanel({ onError }) {
     empty.hidden = open.childElementCount > 0;
   }
 
-  /** Somebody else deleted a task that stands here. @param {HTMLElement} item */
+  /** Remove the row of a task that was deleted elsewhere. @param {HTMLElement} item */
   function gone(item) {
     item.remove();
     tell();
@@ -73,7 +73,7 @@ export function createTaskPanel({ onError }) {
       box.disabled = true;
       try {
         await call(`/api/tasks/${task.id}`, { method: "PATCH", body: { completed } });
-        // The row stays where it is until the next refresh, so that a slip can be taken back.
+        // The row stays in its place until the next refresh, so that a mistaken click can be undone.
         item.dataset.completed = String(completed);
         tell();
       } catch (error) {
@@ -91,12 +91,12 @@ export function createTaskPanel({ onError }) {
 
   return {
     refresh,
-    /** Bring a task into view, wherever the lists have it. @param {TaskSeen} task */
+    /** Scroll to a task. If its list does not show the task yet, add it there. @param {TaskSeen} task */
     async show(task) {
       if (task.completed && !doneSection.open) {
         const opened = new Promise((seen) => doneSection.addEventListener("toggle", seen, { once: true }));
         doneSection.open = true;
-        await opened; // It begins a refresh of its own, which ours overtakes.
+        await opened; // Opening the section starts its own refresh, which the refresh below replaces.
       }
       await refresh();
       const list = task.completed ? done : open;

@@ -1,4 +1,4 @@
-/** One question and its answer, as they stand in the thread. */
+/** One question and its answer, as the thread shows them. */
 
 import { Numbering, openPressed } from "./citations.js";
 import { el, failure } from "./dom.js";
@@ -13,14 +13,14 @@ const LONGEST_SHOWN = 20_000;
 const STATES = { running: "running", done: "done", error: "failed", stopped: "not finished" };
 
 /**
- * @typedef {object} Row a tool call as it is shown
+ * @typedef {object} Row a tool call's elements and data
  * @property {HTMLElement} row
  * @property {HTMLElement} state for screen readers
  * @property {HTMLElement} result
- * @property {HTMLElement} outcome holds the result
+ * @property {HTMLElement} outcome contains the result
  * @property {HTMLElement} phrase what the call does, in words
  * @property {string} name
- * @property {Record<string, unknown> | null} given its arguments
+ * @property {Record<string, unknown> | null} given the call's arguments
  */
 
 /** @param {string} text */
@@ -32,12 +32,12 @@ export function question(text) {
 export class Answer {
   /** The whole text, with its marks. */
   #text = "";
-  /** What the server has proven. @type {Citation[]} */
+  /** The citations that the server has proven. @type {Citation[]} */
   #citations = [];
   #isMarkdown = true;
-  /** The next frame, in which the text is shown. */
+  /** The id of the animation frame that will show the text. */
   #frame = 0;
-  // Offsets on the wire count code points; the length of a string counts UTF-16 units.
+  // The length of the text in code points, because the server's offsets count code points, not UTF-16 units.
   #points = 0;
   /** The tool calls by their ids. @type {Map<string | number, Row>} */
   #rows = new Map();
@@ -54,7 +54,7 @@ export class Answer {
     this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
   }
 
-  /** An answer that is already complete. @param {MessageSeen} message */
+  /** Return an answer that is already complete. @param {MessageSeen} message */
   static stored(message) {
     const answer = new Answer();
     for (const [index, tool] of message.tool_calls.entries()) {
@@ -67,14 +67,14 @@ export class Answer {
     return answer;
   }
 
-  /** The text as it is read, without numbers and buttons. */
+  /** The text as a reader sees it, without numbers and buttons. */
   get text() {
     const read = /** @type {HTMLElement} */ (this.#body.cloneNode(true));
     for (const part of read.querySelectorAll(".cite, .code-head")) part.remove();
     return read.textContent;
   }
 
-  /** Note which model writes the answer. @param {string | null} model null where it is not known */
+  /** Note which model writes the answer. @param {string | null} model null if the model is unknown */
   writtenBy(model) {
     // The offline model repeats the user's own words; only language models are known to write Markdown.
     this.#isMarkdown = model !== null && model !== OFFLINE;
@@ -84,7 +84,7 @@ export class Answer {
     this.element.dataset.state = "streaming";
   }
 
-  /** Add streamed text, less what is here already. @param {string} delta @param {number} [offset] */
+  /** Add streamed text, without the part that the answer already has. @param {string} delta @param {number} [offset] */
   add(delta, offset = this.#points) {
     const fresh = Array.from(delta).slice(Math.max(0, this.#points - offset));
     this.#text += fresh.join("");
@@ -92,7 +92,7 @@ export class Answer {
     this.#showSoon();
   }
 
-  /** Take what the server has proven: one citation for each mark, in their order. @param {Citation[]} citations all so far */
+  /** Set the citations that the server has proven, in the order of their marks. @param {Citation[]} citations all citations so far */
   cite(citations) {
     this.#citations = citations;
     this.#showSoon();
@@ -102,7 +102,7 @@ export class Answer {
     return this.#citations;
   }
 
-  /** Void the streamed text from `offset` on. @param {number} offset */
+  /** Remove the streamed text from `offset` on. @param {number} offset */
   reset(offset = 0) {
     this.#set(Array.from(this.#text).slice(0, offset).join(""));
   }
@@ -139,7 +139,7 @@ export class Answer {
     this.#mark(parts, is_error ? "error" : "done");
   }
 
-  /** Say what the run is waiting for; nothing takes it back. @param {string} [sentence] */
+  /** Show what the run is waiting for. Without a sentence, remove the note. @param {string} [sentence] */
   note(sentence) {
     this.#end.replaceChildren(...(sentence ? [el("p", { class: "note", "data-testid": "answer-note" }, sentence)] : []));
   }
@@ -147,8 +147,8 @@ export class Answer {
   /**
    * Close the answer.
    * @param {string} status completed, failed or cancelled
-   * @param {string | null} [response] the whole text, which outranks what was streamed
-   * @param {string} [sentence] what is to be said of an answer that was stopped
+   * @param {string | null} [response] the whole text, which replaces the streamed text
+   * @param {string} [sentence] the sentence to show under an answer that was stopped
    */
   end(status, response, sentence) {
     this.element.dataset.state = status;
@@ -158,7 +158,7 @@ export class Answer {
     if (status === "cancelled") this.note(sentence || "You stopped this answer.");
   }
 
-  /** Close the answer with what went wrong. @param {string} sentence @param {() => void} [retry] */
+  /** Close the answer, and show what went wrong. @param {string} sentence @param {() => void} [retry] */
   fail(sentence, retry) {
     this.end("failed");
     this.#end.replaceChildren(failure(sentence, "Try again", retry));
@@ -184,7 +184,7 @@ export class Answer {
     this.#prose.show(text, {
       isMarkdown: this.#isMarkdown,
       isGrowing,
-      // Which number a mark gets depends on the marks before it.
+      // A mark's number depends on the marks before it, so all blocks are rebuilt once there are citations.
       isFresh: this.#citations.length > 0,
       finish: (block) => numbering.apply(block),
     });
@@ -199,14 +199,14 @@ export class Answer {
   }
 }
 
-/** The one argument that tells most: the first short text, else the first number. @param {Record<string, unknown> | null} given */
+/** Return the most telling argument: the first short text, or else the first number. @param {Record<string, unknown> | null} given */
 function gist(given) {
   const values = Object.values(given ?? {});
   const text = values.find((value) => typeof value === "string") ?? values.find((value) => typeof value === "number");
   return text === undefined ? "" : String(text).slice(0, 120);
 }
 
-/** What a failed call says went wrong, where it does. @param {unknown} result */
+/** Return the error sentence in a failed call's result, if there is one. @param {unknown} result */
 function errorIn(result) {
   return typeof result === "object" && result !== null && "error" in result ? result.error : null;
 }

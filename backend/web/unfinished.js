@@ -1,30 +1,30 @@
-/** The end of a Markdown text that is still being written: what is half there is completed or held back. */
+/** The end of a Markdown text that is still being written: an incomplete construct is completed or held back. */
 
 /** @typedef {import("./markdown.js").Block} Block */
 
-// Items and quotes that a line may begin with.
+// The markers of list items and quotes that a line may begin with.
 const CONTAINERS = String.raw`(?:[ \t]*(?:>|[-*+][ \t]|\d{1,9}[.)][ \t]))*[ \t]*`;
-// A line that may yet become a heading, an item, a checkbox, a rule, a fence or a part of a table.
+// A line that may yet become a heading, a list item, a checkbox, a rule, a fence or a part of a table.
 const HALF_A_LINE = new RegExp(String.raw`^${CONTAINERS}(?:[-*+_=#~\x60|: \t]+|\d{1,9}[.)]?|\[[ xX]?\]?)?$`);
 const LONGEST_HALF = 200;
 const ROW = new RegExp(String.raw`^${CONTAINERS}\|`);
 const ENDS_BLANK = /\n[ \t]*\n[ \t]*$/;
 const FENCE = /^[ \t]*(`{3,}|~{3,})/;
 
-// What matters within a line: escapes, code, HTML and addresses, entities, links, emphasis.
+// The constructs within a line: escapes, code, HTML and addresses, entities, links, emphasis.
 const TOKEN = /\\[\s\S]?|`+|<[^<>\s]*>?|&[\w#]*;?|!?\[|\]|\*+|_+|~+/g;
-// Letters of scripts that set blanks between words, and digits.
+// Digits, and letters of scripts that separate words by blanks.
 const ALPHABETIC = /[\p{Ll}\p{Lu}\p{N}]/u;
 const HALF_A_TOKEN = /^(?:\\|<[^>]*|&[^;]*)$/;
 const DESTINATION = /\(\s*(?!\s)(?:<[^<>\n]*>|(?:\\.|\([^\s()]*\)|[^\s()<\\])*)(?:\s+(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\((?:\\.|[^)\\])*\)))?\s*\)/y;
 const HALF_A_DESTINATION = /(?:\(\s*(?!\s)(?:<[^<>\n]*|[^\s<]*)(?:\s+(?:["'(].*)?)?)?$/y;
-// A destination that is no address leaves a link's words as text.
+// This destination is not an address, so the words of an unfinished link are shown as text.
 const NOWHERE = "(#)";
 
-/** @typedef {{mark: string, at: number}} Open what is open, and where it begins */
+/** @typedef {{mark: string, at: number}} Open an open marker, and where it begins */
 
 /**
- * Return a text whose end is completed or held back, so that no raw marker shows.
+ * Return a text with its end completed or held back, so that no raw marker shows.
  * @param {string} text
  * @param {(text: string) => Block[]} structure
  */
@@ -38,55 +38,55 @@ export function completed(text, structure) {
   }
 }
 
-/** The block at the very end, within whatever holds it. @param {Block[]} blocks @returns {Block | undefined} */
+/** Return the innermost block at the very end. @param {Block[]} blocks @returns {Block | undefined} */
 function lastLeaf(blocks) {
   const last = blocks.filter(({ type }) => type !== "space").at(-1);
   const inside = last?.type === "list" ? last.items : last?.type === "list_item" || last?.type === "blockquote" ? last.tokens : null;
   return inside?.length ? (lastLeaf(inside) ?? last) : last;
 }
 
-/** Without half of what opens or closes a block of code. @param {string} text @param {string} raw the block's source */
+/** Remove half a fence, or half a language name, from a code block's end. @param {string} text @param {string} raw the block's source */
 function withCodeCompleted(text, raw) {
   const fence = FENCE.exec(raw)?.[1];
   if (!fence) return text;
   const lines = raw.split("\n");
   const end = lines[lines.length - 1].trim();
-  // What stands behind the opening fence is the language, of which there may be more to come.
+  // The text after the opening fence is the language's name, which may be incomplete.
   if (lines.length === 1) return text.trimEnd().slice(0, fence.length - end.length || undefined);
   const isHalfAFence = end !== "" && end.length < fence.length && fence.startsWith(end);
   return isHalfAFence ? text.slice(0, text.lastIndexOf("\n")) : text;
 }
 
-/** Without a last line that may yet become anything. @param {string} text @param {Block} [leaf] */
+/** Remove a last line whose kind is still unknown. @param {string} text @param {Block} [leaf] */
 function withoutHalfALine(text, leaf) {
   const start = text.lastIndexOf("\n") + 1;
   const line = text.slice(start);
   if (line.trim() && line.length < LONGEST_HALF && HALF_A_LINE.test(line)) return text.slice(0, start);
-  // The first row of a table looks like any text until the next line is there.
+  // A table's first row looks like ordinary text until the next line arrives.
   const lines = text.replace(/\n$/, "").split("\n");
   const row = lines.at(-1) ?? "";
   const isFirstRow = leaf?.type !== "table" && ROW.test(row) && !ROW.test(lines.at(-2) ?? "");
   return isFirstRow ? text.slice(0, text.lastIndexOf(row)) : text;
 }
 
-/** With what is open in the last line closed, and what is half open held back. @param {string} text @param {Block} [leaf] */
+/** Close the open markers in the last line, and hold back half a marker. @param {string} text @param {Block} [leaf] */
 function withLineCompleted(text, leaf) {
   const isClosed = ENDS_BLANK.test(text) || (leaf?.type !== "paragraph" && leaf?.type !== "text" && text.endsWith("\n"));
   if (!leaf || isClosed) return text;
   const whole = text.trimEnd();
-  // Of a table only the last cell is open.
+  // In a table, only the last cell can have open markers.
   const line = (leaf.type === "table" ? whole.replace(/^[\s\S]*(?<!\\)\|/, "") : (leaf.text ?? "")).trimEnd();
   const { kept, closers } = closed(line);
   return whole.slice(0, whole.length - (line.length - kept)) + closers;
 }
 
 /**
- * Return how many characters to show, and the markers that close the rest.
+ * Return the part of a line to show, and the markers that close what is open in it.
  * @param {string} line
  * @returns {{kept: number, closers: string}}
  */
 function closed(line) {
-  /** The innermost last. @type {Open[]} */
+  /** The open markers, innermost last. @type {Open[]} */
   const open = [];
   let kept = line.length;
   for (let match = next(line, 0); match; ) {
@@ -94,7 +94,7 @@ function closed(line) {
     let end = index + token.length;
     if (token[0] === "`") {
       const closing = endOfCode(line, end, token.length);
-      // Fewer backticks at the end may be half of what closes it.
+      // Fewer backticks at the end may be the first part of the closing backticks.
       if (closing < 0) return withClosers(line.slice(0, line.length - endingBackticks(line, end)), [...open, { mark: token, at: index }]);
       end = closing;
     } else if (token.endsWith("[")) {
@@ -103,7 +103,7 @@ function closed(line) {
       const start = open.findLastIndex(({ mark }) => mark === "[");
       const destination = start < 0 ? -1 : endOfDestination(line, end);
       if (destination === line.length + 1) return withClosers(line.slice(0, end), open.slice(0, start), NOWHERE);
-      // What is open within the words of a link stays as it is; brackets that are no link are brackets.
+      // Markers that are open within a link's words are left alone. Brackets that are not a link are ordinary text.
       if (destination >= 0) open.length = start;
       else if (start >= 0) open.splice(start, 1);
       end = Math.max(end, destination);
@@ -123,20 +123,20 @@ function next(line, from) {
   return TOKEN.exec(line);
 }
 
-/** Where the run of backticks ends that closes code, or -1. @param {string} line @param {number} from @param {number} length */
+/** Return the end of the backticks that close the code, or -1. @param {string} line @param {number} from @param {number} length */
 function endOfCode(line, from, length) {
   for (const { 0: run, index } of line.slice(from).matchAll(/`+/g)) if (run.length === length) return from + index + length;
   return -1;
 }
 
-/** How many backticks stand at the end, from a place on. @param {string} line @param {number} from */
+/** Count the backticks at the line's end, not before `from`. @param {string} line @param {number} from */
 function endingBackticks(line, from) {
   let start = line.length;
   while (start > from && line[start - 1] === "`") start -= 1;
   return line.length - start;
 }
 
-/** Where a link's destination ends: behind the line when it is not all there, -1 when there is none. @param {string} line @param {number} from */
+/** Return the end of a link's destination: past the line's end if it is incomplete, -1 if there is none. @param {string} line @param {number} from */
 function endOfDestination(line, from) {
   DESTINATION.lastIndex = HALF_A_DESTINATION.lastIndex = from;
   if (DESTINATION.test(line)) return DESTINATION.lastIndex;
@@ -144,7 +144,7 @@ function endOfDestination(line, from) {
 }
 
 /**
- * Take in a run of emphasis marks: it closes what is open, or opens, or may do either when more has come.
+ * Handle a run of emphasis marks. It closes an open marker or opens one; at the line's end this may be undecided.
  * @param {string} line
  * @param {number} index
  * @param {string} token
@@ -157,7 +157,7 @@ function takeEmphasis(line, index, token, open) {
   const after = line[index + token.length] ?? " ";
   const isAtEnd = index + token.length === line.length;
   if (mark === "~" && token.length !== 2 && !isAtEnd) return 0;
-  // CommonMark's rules for what may open and what may close.
+  // CommonMark's rules for marks that may open or close emphasis.
   const isLeft = !isBlank(after) && (!isPunctuation(after) || isBlank(before) || isPunctuation(before));
   const isRight = !isBlank(before) && (!isPunctuation(before) || isBlank(after) || isPunctuation(after));
   const canOpen = isLeft && (mark !== "_" || !isRight || isPunctuation(before));
@@ -166,7 +166,7 @@ function takeEmphasis(line, index, token, open) {
   while (left && canClose) {
     const place = open.findLastIndex((one) => one.mark[0] === mark || one.mark === "[");
     const opener = open[place];
-    // Fewer at the end than were opened may be half of what closes them.
+    // If fewer marks are at the line's end than were opened, they may be the first part of the closing marks.
     if (opener?.mark[0] !== mark || (isAtEnd && opener.mark.length > left)) break;
     const used = Math.min(opener.mark.length, left, 2);
     open.length = place;
@@ -174,18 +174,18 @@ function takeEmphasis(line, index, token, open) {
     left -= used;
   }
   if (isAtEnd) return left;
-  // A single one within a word or a number, as in 2*3, is most likely no emphasis.
+  // A single asterisk within a word or a number, as in 2*3, is probably not emphasis.
   const isWithinAWord = token === "*" && ALPHABETIC.test(before) && !isBlank(after);
   if (left && canOpen && !isWithinAWord) open.push({ mark: mark.repeat(left), at: index });
   return 0;
 }
 
-/** @param {string} shown @param {Open[]} open @param {string} [last] what follows what is shown */
+/** @param {string} shown @param {Open[]} open @param {string} [last] text to add directly after `shown` */
 function withClosers(shown, open, last = "") {
   let closers = last;
   let kept = shown.trimEnd();
   for (const { mark, at } of open.reverse()) {
-    // Nothing is in it yet.
+    // A marker with nothing after it yet is removed instead of closed.
     if (!closers && !kept.slice(at).replace(/^(?:!?\[|[*_~`]+)/, "")) kept = kept.slice(0, at).trimEnd();
     else closers += mark === "[" ? `]${NOWHERE}` : mark;
   }

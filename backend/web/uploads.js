@@ -1,4 +1,4 @@
-/** Uploading files: chosen, dropped or pasted; one after the other, each in a row of its own until the server has it. */
+/** Uploads of files that were chosen, dropped or pasted. They run one after the other, each in its own row. */
 
 import { ApiError, ensureSession, upload } from "./api.js";
 import { named } from "./documents.js";
@@ -9,9 +9,9 @@ import { announce } from "./notices.js";
 
 /**
  * @param {object} on
- * @param {() => void} on.onSession a session is there
- * @param {(document: DocumentSeen) => void} on.onStored the server has a document
- * @param {(error: Error) => void} on.onRefused hears of each failure, with the file named
+ * @param {() => void} on.onSession called when there is a session
+ * @param {(document: DocumentSeen) => void} on.onStored called when the server has stored a document
+ * @param {(error: Error) => void} on.onRefused called for each failure; the message names the file
  */
 export function createUploads({ onSession, onStored, onRefused }) {
   const list = byId("uploads");
@@ -35,7 +35,7 @@ export function createUploads({ onSession, onStored, onRefused }) {
     tell();
   }
 
-  /** @param {File} file @param {HTMLElement} [row] where it stood when it failed */
+  /** @param {File} file @param {HTMLElement} [row] the row of the file's failed upload, which the new row replaces */
   function enqueue(file, row) {
     const item = el("li", { class: "document", "data-testid": "upload-row", "data-status": "waiting" });
     const bar = el("progress", { max: 1, "aria-label": `Upload of ${file.name}` });
@@ -109,14 +109,14 @@ export function createUploads({ onSession, onStored, onRefused }) {
   byId("attach").addEventListener("click", () => chooser.click());
   chooser.addEventListener("change", () => {
     add([...(chooser.files ?? [])]);
-    // The same file can be chosen again.
+    // Without this, choosing the same file again would do nothing.
     chooser.value = "";
   });
   takeDropped(add);
   takePasted(add);
 
   return {
-    /** Drop what is under way and what has failed. */
+    /** Cancel the uploads in progress, and remove the failed ones. */
     clear() {
       for (const cancelling of underWay) cancelling.abort();
       list.replaceChildren();
@@ -131,7 +131,7 @@ function takeDropped(add) {
   const hasFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragover", (event) => {
     if (!hasFiles(event)) return;
-    // A browser opens a dropped file in place of the page unless it is told not to.
+    // By default, a browser opens a dropped file in place of the page.
     event.preventDefault();
     veil.hidden = document.querySelector("dialog[open]") !== null;
   });
@@ -151,7 +151,7 @@ function takeDropped(add) {
 function takePasted(add) {
   document.addEventListener("paste", (event) => {
     const given = event.clipboardData;
-    // What comes out of an office program is text that happens to carry a picture of itself.
+    // Text that is copied from an office program also has a picture of itself. It is not an upload.
     if (!given?.files.length || given.types.includes("text/html")) return;
     event.preventDefault();
     if (document.querySelector("dialog[open]") === null) add([...given.files]);

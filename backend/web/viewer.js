@@ -1,4 +1,4 @@
-/** Shows the text of a document's page, with the words that an answer rests on marked. */
+/** Shows a document page's text, with an answer's cited words marked. */
 
 import { get } from "./api.js";
 import { byId, el, failure } from "./dom.js";
@@ -6,28 +6,28 @@ import { byId, el, failure } from "./dom.js";
 /** @import { Citation, DocumentSeen, PageSeen, PassageOnPage } from "./schemas.d.ts" */
 
 /**
- * @typedef {object} Place what is shown
+ * @typedef {object} Place the document that is shown
  * @property {number} document
- * @property {string} word what a page of it is called
- * @property {{path: string, start?: number, end?: number}} [cited] where the source stands
+ * @property {string} word the word for one of its pages
+ * @property {{path: string, start?: number, end?: number}} [cited] where the cited words are
  */
 
 const viewer = byId("viewer", HTMLDialogElement);
 /** @type {Place | null} */
 let place = null;
-/** What the server told last. @type {PageSeen | null} */
+/** The page that the server returned last. @type {PageSeen | null} */
 let shown = null;
-/** The page of the source, once it is known. @type {PassageOnPage | null} */
+/** The page with the cited words, once it is known. @type {PassageOnPage | null} */
 let source = null;
 let round = 0;
 
-/** Show where a citation's words stand. @param {Citation} citation */
+/** Show a citation's words on their page. @param {Citation} citation */
 export function openSource({ document_id, passage_id, filename, page_number, start, end }) {
   const path = `/api/documents/${document_id}/passages/${passage_id}`;
   open({ document: document_id, word: page_number === null ? "Part" : "Page", cited: { path, start, end } }, filename, path);
 }
 
-/** Show a document from a page on. @param {DocumentSeen} document @param {number} [page] */
+/** Show a page of a document. @param {DocumentSeen} document @param {number} [page] */
 export function openDocument({ id, filename, has_pages }, page = 1) {
   open({ document: id, word: has_pages ? "Page" : "Part" }, filename, pagePath(id, page));
 }
@@ -80,11 +80,11 @@ function show(page, { word, cited }) {
 
 /** @param {string} id @param {boolean} can */
 function able(id, can) {
-  // A disabled button would lose the focus of whoever leafs with the keyboard.
+  // A disabled button would lose the focus, and a keyboard user would lose their place.
   byId(id).setAttribute("aria-disabled", String(!can));
 }
 
-/** @param {PageSeen} page @param {number} [start] @param {number} [end] in code points, as on the wire @returns {(Node | string)[]} */
+/** @param {PageSeen} page @param {number} [start] @param {number} [end] both in code points, as in the API @returns {(Node | string)[]} */
 function marked({ text, is_scanned }, start, end) {
   if (!text.trim()) return [el("p", { class: "note" }, is_scanned ? "This page is an image without text." : "This page has no text.")];
   if (start === undefined || end === undefined || end <= start) return [text];

@@ -1,4 +1,4 @@
-/** Says in words what a tool does with documents. */
+/** Describes in words what a tool call does with documents. */
 
 /** @typedef {Record<string, unknown>} Values the members of a JSON object */
 
@@ -11,7 +11,7 @@ const counted = (count, noun) => (count ? `${count.toLocaleString("en")} ${noun}
 /** @param {unknown} list @param {string} noun */
 const found = (list, noun) => (Array.isArray(list) ? ` (${counted(list.length, noun)})` : "");
 
-/** For each tool what it does and, once its result is there, what it did. @type {Record<string, (given: Values, result: Values | null) => string>} */
+/** For each tool, a function that describes what a call does or, once it has a result, what the call did. @type {Record<string, (given: Values, result: Values | null) => string>} */
 const WORDS = {
   search_documents: (given, result) => `${result ? "Searched" : "Searching"} your documents: ${quoted(given.query)}${found(result?.passages, "passage")}`,
   list_documents: (_, result) => `${result ? "Looked" : "Looking"} through your documents${found(result?.documents, "document")}`,
@@ -29,16 +29,16 @@ function tasksFrom(given, result) {
 }
 
 /**
- * Return what a call does, as a sentence part, or null for a tool that speaks for itself.
+ * Return what a call does, as part of a sentence, or null if the tool's name is clear enough.
  * @param {string} name
- * @param {Values | null} given its arguments
- * @param {unknown} [result] none while it runs and when it failed
+ * @param {Values | null} given the call's arguments
+ * @param {unknown} [result] missing while the call runs and after it failed
  */
 export function inWords(name, given, result) {
   return Object.hasOwn(WORDS, name) ? WORDS[name](given ?? {}, parsed(result)) : null;
 }
 
-/** @param {unknown} result an object, or its JSON @returns {Values | null} */
+/** @param {unknown} result an object, or an object as JSON @returns {Values | null} */
 function parsed(result) {
   try {
     const value = typeof result === "string" ? JSON.parse(result) : result;
