@@ -1,9 +1,9 @@
 #!/bin/sh
-# Check the types of the page's scripts and lint them, with the tools that package-lock.json pins.
-# Where Node is missing it says so and succeeds; in CI it fails.
+# Check the types of the page's scripts and lint the scripts, with the tools that package-lock.json pins.
+# If Node.js is missing, this script prints that and succeeds. In CI it fails then.
 set -eu
 
-node=18 # The oldest that the tools run on.
+node=18 # The oldest version of Node.js that the tools run on.
 tools=node_modules/.bin
 ready=node_modules/.docutalk-ready
 

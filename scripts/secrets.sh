@@ -1,9 +1,9 @@
 #!/bin/sh
-# Make the files that docker-compose.yml hands to the containers. Files that exist stay as they are.
+# Create the secret files that docker-compose.yml passes to the containers. Existing files stay unchanged.
 set -eu
 
 mkdir -p secrets
-# The containers' users read the files; the directory keeps the host's other users out.
+# The containers' users must be able to read the files. The directory's mode keeps the host's other users out.
 chmod 700 secrets
 umask 022
 
@@ -18,7 +18,7 @@ keep() {
 keep POSTGRES_PASSWORD "$(random)"
 keep DATABASE_URL "postgresql://docutalk:$(cat secrets/POSTGRES_PASSWORD)@db:5432/docutalk"
 keep SECRET_KEY "$(random)"
-# Empty means not set: write a key into the file of the provider you use.
+# An empty file means that the setting is not set. Write a key into your provider's file.
 for name in OPENAI_API_KEY GEMINI_API_KEY ANTHROPIC_API_KEY BETTER_AUTH_SECRET; do
     keep "$name" ""
 done

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make the virtual environment $1 hold exactly what requirements.txt pins, and the `docutalk` command.
-# Returns at once where it does already. Needs no root; packages come from where pip is told to look.
+# Prepare the virtual environment $1 with exactly the packages that requirements.txt pins, and the `docutalk` command.
+# If the environment is already up to date, this script ends at once. It needs no root. Packages come from the indexes
+# that pip is configured with.
 set -eu
 
 venv=$1
@@ -20,8 +21,9 @@ if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
     fail "$venv exists and is no virtual environment: remove it, or choose another place with VENV=."
 fi
 
-# Print the path of a Python that is no part of an environment, since that may be the one to be made anew. Where
-# pyenv lacks the version that .python-version names, the user's own shows outside of this directory.
+# Print the path of a Python outside every virtual environment, because the active environment may be the one that is
+# created again below. If pyenv lacks the version in .python-version, no Python runs in this directory. Then the user's
+# Python is found from /.
 find_python() {
     program='import os, sys; sys.version_info < (3, 11) and sys.exit(1); print(os.path.realpath(sys.executable))'
     for place in . /; do
@@ -35,10 +37,12 @@ python=$(find_python) || fail "DocuTalk needs Python 3.11 or newer: install it, 
 
 echo "Preparing $venv with $("$python" --version); this happens once and takes a minute or two."
 rm -rf "$venv"
-# The first two would keep pip from installing where it is told to; the others only silence advice.
+# If the user's configuration turns on the first two options, pip would not install into this environment. The other two
+# options only silence advice.
 export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# Debian without python3-venv makes no pip: there the environment gets it from the pip outside, or from uv.
+# Debian without python3-venv creates environments without pip. Then the system's pip, or uv, installs pip into this
+# environment.
 if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
     "$python" -m venv --clear --without-pip "$venv"
     if "$python" -m pip --version >/dev/null 2>&1; then
@@ -55,7 +59,8 @@ pip() {
     "$venv/bin/python" -m pip "$@"
 }
 
-# uv is quicker, but does not read pip's configuration: where that chooses an index, or where uv fails, pip installs.
+# uv is faster than pip, but does not read pip's configuration. If that configuration chooses an index, or if uv fails,
+# pip installs the packages.
 by_uv() {
     command -v uv >/dev/null || return 1
     if pip config list | grep -E '\.(index-url|no-index)=' >/dev/null; then return 1; fi

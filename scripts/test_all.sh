@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run the slow, Chromium and Node tests, then the tests marked `database` on the other databases.
-# Arguments: the environment's python, the number of processes, the marks of `make test`.
+# Arguments: the environment's python, the number of processes, and the marks that `make test` selects.
 set -eu
 
 python=$1 workers=$2 fast=$3
@@ -24,7 +24,7 @@ if [ -n "$missing" ] && [ "${CI:-}" = true ]; then
     exit 1
 fi
 
-# A cache for this run only: it names what failed here and nothing else.
+# This run has its own cache, so that the cache lists only the tests that failed in this run.
 cache=$(mktemp -d)
 flaky=
 finish() {
@@ -34,9 +34,9 @@ finish() {
 }
 trap finish EXIT
 
-# These tests start processes and browsers, so a busy machine can fail one that is sound. What failed runs once more,
-# one test at a time. What fails again is broken; what passes is listed as flaky.
-# They wait for a third of their time: for leases, browsers and services that start. One process more uses it.
+# These tests start processes and browsers, so on a busy machine a correct test can fail. Failed tests run once more, one
+# test at a time. A test that fails again is broken; a test that passes is listed as flaky.
+# The tests spend a third of their time waiting for leases, browsers and services. One more process uses that time.
 status=0
 "$python" -m pytest -n "$((workers + 1))" --no-loadscope-reorder -o cache_dir="$cache" -m "$marks" || status=$?
 case $status in
@@ -50,7 +50,8 @@ case $status in
 *) exit "$status" ;;
 esac
 
-# Each process reads every file that it is given, which takes longer than many of these tests: it gets those with the mark.
+# Each process reads every test file that it gets, and that takes longer than many of these tests. So it gets only the
+# files that contain the mark.
 marked=$(grep -rlF --include='test_*.py' mark.database tests)
 # shellcheck disable=SC2086  # One word for each file.
 sh "$(dirname "$0")/test_databases.sh" "$python" "database and $fast" $marked

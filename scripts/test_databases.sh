@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run tests on each other PostgreSQL version and kind of login; `make test` uses 18 with the superuser's.
-# Arguments: the environment's python, the marks of the tests, and their files (by default all).
+# Run tests on PostgreSQL versions and logins that `make test` does not use. It uses PostgreSQL 18 with the superuser.
+# Arguments: the environment's python, the marks of the tests, and the test files (all files by default).
 set -eu
 
 python=$1 marks=$2
@@ -9,7 +9,8 @@ shift 2
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# One process for each database, side by side: to read the tests and to load what they need costs each process seconds.
+# Each database has its own process, and the processes run in parallel. Each process needs seconds to load the tests and
+# their imports.
 printf '%s\n' "16 owner" "16 plain" "18 plain" | xargs -P 3 -I '{}' sh -c '
     database=$1 logs=$2 status=0
     shift 2
