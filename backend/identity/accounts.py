@@ -111,16 +111,16 @@ class AccountRepository(UserRepository[User]):
             if count := self._delete_some(table, most=most):
                 break
         else:
-            table, count = "operations", self._delete_operations(most)
+            table, count = "operations, access_log", self._delete_logs(most)
             if not count:
                 table, count = "users", self._delete_some("users", most=1)
         if count:
             self._written("deleted", table=table, rows=count)
         return count
 
-    def _delete_operations(self, most: int) -> int:
+    def _delete_logs(self, most: int) -> int:
         removed = self._session.execute(
-            text("select remove_operations_of_expired(:user_id, :most)"), {"user_id": self._scope.user_id, "most": most}
+            text("select remove_logs_of_expired(:user_id, :most)"), {"user_id": self._scope.user_id, "most": most}
         )
         return int(removed.scalar_one())
 

@@ -72,7 +72,7 @@ class ToolServer(MCPServer[Any]):
         """
         tool = self._tools.get(name)
         if tool is None:
-            return _failed(f"Unknown tool: {name}")
+            return _failed("There is no tool of that name. List the tools to see their names.")
         try:
             caller = current_caller()
             outcome = await self._operations.perform_fairly(tool, arguments, caller, call)

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from backend.operations.models import Access, CallOutcome
 from backend.postgres.database import Database
-from backend.postgres.repository import UserRepository
+from backend.postgres.repository import AccountGone, UserRepository
 
 REMOVED_AT_ONCE = 5_000
 """The most rows that one transaction removes."""
@@ -21,7 +22,11 @@ class AccessLog(UserRepository[Access]):
     def add(
         self, *, client: str | None, tool: str, outcome: CallOutcome, milliseconds: int, document_ids: Sequence[int]
     ) -> None:
-        """Record a read. It gets no number from the user's counters, so no read waits for another call."""
+        """Record a read. It gets no number from the user's counters, so no read waits for another call.
+
+        Raises:
+            AccountGone: The user was deleted meanwhile.
+        """
         self._session.add(
             Access(
                 user_id=self._scope.user_id,
@@ -32,7 +37,10 @@ class AccessLog(UserRepository[Access]):
                 document_ids=sorted(set(document_ids)),
             )
         )
-        self._session.flush()
+        try:
+            self._session.flush()
+        except IntegrityError as error:
+            raise AccountGone from error
         self._written("added")
 
 

@@ -22,7 +22,7 @@ DRY_RUN = "dry_run"
 
 
 class _Prepared:
-    """The mark of a parameter whose value is computed before the transaction. No caller can set this value."""
+    """Marks a parameter whose value is computed before the transaction. No caller can set this value."""
 
 
 PREPARED = _Prepared()

@@ -140,7 +140,10 @@ class EmbeddedPostgres:
             self._ensure_server()
 
     def stop(self) -> None:
-        """Leave the server. The last process to leave stops the server within eight seconds. Call this only once."""
+        """Stop using the server.
+
+        The server stops within eight seconds after the last process has done this. Call this only once.
+        """
         try:
             with self._alone(seconds=3):
                 self._leave()

@@ -55,7 +55,10 @@ class Notifications:
     """
 
     def __init__(self, database: Database, *, keeps_trying: bool = False) -> None:
-        """With `keeps_trying`, also reconnect while idle. A process with no other way to learn of work needs this."""
+        """With `keeps_trying`, also reconnect while idle.
+
+        That is for processes that learn of new work in no other way.
+        """
         self._database = database
         self._keeps_trying = keeps_trying
         self._heard: list[Heard] = []

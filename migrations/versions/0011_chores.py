@@ -74,25 +74,10 @@ def upgrade() -> None:
         order by r.ended_at limit most
         """,
     )
-    # This needs the owner's rights, because the app's role may only add to the ledger.
-    definer(
-        "remove_operations_of_expired(who text, most integer)",
-        "integer",
-        """
-        with removed as (
-            delete from public.operations o
-            where o.ctid = any (array(select p.ctid from public.operations p where p.user_id = who limit most))
-              and exists (select from public.users u where u.user_id = who and u.expires_at < now())
-            returning 1
-        )
-        select count(*)::integer from removed
-        """,
-    )
 
 
 def downgrade() -> None:
     for function in (
-        "remove_operations_of_expired(text, integer)",
         "due_runs(timestamp with time zone, integer, text[])",
         "due_documents(timestamp with time zone, integer, text[])",
         "due_guests(integer, text[])",

@@ -37,7 +37,7 @@ def upgrade() -> None:
         "integer",
         """
         with old as (
-            select a.user_id, a.id from public.access_log a where a.at < before
+            select a.user_id, a.id from public.access_log a where a.at < least(before, now() - interval '1 day')
             order by a.at limit most for update skip locked
         ), pruned as (
             delete from public.access_log a using old where a.user_id = old.user_id and a.id = old.id returning 1
@@ -45,10 +45,32 @@ def upgrade() -> None:
         select count(*)::integer from pruned
         """,
     )
+    # The app's role may only add to these two tables.
+    definer(
+        "remove_logs_of_expired(who text, most integer)",
+        "integer",
+        """
+        with expired as (
+            select u.user_id from public.users u where u.user_id = who and u.expires_at < now()
+        ), removed as (
+            delete from public.operations o using expired e
+            where o.user_id = e.user_id
+              and o.ctid = any (array(select p.ctid from public.operations p where p.user_id = who limit most))
+            returning 1
+        ), forgotten as (
+            delete from public.access_log a using expired e
+            where a.user_id = e.user_id
+              and a.ctid = any (array(select p.ctid from public.access_log p where p.user_id = who limit most))
+            returning 1
+        )
+        select (select count(*) from removed)::integer + (select count(*) from forgotten)::integer
+        """,
+    )
     op.execute("insert into chores (id) values ('old_accesses')")
 
 
 def downgrade() -> None:
     op.execute("delete from chores where id = 'old_accesses'")
+    op.execute("drop function remove_logs_of_expired(text, integer)")
     op.execute("drop function prune_access_log(timestamp with time zone, integer)")
     op.execute("drop table access_log")

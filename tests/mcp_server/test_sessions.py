@@ -127,4 +127,4 @@ def test_an_unknown_tool_is_refused(session: Session, name: str) -> None:
     answer = session.call(name, title="x")
 
     assert answer.is_error
-    assert text_of(answer) == f"Unknown tool: {name}"
+    assert text_of(answer) == "There is no tool of that name. List the tools to see their names."

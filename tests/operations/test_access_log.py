@@ -1,6 +1,6 @@
 """Reads outside of runs: none is recorded over REST, and over MCP each one is, without its text and without a lock."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ from backend.identity.caller import Caller, Door
 from backend.operations import access_log
 from backend.operations.access_log import prune, remove_old_accesses
 from backend.operations.perform import Operations
+from backend.postgres.repository import AccountGone
 from backend.tasks.repository import TaskNotFound
 from backend.tasks.tools import add_task, get_task, list_tasks
 from tests.conftest import connected, query
@@ -124,3 +125,15 @@ def test_rows_of_an_account_that_is_being_deleted_are_passed_over(logged: OwnDat
 
     assert removed == 2
     assert [age for user, age in ages(logged) if user == "ben"] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.spec("OPER-11")
+def test_a_read_over_mcp_says_that_the_account_was_deleted(
+    operations: Operations, new_caller: Callable[..., Caller], superuser_url: str
+) -> None:
+    gone = replace(new_caller(), door="mcp")
+    query(superuser_url, "delete from users where user_id = %s", gone.user_id)
+
+    for tool, arguments in ((list_tasks, {}), (get_task, {"task_id": 7})):
+        with pytest.raises(AccountGone):
+            operations.perform(tool, arguments, gone)

@@ -499,7 +499,7 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "purgeable_runs",
         "queue_documents",
         "queue_runs",
-        "remove_operations_of_expired",
+        "remove_logs_of_expired",
         "take_guest_model_turn",
     ]
     for name, is_definer, config, result, grantees in functions:

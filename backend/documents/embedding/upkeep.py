@@ -30,7 +30,10 @@ class Upkeep:
     """Runs the owner's build command when it is due, for the embedded database, which the service owns."""
 
     def __init__(self, embeddings: Embeddings, wanted: str | None, *, data_dir: Path | None) -> None:
-        """`wanted` names the configured model, if any. `data_dir` is None if the database is not embedded."""
+        """`wanted` names the configured embedding model, if any.
+
+        `data_dir` is None if PostgreSQL runs outside of DocuTalk.
+        """
         self._embeddings = embeddings
         self._wanted = wanted
         self._data_dir = data_dir

@@ -85,7 +85,10 @@ class _Headings:
         self._path = path
 
     def above(self, start: int, end: int) -> tuple[str, ...]:
-        """Return the titles that apply to the whole span from start to end. Call this in the order of the spans."""
+        """Return the titles that apply to all of the text from `start` to `end`.
+
+        Call this for one span after the other, in their order.
+        """
         self._go_to(start)
         at_start = list(self._path)
         self._go_to(end - 1)

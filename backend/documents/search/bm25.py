@@ -150,7 +150,10 @@ def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
 
 
 def _terms(session: Session, query: str, codes: str, library: Library, values: dict[str, Any]) -> list[Term]:
-    """Return the question's words stemmed for each language. If every word will be looked up, include the postings."""
+    """Stem the question's words for each language, and return the stems.
+
+    If all stems will be looked up, also return their postings.
+    """
     asked = {
         "languages": list(library.passages),
         "queries": [query, *(spellings(codes) if codes else ())],

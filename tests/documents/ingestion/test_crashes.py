@@ -197,7 +197,7 @@ def test_a_signal_ends_a_process_in_the_middle_of_a_document_within_ten_seconds(
     is_worker: bool,
 ) -> None:
     aside = {"MAX_CONCURRENT_INGESTIONS": 0} if is_worker else {}
-    with started(tmp_path, name="service", **settings, **aside) as service:
+    with started(tmp_path, name="service", **(settings | aside)) as service:
         service.wait_serving()
         with signed_in_guest(service.url) as guest:
             uploaded(guest, log_book)
