@@ -228,6 +228,31 @@ def test_a_purge_is_put_off_while_a_run_works_with_the_document(
     assert columns_with(superuser_url, alice.user_id, MARKER) == set()
 
 
+@pytest.mark.slow
+@pytest.mark.spec("FORGET-2", "DOC-23")
+def test_the_service_purges_a_document_by_itself_once_no_run_works_with_it(
+    make_settings: Callable[..., Settings], own: OwnDatabase
+) -> None:
+    with serving(make_settings(database_url=own.url)) as url, signed_in_guest(url) as guest:
+        sent = guest.post("/api/documents", files={"file": ("harbor.md", HANDBOOK, "text/markdown")})
+        document_id = sent.raise_for_status().json()["id"]
+        wait_until(lambda: ready(guest, document_id), seconds=60)
+        said = guest.post("/api/chat", json={"message": "What is the parrot called?"}).raise_for_status().json()
+        # As if the answer were still being written, by another process.
+        own.query(
+            "update runs set status = 'running', ended_at = null, lease_owner = 'another', "
+            "lease_until = now() + interval '1 hour' where id = %s",
+            said["run_id"],
+        )
+
+        assert guest.delete(f"/api/documents/{document_id}", params={"purge": True}).status_code == 204
+        assert own.query("select count(*)::int from chunks") != [(0,)]
+        assert own.query("select purge_wanted from documents") == [(True,)]
+        own.query("update runs set status = 'completed', ended_at = now() where id = %s", said["run_id"])
+
+        wait_until(lambda: own.query("select 1 from documents") == [], seconds=30)
+
+
 @pytest.mark.spec("FORGET-4")
 def test_nobody_purges_a_document_that_is_not_deleted_or_another_user_s(
     database: Database, superuser_url: str, new_caller: Callable[..., Caller]

@@ -82,6 +82,7 @@ def remove_each(
             except Unavailable as error:
                 log.warning("removal_put_off", key=key, code=error.code)
             except Exception:
+                # A bug that shows with one key must not keep the rest from being removed.
                 log.exception("removal_failed", key=key)
             skipped.append(key)
             yield 0

@@ -268,6 +268,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         except (Unavailable, NotFound) as why:
             return await self._let_go(job.lease, why)
         except Exception:
+            # A bug in one job must not leave its row leased, or end the other jobs.
             log.exception(f"{self._noun}_crashed")
             await self._let_go(job.lease, Unavailable("Something went wrong on our side.", retry_after=1))
             return "crashed"

@@ -137,3 +137,14 @@ def test_a_read_over_mcp_says_that_the_account_was_deleted(
     for tool, arguments in ((list_tasks, {}), (get_task, {"task_id": 7})):
         with pytest.raises(AccountGone):
             operations.perform(tool, arguments, gone)
+
+
+@pytest.mark.database
+@pytest.mark.spec("OPER-13")
+def test_no_row_of_the_last_day_can_be_removed(logged: OwnDatabase) -> None:
+    logged.query("update access_log set at = now() - interval '23 hours' where tool = '1'")
+    with opened(logged.url) as database:
+        removed = prune(database, older_than=database.now() + timedelta(days=1), most=100)
+
+    assert removed == 12
+    assert ages(logged) == [("anna", "1"), ("ben", "1")]

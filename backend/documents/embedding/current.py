@@ -52,15 +52,15 @@ class Embeddings:
                 self._embedders[name] = self._make(name)
             return self._embedders[name]
 
-    def current(self, *, anew: bool = False) -> Current:
+    def current(self, *, refresh: bool = False) -> Current:
         """Return the model in use, as the database reports it.
 
-        Cached for `TRUSTED_SECONDS`; pass `anew=True` to ask the database again.
+        Cached for `TRUSTED_SECONDS`; `refresh=True` asks the database now.
 
         Raises:
             Unavailable: The database does not answer.
         """
-        if anew or self._known is None or time.monotonic() - self._known_at > TRUSTED_SECONDS:
+        if refresh or self._known is None or time.monotonic() - self._known_at > TRUSTED_SECONDS:
             with self._database.transaction(None) as session:
                 self._known = current_model(session)
             self._known_at = time.monotonic()
@@ -69,7 +69,7 @@ class Embeddings:
 
     def choose(self, name: str) -> bool:
         """Make the named model the one in use if no passage has been embedded yet; return whether it is in use now."""
-        if self.current(anew=True).embedder.id == name:
+        if self.current(refresh=True).embedder.id == name:
             return True
         dim = self.embedder(name).dim
         with self._database.transaction(None) as session:

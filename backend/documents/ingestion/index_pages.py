@@ -129,7 +129,7 @@ class PageIndexer:
             current = self._embeddings.current()
             self._keep(work, batch, current, _embedded(batch, current, is_stopped), first=first, pages_cut=pages_cut)
         except ModelSwapped:
-            current = self._embeddings.current(anew=True)
+            current = self._embeddings.current(refresh=True)
             self._keep(work, batch, current, _embedded(batch, current, is_stopped), first=first, pages_cut=pages_cut)
 
     def _keep(
