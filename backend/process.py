@@ -105,7 +105,7 @@ class Process:
             max_concurrent=settings.max_concurrent_runs,
             on_work=self._on_work,
         )
-        self.notifications.on_heard(self.worker.heard)
+        self.notifications.subscribe(("news", "work", "cancel"), self.worker.notified)
         self.upkeep = Upkeep(
             self.embeddings,
             settings.embedding_model,
@@ -125,7 +125,7 @@ class Process:
             on_work=self._on_work,
             on_grown=self.upkeep.look,
         )
-        self.notifications.on_heard(self.ingestion.heard)
+        self.notifications.subscribe(("document",), lambda _kind, _subject: self.ingestion.look_now())
         self.purge = Purge(database, keep_deleted=timedelta(days=settings.document_days), forget=forget_document)
         self.housekeeper = Housekeeper(
             database,

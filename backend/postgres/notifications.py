@@ -7,8 +7,8 @@ little later.
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
 
 import psycopg2
 import structlog
@@ -40,7 +40,7 @@ SWALLOWED = (
 Kind = Literal["news", "work", "cancel", "document", "probe"]
 """`news`: a run has something new for its followers. `work`: there is work for a process with a free slot. `cancel`: a
 run must stop. `document`: there is a document to ingest. `probe`: our own test of the connection."""
-Heard = Callable[[str, str], None]
+Handler = Callable[[str, str], None]
 
 
 def notify(session: Session, kind: Kind, subject: str) -> None:
@@ -61,16 +61,17 @@ class Notifications:
         """
         self._database = database
         self._keeps_trying = keeps_trying
-        self._heard: list[Heard] = []
+        self._handlers: dict[str, list[Handler]] = {kind: [] for kind in get_args(Kind)}
         self._wanted = asyncio.Event()
         self._probe = secrets.token_hex(8)
         self._probed = asyncio.Event()
         self.is_listening = False
         """Whether notifications are known to arrive."""
 
-    def on_heard(self, heard: Heard) -> None:
-        """Call `heard(kind, subject)` for every notification, on the event loop's thread."""
-        self._heard.append(heard)
+    def subscribe(self, kinds: Iterable[Kind], handler: Handler) -> None:
+        """Call `handler(kind, subject)` for every notification of these kinds, on the event loop's thread."""
+        for kind in kinds:
+            self._handlers[kind].append(handler)
 
     def want(self) -> None:
         """Report that this process is active, so that a lost connection is reopened."""
@@ -174,12 +175,11 @@ class Notifications:
 
     def _pass_on(self, payload: str) -> None:
         kind, _, subject = payload.partition(" ")
-        if kind == "probe":
-            if subject == self._probe:
-                self._probed.set()
-        elif kind in ("news", "work", "cancel", "document"):
-            for heard in self._heard:
-                heard(kind, subject)
+        if kind == "probe" and subject == self._probe:
+            self._probed.set()
+        # Anybody with a database connection can send a kind that does not exist.
+        for handler in self._handlers.get(kind, ()):
+            handler(kind, subject)
 
 
 def _listening(url: str) -> tuple[PoolProxiedConnection, bool]:

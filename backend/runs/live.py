@@ -68,7 +68,7 @@ class Live:
     def open(self, run_id: str, stored: Sequence[Event] = (), *, text_start: int = 0) -> Channel:
         """Open the channel of a run that this process is about to execute."""
         channel = self._channels[run_id] = Channel(stored, text_start=text_start)
-        self.heard(run_id)
+        self.wake(run_id)
         return channel
 
     def find(self, run_id: str) -> Channel | None:
@@ -85,7 +85,7 @@ class Live:
         """Return an asyncio event that is set when a run in another process may have news."""
         return self._elsewhere.get(run_id) or self._elsewhere.setdefault(run_id, asyncio.Event())
 
-    def heard(self, run_id: str) -> None:
+    def wake(self, run_id: str) -> None:
         """Wake the followers who wait for a run in another process."""
         waiting = self._elsewhere.pop(run_id, None)
         if waiting is not None:
@@ -96,4 +96,4 @@ class Live:
         for channel in self._channels.values():
             channel.tell()
         for run_id in list(self._elsewhere):
-            self.heard(run_id)
+            self.wake(run_id)

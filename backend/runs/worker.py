@@ -57,14 +57,12 @@ class RunWorker(LeasedWorker[Claimed]):
     async def cancel(self, caller: Caller, run_id: str) -> Run:
         """Stop one of the caller's runs, in whichever process it runs. Raises the same errors as `Turns.cancel`."""
         run = await run_sync(self._turns.cancel, caller, run_id)
-        self.heard("cancel" if run.ended_at is None else "work", run_id)
+        self.notified("cancel" if run.ended_at is None else "work", run_id)
         return run
 
-    def heard(self, kind: str, run_id: str) -> None:
+    def notified(self, kind: str, run_id: str) -> None:
         """Handle a notification about a run: that it has news, can be claimed, or should stop."""
-        if kind == "document":
-            return
-        self._live.heard(run_id)
+        self._live.wake(run_id)
         if kind == "cancel":
             # Check the row, because anybody with a database connection can send a notification.
             self.check_cancel(run_id)

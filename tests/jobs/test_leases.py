@@ -466,7 +466,7 @@ def test_a_process_that_was_held_up_for_longer_than_its_lease_goes_on_and_does_n
         attempts.append(journal.run_id)
         # As after seconds in which the process could do nothing: it looks for work before it renews its lease.
         await asyncio.to_thread(own.query, RUN_OUT, journal.run_id)
-        made[0].worker.heard("work", journal.run_id)
+        made[0].worker.notified("work", journal.run_id)
         async with asyncio.timeout(10):
             while ((await asyncio.to_thread(lease_of, own, journal.run_id))[3] or -1) < 0:  # noqa: ASYNC110  A row.
                 await asyncio.sleep(0.02)

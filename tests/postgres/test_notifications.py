@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -34,6 +35,7 @@ from tests.pooler import Habit, pooler
 from tests.process import Process, running
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, text_of
 
+KINDS: tuple[Kind, ...] = ("news", "work", "cancel", "document")
 LISTENING = "from pg_stat_activity where application_name = 'docutalk listening' and datname = %s"
 RUN_ID = re.compile(r'"run_id": "(\w+)"')
 HABITS: list[Habit] = ["swallows notifications", "tells another process id"]
@@ -57,7 +59,7 @@ class Listener:
 
     def __init__(self, database: Database, url: str, *, keeps_trying: bool = False) -> None:
         self.notifications = Notifications(database, keeps_trying=keeps_trying)
-        self.notifications.on_heard(self._hear)
+        self.notifications.subscribe(KINDS, self._hear)
         self.heard: list[tuple[str, str]] = []
         self.at: list[float] = []
         self.task = asyncio.create_task(self.notifications.listen(url))
@@ -309,7 +311,7 @@ def test_a_worker_that_hears_nothing_looks_for_work_by_the_clock(
     async def run() -> None:
         with pooler(own.url, "swallows notifications") as between:
             listener = Listener(database, between.url, keeps_trying=True)
-            listener.notifications.on_heard(lambda kind, _subject: looks.append(kind))
+            listener.notifications.subscribe(KINDS, lambda kind, _subject: looks.append(kind))
             await until(lambda: len(looks) >= 6)
             listener.task.cancel()
             await asyncio.wait([listener.task])
@@ -317,6 +319,27 @@ def test_a_worker_that_hears_nothing_looks_for_work_by_the_clock(
     asyncio.run(run())
 
     assert looks[:6] == ["work", "document"] * 3
+
+
+@pytest.mark.spec("NOTE-7")
+def test_each_worker_is_notified_of_its_own_work_only(
+    own: OwnDatabase, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    parts = process.Process(make_settings(database_url=own.url))
+    for name, finder in {"runs": parts.worker._finder, "documents": parts.ingestion._finder}.items():
+        monkeypatch.setattr(finder, "look_now", partial(looks.append, f"{name} now"))
+        monkeypatch.setattr(finder, "look_soon", partial(looks.append, f"{name} soon"))
+
+    def looks_after(payload: str) -> list[str]:
+        looks.clear()
+        parts.notifications._pass_on(payload)
+        return list(looks)
+
+    assert looks_after("document 7") == ["documents now"]
+    assert looks_after("work 7") == ["runs now"]
+    assert looks_after("news 7") == ["runs soon"]
+    assert looks_after("probe of somebody else") == looks_after("nonsense") == []
 
 
 def test_a_connection_that_cannot_listen_is_closed(own: OwnDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +375,7 @@ def test_a_run_is_followed_from_another_process_with_notifications_and_without(
             await until(lambda: listener.is_listening or between.dropped)
             assert listener.is_listening is is_told
             there = Live()
-            listener.notifications.on_heard(lambda _kind, run_id: there.heard(run_id))
+            listener.notifications.subscribe(("news",), lambda _kind, run_id: there.wake(run_id))
             follower = Follower(other, there, is_listening=lambda: listener.is_listening)
             here = Parts.of(database, ScriptedAssistant(slowly))
             turn = await here.worker.accept(alice, "hello", conversation_id=None)

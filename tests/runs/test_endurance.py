@@ -311,7 +311,7 @@ def test_a_process_whose_model_could_not_be_loaded_leaves_runs_to_others(
         waiting = await queued(database, alice)
         on_statement(own, lambda statement: looks.append(statement) if "is_any_run_left" in statement else None)
         broken = Parts.of(own, Broken(echo))
-        broken.worker.heard("work", waiting.run_id)
+        broken.worker.notified("work", waiting.run_id)
         await until(lambda: len(looks) >= 3)
         assert query(superuser_url, "select status, attempt from runs where id = %s", waiting.run_id) == [("queued", 0)]
         async with asyncio.timeout(10):
@@ -338,7 +338,7 @@ def test_a_notification_stops_only_what_its_row_says_is_to_stop(
         # The next heartbeat would come after 20 seconds.
         parts = Parts.of(database, ScriptedAssistant(script), lease_seconds=60)
         notifications = Notifications(database)
-        notifications.on_heard(parts.worker.heard)
+        notifications.subscribe(("news", "work", "cancel"), parts.worker.notified)
         listening = asyncio.create_task(notifications.listen(database_url))
         await until(lambda: notifications.is_listening)
         turn = await parts.worker.accept(alice, "hello", conversation_id=None)

@@ -272,7 +272,7 @@ def test_a_process_whose_lease_ran_out_renews_it_and_does_not_begin_its_own_run_
         turn = await parts.worker.accept(alice, "hello", conversation_id=None)
         await until(lambda: attempts == 1)
         let_run_out(superuser_url, turn)
-        parts.worker.heard("work", turn.run_id)
+        parts.worker.notified("work", turn.run_id)
         leased = "select 1 from runs where id = %s and lease_until > now()"
         await until(lambda: bool(query(superuser_url, leased, turn.run_id)))
         hung.set()

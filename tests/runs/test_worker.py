@@ -365,32 +365,6 @@ def test_an_idempotency_key_is_forgotten_after_a_day(
     assert other.run_id != first.run_id
 
 
-@pytest.mark.spec("NOTE-7")
-def test_news_of_a_document_is_none_of_a_run(database: Database) -> None:
-    noticed: list[None] = []
-
-    async def nothing_left() -> bool:
-        return False
-
-    async def story() -> list[int]:
-        parts = Parts.of(database, ScriptedAssistant(echo))
-        parts.looking.cancel()
-        idle = parts.worker._finder = finder.Finder(nothing_left, on_work=lambda: noticed.append(None))
-        looking = asyncio.create_task(idle.run())
-        await asyncio.sleep(0)
-        assert not idle._is_work_left
-        counts = [len(noticed)]
-        for kind in ("document", "news"):
-            parts.worker.heard(kind, "7")
-            counts.append(len(noticed))
-        looking.cancel()
-        return counts
-
-    before, after_document, after_news = asyncio.run(story())
-
-    assert (after_document, after_news) == (before, before + 1)
-
-
 @pytest.mark.spec("RUN-45")
 def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
     database_url: str, alice: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch

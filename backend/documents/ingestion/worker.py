@@ -28,11 +28,6 @@ class IngestionWorker(LeasedWorker[Attempt]):
         super().__init__(leases, slots=max_concurrent, on_work=on_work, on_ended=on_grown)
         self._ingestor = ingestor
 
-    def heard(self, kind: str, _subject: str) -> None:
-        """Handle a notification. One about a document means that there may be a document to claim."""
-        if kind == "document":
-            self.look_now()
-
     def _begin(self, session: Session, lease: Lease) -> Attempt:
         return begin(session, lease)
 
