@@ -9,8 +9,12 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from backend.errors import FieldProblem, InvalidInput
 
-OURS = ("auth", "conversations", "documents", "runs", "tasks", "tokens")
+OURS = ("auth", "conversations", "documents", "operations", "runs", "tasks", "tokens")
 """Path segments after `/api/` that belong to our own routes. They cannot name a user, so users shadow no route."""
+
+
+OPERATION_HEADER = "Operation-Id"
+"""The response header with the number of the operation that a request made, for undoing it."""
 
 
 class UserConvertor(Convertor[str]):

@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from backend import VERSION
 from backend import log as logs
+from backend.api_router import OPERATION_HEADER
 from backend.conversations.routes import conversation_routes
 from backend.documents.routes import UPLOAD_PATHS, document_routes
 from backend.documents.upload.form import UploadLimits
@@ -28,6 +29,7 @@ from backend.tasks.routes import named_task_routes, task_routes
 from backend.web.routes import web_routes
 from backend.wire.native import chat_routes, event_stream
 from backend.wiring import keeping_rules, model_choice
+from backend.workspace.routes import undo_routes
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -108,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(
         chat_routes(process.worker, process.follower, signed_in, wait_seconds=settings.chat_wait_seconds)
     )
+    app.include_router(undo_routes(process.operations, signed_in))
     app.router.routes.append(process.mcp.route)
     install_problems(app)
     app.add_middleware(
@@ -131,7 +134,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "Mcp-Method",
             "Mcp-Name",
         ],
-        expose_headers=["X-Request-ID", "Retry-After", "Location", "Mcp-Session-Id", "WWW-Authenticate"],
+        expose_headers=[
+            "X-Request-ID",
+            "Retry-After",
+            "Location",
+            "Mcp-Session-Id",
+            "WWW-Authenticate",
+            OPERATION_HEADER,
+        ],
     )
     app.add_middleware(
         EveryRequest,

@@ -2,6 +2,7 @@
 
 from backend.conversations.repository import MessageRepository
 from backend.operations.ledger import Ledger
+from backend.operations.row_changes import RowChanges
 from backend.postgres.database import Scope
 from backend.runs.repository import RunRepository
 from backend.tasks.repository import TaskRepository
@@ -21,4 +22,5 @@ def forget_document(scope: Scope, document_id: int) -> bool:
     )
     TaskRepository(scope).forget_document(document_id)
     ledger.forget_text(done)
+    RowChanges(scope).forget_document(document_id, done)
     return True

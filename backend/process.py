@@ -22,10 +22,10 @@ from backend.edge.authentication import caller_of
 from backend.forgetting import forget_document
 from backend.identity.authenticator import Authenticator
 from backend.identity.expiry import remove_expired_guests
-from backend.jobs.housekeeping import IDLE_SECONDS, REST_SECONDS, Chore, Housekeeper
+from backend.jobs.housekeeping import IDLE_SECONDS, REST_SECONDS, Chore, Housekeeper, remove_old
 from backend.jobs.leases import Leases
 from backend.mcp_server.mount import McpMount
-from backend.operations.access_log import remove_old_accesses
+from backend.operations import access_log, row_changes
 from backend.operations.perform import Operations
 from backend.postgres.database import Database
 from backend.postgres.installation import Installation
@@ -133,7 +133,11 @@ class Process:
                 Chore("deleted_documents", self.purge.all_due, is_waiting=lambda: self.purge.is_put_off),
                 Chore(
                     "old_accesses",
-                    partial(remove_old_accesses, database, keep=timedelta(days=settings.access_log_days)),
+                    partial(remove_old, database, access_log.PRUNE, keep=timedelta(days=settings.access_log_days)),
+                ),
+                Chore(
+                    "old_row_changes",
+                    partial(remove_old, database, row_changes.PRUNE, keep=timedelta(days=settings.keep_deleted_days)),
                 ),
                 Chore("expired_guests", partial(remove_expired_guests, database)),
                 Chore(

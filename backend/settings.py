@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     history_messages: int = Field(40, ge=0, le=1000)
     history_characters: int = Field(60_000, ge=0, le=2_000_000)
     access_log_days: int = Field(30, ge=1, le=3650)
+    keep_deleted_days: int = Field(30, ge=1, le=3650)
     metrics_token: SecretStr | None = None
 
     embedding_model: str | None = None

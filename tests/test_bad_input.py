@@ -32,6 +32,7 @@ VALID: dict[str, Any] = {
     "document_id": 1,
     "page_number": 1,
     "passage_id": 1,
+    "operation_id": 1,
     "query": "Valid",
 }
 NEVER_REFUSED = {("POST", "/api/search", "query")}

@@ -107,6 +107,8 @@ ROUTES: dict[str, list[Way]] = {
     "GET /api/runs/{run_id}": [Way()],
     "GET /api/runs/{run_id}/events": [Way(accept=EVENTS)],
     "POST /api/runs/{run_id}/cancel": [Way()],
+    "POST /api/runs/{run_id}/undo": [Way(), Way({"dry_run": True})],
+    "POST /api/operations/{operation_id}/undo": [Way(), Way({"dry_run": True})],
     "POST /api/chat": [
         Way(HELLO),
         Way(HELLO, accept=EVENTS),
@@ -141,6 +143,7 @@ TOOLS: dict[str, list[dict[str, Any]]] = {
         {"document_id": "{document_id}"},
         {"document_id": "{document_id}", "dry_run": False},
     ],
+    "undo": [{"operation_id": "{operation_id}"}, {"run_id": "{run_id}"}],
 }
 SAID = [
     "Show me all my tasks",
@@ -176,6 +179,8 @@ NOBODY = {
     "document_id": 2_000_000_004,
     "passage_id": 2_000_000_005,
     "page_number": 1,
+    "operation_id": 2_000_000_006,
+    "run_id": "0" * 32,
 }
 
 
@@ -205,6 +210,7 @@ def other(service: str, superuser_url: str) -> Iterator[Other]:
         "document_id": document_id,
         "passage_id": passage["id"],
         "page_number": 1,
+        "operation_id": reply["tool_calls"][0]["operation_id"],
     }
 
     def rows() -> list[Any]:

@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from backend.documents.models import Chunk, Document, DocumentBytes, DocumentPage, Postings
 from backend.documents.quota import MOST_DOCUMENTS, KeepingRules, NoRoom, TooManyDocuments, in_words
-from backend.errors import NotFound
+from backend.errors import Conflict, NotFound
 from backend.identity.accounts import AccountRepository
 from backend.postgres.notifications import notify
 from backend.postgres.repository import UserRepository, escaped
@@ -55,6 +55,12 @@ class PassageNotFound(NotFound):
         super().__init__(f"Passage {passage_id} does not exist in this document. It may have been indexed again.")
 
 
+class CannotComeBack(Conflict):
+    """A deleted document cannot be restored."""
+
+    code = "cannot_come_back"
+
+
 class DocumentRepository(UserRepository[Document]):
     """The user's documents."""
 
@@ -72,6 +78,10 @@ class DocumentRepository(UserRepository[Document]):
         if document is None:
             raise DocumentNotFound(document_id)
         return document
+
+    def find(self, document_id: int) -> Document | None:
+        """Return a document, even a deleted one, with its row locked until the transaction ends; None after a purge."""
+        return self._session.exec(self._mine().where(Document.id == document_id).with_for_update()).one_or_none()
 
     def find_equal(self, sha256: str) -> Document | None:
         """Return the user's document with the same bytes, unless it is deleted."""
@@ -142,6 +152,24 @@ class DocumentRepository(UserRepository[Document]):
             document.deleted_at = document.updated_at = self._scope.now
             document.cancel_requested = document.ended_at is None
             self._keep(document, "deleted")
+        return document
+
+    def restore(self, document_id: int) -> Document:
+        """Show a deleted document again, and continue its ingestion if that had not ended.
+
+        Raises:
+            DocumentNotFound: The document was purged.
+            CannotComeBack: The document is being purged, or the user has the same file again.
+        """
+        document = self.get(document_id, lock=True, even_deleted=True)
+        if document.purge_wanted:
+            raise CannotComeBack(f"Document {document_id} is being removed for good.")
+        if (equal := self.find_equal(document.sha256)) is not None and equal.id != document_id:
+            raise CannotComeBack(f"You have the same file again, as document {equal.id}.")
+        document.deleted_at, document.cancel_requested, document.updated_at = None, False, self._scope.now
+        self._keep(document, "restored")
+        if document.ended_at is None:
+            notify(self._session, "document", str(document_id))
         return document
 
     def purge_some(self, document_id: int, *, most: int) -> int:

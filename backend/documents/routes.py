@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.api_router import api_router
+from backend.api_router import OPERATION_HEADER, api_router
 from backend.documents import rest_tools, tools
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository
@@ -89,9 +89,10 @@ def document_routes(
     @router.post("/api/documents", status_code=202, summary="Upload one or more documents", openapi_extra=_FORM)
     @router.post("/api/documents/upload", status_code=202, summary="Upload documents", openapi_extra=_FORM)
     async def upload(
-        request: Request, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+        request: Request, caller: SignedInCaller, response: Response, idempotency_key: IdempotencyHeader = None
     ) -> DocumentKept | DocumentsKept:
         kept = await uploads.accept(request, caller, idempotency_key)
+        response.headers[OPERATION_HEADER] = ", ".join(str(document.operation_id) for document in kept)
         on_added()
         return kept[0] if len(kept) == 1 else DocumentsKept(documents=kept)
 
@@ -121,10 +122,10 @@ def document_routes(
         ] = False,
     ) -> Response:
         arguments = {"document_id": document_id, "purge": purge_now}
-        await operations.perform_fairly(rest_tools.delete_document, arguments, caller)
+        outcome = await operations.perform_fairly(rest_tools.delete_document, arguments, caller)
         if purge_now:
             await operations.share.run(caller.user_id, partial(purge, caller.user_id, document_id), is_patient=True)
-        return Response(status_code=204)
+        return Response(status_code=204, headers={OPERATION_HEADER: str(outcome.operation_id)})
 
     @router.get("/api/documents/{document_id}/pages/{page_number}", summary="Show the text of a page")
     async def show_page(

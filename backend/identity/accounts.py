@@ -111,7 +111,7 @@ class AccountRepository(UserRepository[User]):
             if count := self._delete_some(table, most=most):
                 break
         else:
-            table, count = "operations, access_log", self._delete_logs(most)
+            table, count = "operations, row_changes, access_log", self._delete_logs(most)
             if not count:
                 table, count = "users", self._delete_some("users", most=1)
         if count:
@@ -120,7 +120,8 @@ class AccountRepository(UserRepository[User]):
 
     def _delete_logs(self, most: int) -> int:
         removed = self._session.execute(
-            text("select remove_logs_of_expired(:user_id, :most)"), {"user_id": self._scope.user_id, "most": most}
+            text("select remove_logs_of_expired(:user_id, :most) + remove_row_changes_of_expired(:user_id, :most)"),
+            {"user_id": self._scope.user_id, "most": most},
         )
         return int(removed.scalar_one())
 

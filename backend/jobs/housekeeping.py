@@ -6,7 +6,7 @@ Each chore is a leased row. One process at a time does a chore, and another proc
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -30,6 +30,9 @@ REST_SECONDS = 3600.0
 this often."""
 IDLE_SECONDS = 86_400.0
 """How often an idle service looks for due chores. It looks rarely, so that a serverless database can sleep."""
+
+REMOVED_AT_ONCE = 1_000
+"""The most rows that `remove_old` removes in one transaction."""
 
 Key = TypeVar("Key")
 
@@ -61,6 +64,27 @@ class Chore:
 
 class StillInUse(Exception):
     """A run still uses what the chore wanted to remove."""
+
+
+def remove_old(database: Database, function: str, *, keep: timedelta) -> Iterator[int]:
+    """Remove all users' rows older than `keep`, oldest first; yield how many rows each transaction removed.
+
+    `function` is the name of the database function that removes them.
+    """
+    removed = REMOVED_AT_ONCE
+    while removed == REMOVED_AT_ONCE:
+        removed = prune(database, function, older_than=database.now() - keep, most=REMOVED_AT_ONCE)
+        yield removed
+
+
+def prune(database: Database, function: str, *, older_than: datetime, most: int) -> int:
+    """Remove the oldest rows from before `older_than`, at most `most`, and return how many were removed."""
+    with database.transaction(None) as session:
+        found = session.execute(
+            text(f"select {function}(:older_than, :most)"),  # The name is one of our constants.
+            {"older_than": older_than, "most": most},
+        )
+        return int(found.scalar_one())
 
 
 def remove_each(

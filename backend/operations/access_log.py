@@ -1,17 +1,14 @@
 """The access log: which reads outside MCP clients made, and which documents they read. It holds no document text."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from backend.operations.models import Access, CallOutcome
-from backend.postgres.database import Database
 from backend.postgres.repository import AccountGone, UserRepository
 
-REMOVED_AT_ONCE = 5_000
-"""The most rows that one transaction removes."""
+PRUNE = "prune_access_log"
+"""The database function that removes old rows."""
 
 
 class AccessLog(UserRepository[Access]):
@@ -42,20 +39,3 @@ class AccessLog(UserRepository[Access]):
         except IntegrityError as error:
             raise AccountGone from error
         self._written("added")
-
-
-def remove_old_accesses(database: Database, *, keep: timedelta) -> Iterator[int]:
-    """Remove all users' rows older than `keep`, oldest first; yield how many rows each transaction removed."""
-    removed = REMOVED_AT_ONCE
-    while removed == REMOVED_AT_ONCE:
-        removed = prune(database, older_than=database.now() - keep, most=REMOVED_AT_ONCE)
-        yield removed
-
-
-def prune(database: Database, *, older_than: datetime, most: int) -> int:
-    """Remove the oldest rows from before `older_than`, for all users, at most `most`; return how many were removed."""
-    with database.transaction(None) as session:
-        found = session.execute(
-            text("select prune_access_log(:older_than, :most)"), {"older_than": older_than, "most": most}
-        )
-        return int(found.scalar_one())

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, text
-from sqlmodel import col
+from sqlmodel import col, select
 
+from backend.errors import NotFound
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
-from backend.operations.models import CallOutcome, Operation
+from backend.operations.models import CallOutcome, Operation, RowChange
 from backend.plain_text import storable_json
 from backend.postgres.repository import UserRepository
 from backend.redaction import without_text
@@ -17,6 +19,20 @@ MOST_ARGUMENT_BYTES = 256 * 1024
 MOST_REFUSED_BYTES = 2 * 1024
 """The most bytes of arguments kept for a call that was not done. The limit is low because such calls can be repeated
 without end."""
+
+
+UNDO = "undo"
+"""The name of the tool that undoes operations."""
+
+
+class OperationNotFound(NotFound):
+    """The user has no such operation."""
+
+    def __init__(self, operation_id: int) -> None:
+        super().__init__(
+            f"Change {operation_id} does not exist.",
+            hint="Give the operation_id that the change returned, or none to undo the last change.",
+        )
 
 
 class Ledger(UserRepository[Operation]):
@@ -49,6 +65,46 @@ class Ledger(UserRepository[Operation]):
         if found.request_hash != request_hash:
             raise KeyUsedForSomethingElse
         return found
+
+    def get(self, operation_id: int) -> Operation:
+        """Return an operation; raise OperationNotFound if the user has no such operation."""
+        found = self._session.exec(self._mine().where(Operation.id == operation_id)).one_or_none()
+        if found is None:
+            raise OperationNotFound(operation_id)
+        return found
+
+    def undoable(self, *, run_id: str | None = None) -> list[Operation]:
+        """Return the operations of a run that can be undone, oldest first; without a run, the user's last operation.
+
+        The last operation is never one that undid another. So a user who undoes repeatedly goes back step by step.
+        """
+        changed = select(RowChange).where(
+            RowChange.user_id == Operation.user_id, RowChange.change_id == Operation.change_id
+        )
+        mine = self._mine().where(col(Operation.undone_by).is_(None), changed.exists())
+        if run_id is not None:
+            return list(self._session.exec(mine.where(Operation.run_id == run_id).order_by(col(Operation.id))))
+        last = mine.where(Operation.tool != UNDO).order_by(col(Operation.id).desc()).limit(1)
+        return list(self._session.exec(last))
+
+    def wait_for_other_undos(self) -> None:
+        """Let no other undo of this user begin before this transaction ends.
+
+        A row that was deleted cannot be locked, so without this two undos at once could both restore it.
+        """
+        self._session.execute(
+            text("select pg_advisory_xact_lock(hashtextextended('undo ' || :user_id, 0))"),
+            {"user_id": self._scope.user_id},
+        )
+
+    def mark_undone(self, operations: Sequence[Operation]) -> None:
+        """Record that this transaction's change undoes these operations.
+
+        If one of these operations undid others, the others count as done again.
+        """
+        values = {"user_id": self._scope.user_id, "ids": [operation.id for operation in operations]}
+        self._session.execute(_DONE_AGAIN, values)
+        self._session.execute(_UNDONE, values)
 
     def is_tainted(self, run_id: str) -> bool:
         """Return whether a run has received document text and its user's `tainted_writes` is not `allow`."""
@@ -96,14 +152,17 @@ class Ledger(UserRepository[Operation]):
         result: dict[str, Any],
         outcome: CallOutcome,
         milliseconds: int,
+        change_id: UUID | None = None,
         run_id: str | None,
         call_id: str | None,
         idempotency_key: str | None = None,
         request_hash: str | None = None,
         document_ids: Sequence[int] = (),
     ) -> int:
-        """Record an operation and return its id."""
+        """Record an operation and return its number. The recorded result of a write has that number too."""
         operation_id = self._next("operation")
+        if change_id is not None:
+            result = {**result, "operation_id": operation_id}
         most = MOST_ARGUMENT_BYTES if outcome == "ok" else MOST_REFUSED_BYTES
         self._session.add(
             Operation(
@@ -120,12 +179,23 @@ class Ledger(UserRepository[Operation]):
                 result=storable_json(result),
                 outcome=outcome,
                 milliseconds=milliseconds,
+                change_id=change_id,
                 document_ids=sorted(set(document_ids)),
             )
         )
         self._session.flush()
         self._written("added", operation_id=operation_id)
         return operation_id
+
+
+_DONE_AGAIN = text(
+    "update operations set undone_by = null where user_id = :user_id and undone_by in "
+    "(select change_id from operations where user_id = :user_id and id = any (:ids))"
+)
+_UNDONE = text(
+    "update operations set undone_by = current_setting('app.change_id')::uuid "
+    "where user_id = :user_id and id = any (:ids)"
+)
 
 
 def outline(result: Any) -> Any:

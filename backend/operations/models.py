@@ -1,11 +1,11 @@
-"""The tables of the ledger and of the access log."""
+"""The tables of the ledger, of the row changes that its operations made, and of the access log."""
 
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, Index, Integer, String, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, String, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
@@ -36,7 +36,8 @@ class Operation(Owned, table=True):
         sa_column_kwargs={"server_default": text("'{}'")},
         description="The documents whose text the call brought back.",
     )
-    undone_by: int | None = Field(default=None, sa_type=Integer)
+    change_id: UUID | None = Field(default=None, sa_type=Uuid, description="Names the row changes that a write made.")
+    undone_by: UUID | None = Field(default=None, sa_type=Uuid, description="The change_id of the undo, if undone.")
     created_at: datetime = timestamp(default_now=True)
 
     __table_args__ = (
@@ -61,6 +62,26 @@ class Operation(Owned, table=True):
         ),
         Index("ix_operations_user_id_created_at", "user_id", "created_at"),
         Index("ix_operations_user_id_read", "user_id", "run_id", postgresql_where=text("document_ids <> '{}'")),
+    )
+
+
+class RowChange(Owned, table=True):
+    """A row's value before and after an operation changed it. A trigger writes these rows."""
+
+    __tablename__ = "row_changes"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": True})
+    change_id: UUID = Field(sa_type=Uuid)
+    kind: str = Field(sa_type=Text, description="task, or document")
+    row_id: int = Field(sa_type=Integer)
+    before: dict[str, Any] | None = Field(default=None, sa_type=JSONB, description="None if the row was added.")
+    after: dict[str, Any] | None = Field(default=None, sa_type=JSONB, description="None if the row was removed.")
+    at: datetime = timestamp(default_now=True)
+
+    __table_args__ = (
+        belongs_to_user(),
+        Index("ix_row_changes_user_id_change_id", "user_id", "change_id"),
+        Index("ix_row_changes_at", "at"),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID, uuid4
 
 import structlog
 from anyio.to_thread import run_sync
@@ -98,6 +99,8 @@ class ToolCall:
     key: str | None = None
     request_hash: str | None = None
     prepared: dict[str, Any] = field(default_factory=dict)
+    change_id: UUID | None = None
+    """A write's random name, under which the database records the changes of rows."""
 
     def perform(self) -> Outcome:
         """Check, prepare and commit the call; raises as `Operations.perform` does."""
@@ -151,7 +154,8 @@ class ToolCall:
     def _commit(self) -> Outcome:
         """Run the tool, and write its ledger row and the caller's own rows, all in one transaction."""
         tool, call = self.tool, self.call
-        with self._scope() as scope:
+        self.change_id = uuid4() if tool.writes else None
+        with self.database.scope(self.caller.user_id, self.caller.zone, change_id=self.change_id) as scope:
             ledger = Ledger(scope)
             done = self._done_before(ledger)
             if done is not None and tool.writes:
@@ -169,6 +173,8 @@ class ToolCall:
                 result=result if tool.writes else outline(result),
                 document_ids=returned.document_ids_read() if tool.returns_documents else [],
             )
+            if tool.writes:
+                result["operation_id"] = operation_id
             outcome = Outcome(tool.name, call.call_id, operation_id, result)
             if call.record is not None:
                 call.record(scope, outcome)
@@ -242,6 +248,7 @@ class ToolCall:
         }
         if self._is_in_ledger:
             return Ledger(scope).add(
+                change_id=self.change_id if outcome == "ok" else None,
                 door=self.caller.door,
                 arguments=arguments,
                 result=result,

@@ -116,8 +116,11 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        """The result's JSON schema, shortened."""
-        return _short(self.result_model.model_json_schema(mode="serialization"))
+        """The result's JSON schema, shortened. The result of a write also has the number of its operation."""
+        schema = _short(self.result_model.model_json_schema(mode="serialization"))
+        if self.writes:
+            schema["properties"]["operation_id"] = {"type": "integer"}
+        return schema
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments in the types that the function takes; a null argument counts as not given.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -36,6 +37,7 @@ Our transactions never wait for a network, so only a stopped or hanging process 
 
 _ENTER = text(
     "select set_config('role', :role, true), set_config('app.user_id', :user_id, true), "
+    "set_config('app.change_id', :change_id, true), "
     "set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true), "
     "set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
@@ -152,14 +154,25 @@ class Database:
         self._engine = make_engine(url, **self._options)
 
     @contextmanager
-    def scope(self, user_id: str, zone: ZoneInfo, *, lock_seconds: float = LOCK_SECONDS) -> Iterator[Scope]:
-        """Open a user's transaction for repositories, and commit it at the end. Raises the errors of `transaction`."""
-        with self.transaction(user_id, lock_seconds=lock_seconds) as session:
+    def scope(
+        self, user_id: str, zone: ZoneInfo, *, lock_seconds: float = LOCK_SECONDS, change_id: UUID | None = None
+    ) -> Iterator[Scope]:
+        """Open a user's transaction for repositories, and commit it at the end. Raises the errors of `transaction`.
+
+        With a `change_id`, a trigger records under it every row's value before and after a change, so that the changes
+        can be undone.
+        """
+        with self.transaction(user_id, lock_seconds=lock_seconds, change_id=change_id) as session:
             yield Scope(session, user_id, self.now(), zone)
 
     @contextmanager
     def transaction(
-        self, user_id: str | None, *, statement_seconds: float = 15, lock_seconds: float = LOCK_SECONDS
+        self,
+        user_id: str | None,
+        *,
+        statement_seconds: float = 15,
+        lock_seconds: float = LOCK_SECONDS,
+        change_id: UUID | None = None,
     ) -> Iterator[Session]:
         """Open a transaction as one user, or as nobody, and commit it at the end. As nobody, it sees no user's rows.
 
@@ -179,6 +192,7 @@ class Database:
                     {
                         "role": APP_ROLE,
                         "user_id": user_id or "",
+                        "change_id": str(change_id or ""),
                         "statement": f"{statement_seconds}s",
                         "lock": f"{lock_seconds}s",
                         "idle": f"{IDLE_SECONDS}s",

@@ -118,6 +118,23 @@ class TaskRepository(UserRepository[Task]):
             return task
         return self._keep(self._changed(task, {"completed": False, "completed_at": None}), "reopened")
 
+    def find(self, task_id: int) -> Task | None:
+        """Return a task, with its row locked until the transaction ends, or None."""
+        return self._session.exec(self._mine().where(Task.id == task_id).with_for_update()).one_or_none()
+
+    def restore(self, former: Task) -> Task:
+        """Give a task the values that it had, and a new version; a deleted task comes back under its old number.
+
+        Raises:
+            TooManyTasks: A deleted task cannot come back, because the user has as many tasks as allowed.
+        """
+        task = self.find(former.id)
+        if task is not None:
+            return self._keep(self._changed(task, content_of(former)), "restored")
+        if self._count() >= MOST_TASKS:
+            raise TooManyTasks
+        return self._keep(self._changed(former, {}), "restored")
+
     def delete(self, task_id: int) -> Task:
         """Delete a task, and return it."""
         task = self.get(task_id, lock=True)
@@ -152,6 +169,11 @@ class TaskRepository(UserRepository[Task]):
         self._session.flush()
         self._written(outcome, task_id=task.id)
         return task
+
+
+def content_of(task: Task) -> dict[str, Any]:
+    """Return a task's fields, without its version and the time of its last change."""
+    return task.model_dump(exclude={"version", "updated_at"})
 
 
 def _rank(priority: Any) -> ColumnElement[Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
-from backend.api_router import NAMED_USER, api_router
+from backend.api_router import NAMED_USER, OPERATION_HEADER, api_router
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations
@@ -110,10 +110,11 @@ def task_routes(
 
     @router.post("", status_code=201, summary="Add a task")
     async def add_task(
-        wanted: TaskWanted, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+        wanted: TaskWanted, caller: SignedInCaller, response: Response, idempotency_key: IdempotencyHeader = None
     ) -> TaskSeen:
         call = Call(idempotency_key=idempotency_key)
         outcome = await operations.perform_fairly(tools.add_task, wanted.model_dump(exclude_unset=True), caller, call)
+        response.headers[OPERATION_HEADER] = str(outcome.operation_id)
         return TaskSeen.model_validate(outcome.result)
 
     @router.get("/{task_id}", summary="Show a task")
@@ -122,15 +123,18 @@ def task_routes(
         return TaskSeen.model_validate(outcome.result)
 
     @router.patch("/{task_id}", summary="Change a task")
-    async def change_task(task_id: TaskInPath, change: TaskChange, caller: SignedInCaller) -> TaskSeen:
+    async def change_task(
+        task_id: TaskInPath, change: TaskChange, caller: SignedInCaller, response: Response
+    ) -> TaskSeen:
         arguments = {"task_id": task_id, **change.given()}
         outcome = await operations.perform_fairly(tools.edit_task, arguments, caller)
+        response.headers[OPERATION_HEADER] = str(outcome.operation_id)
         return TaskSeen.model_validate(outcome.result)
 
     @router.delete("/{task_id}", status_code=204, summary="Delete a task")
     async def delete_task(task_id: TaskInPath, caller: SignedInCaller) -> Response:
-        await operations.perform_fairly(tools.delete_task, {"task_id": task_id}, caller)
-        return Response(status_code=204)
+        outcome = await operations.perform_fairly(tools.delete_task, {"task_id": task_id}, caller)
+        return Response(status_code=204, headers={OPERATION_HEADER: str(outcome.operation_id)})
 
     return router
 
@@ -150,21 +154,25 @@ def named_task_routes(operations: Operations, signed_in: Callable[..., Any]) -> 
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
     @router.put("/{task_id}", summary="Replace a task")
-    async def replace_task(task_id: TaskInPath, task: TaskReplacement, caller: SignedInCaller) -> TaskSeen:
+    async def replace_task(
+        task_id: TaskInPath, task: TaskReplacement, caller: SignedInCaller, response: Response
+    ) -> TaskSeen:
         """Replace a task. If the description, due date, priority or tags are not given, they are cleared.
 
         If `completed` is not given, it stays unchanged. A repeat of the request changes nothing.
         """
         outcome = await operations.perform_fairly(tools.edit_task, {"task_id": task_id, **task.given()}, caller)
+        response.headers[OPERATION_HEADER] = str(outcome.operation_id)
         return TaskSeen.model_validate(outcome.result)
 
     @router.patch("/{task_id}/complete", summary="Complete an open task, or reopen a completed one")
     async def toggle_task(
-        task_id: TaskInPath, caller: SignedInCaller, idempotency_key: IdempotencyHeader = None
+        task_id: TaskInPath, caller: SignedInCaller, response: Response, idempotency_key: IdempotencyHeader = None
     ) -> TaskSeen:
         """Complete an open task, or reopen a completed one. A repeat with the same Idempotency-Key changes nothing."""
         call = Call(idempotency_key=idempotency_key)
         outcome = await operations.perform_fairly(tools.toggle_task, {"task_id": task_id}, caller, call)
+        response.headers[OPERATION_HEADER] = str(outcome.operation_id)
         return TaskSeen.model_validate(outcome.result)
 
     return router

@@ -135,7 +135,7 @@ def reopen_task(task_id: TaskId, scope: Scope) -> TaskStatus:
 
 @tool(title="Delete a task", writes=True, destructive=True)
 def delete_task(task_id: TaskId, scope: Scope) -> TaskStatus:
-    """Delete a task for good. Use it only when the user asks to delete or remove a task, not when it is done."""
+    """Delete a task. Use it only when the user asks to delete or remove a task, not when it is done."""
     task = TaskRepository(scope).delete(task_id)
     return TaskStatus(task_id=task.id, status="deleted", title=task.title)
 

@@ -8,8 +8,9 @@ from backend.documents.quota import KeepingRules
 from backend.operations.perform import Preparation
 from backend.workspace.action_items import create_tasks_from_document, find_to_do
 from backend.workspace.research import Links, Sought, fetch, search
+from backend.workspace.undo import undo
 
-WORKSPACE_TOOLS = (search, fetch, create_tasks_from_document)
+WORKSPACE_TOOLS = (search, fetch, create_tasks_from_document, undo)
 
 
 def preparations(

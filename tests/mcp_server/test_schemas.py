@@ -43,6 +43,7 @@ def test_the_tools_over_tasks_and_documents_are_published() -> None:
         "search",
         "fetch",
         "create_tasks_from_document",
+        "undo",
     ]
     assert all(tool.published for tool in TOOLS)
 
@@ -93,7 +94,10 @@ def test_an_output_schema_stands_by_itself_and_says_what_a_result_is_made_of(too
 
     assert "$ref" not in told
     assert "$defs" not in told
-    assert tool.output_schema["properties"].keys() <= tool.result_model.model_fields.keys()
+    # `perform` adds the number of the operation to the result of a write.
+    added = {"operation_id"} if tool.writes else set()
+    assert tool.output_schema["properties"].keys() - added <= tool.result_model.model_fields.keys()
+    assert added <= tool.output_schema["properties"].keys()
     assert tool.output_schema["properties"]
 
 
@@ -146,10 +150,10 @@ def test_the_hints_tell_what_a_tool_does(guest: httpx.Client) -> None:
     hints = {tool["name"]: tool["annotations"] for tool in tools_list(guest)["result"]["tools"]}
 
     changing = ["update_task", "complete_task", "reopen_task", "delete_task"]
-    writing = ["add_task", *changing, "add_document", "create_tasks_from_document"]
+    writing = ["add_task", *changing, "add_document", "create_tasks_from_document", "undo"]
     assert [name for name, hint in hints.items() if not hint["readOnlyHint"]] == writing
-    assert [name for name, hint in hints.items() if hint["destructiveHint"]] == ["delete_task"]
-    assert [name for name, hint in hints.items() if not hint["idempotentHint"]] == ["add_task"]
+    assert [name for name, hint in hints.items() if hint["destructiveHint"]] == ["delete_task", "undo"]
+    assert [name for name, hint in hints.items() if not hint["idempotentHint"]] == ["add_task", "undo"]
     assert not any(hint["openWorldHint"] for hint in hints.values())
 
 

@@ -54,7 +54,15 @@ def with_tasks(called: Callable[..., dict[str, Any]]) -> None:
     assert called("complete_task", task_id=task_id)["status"] == "completed"
     assert called("reopen_task", task_id=task_id)["status"] == "pending"
     assert called("list_tasks", priority="high", sort="-due", status="pending")["tasks"][0]["id"] == task_id
-    assert called("delete_task", task_id=task_id) == {"task_id": task_id, "status": "deleted", "title": "Fetch the"}
+    assert called("delete_task", task_id=task_id) | {"operation_id": 0} == {
+        "task_id": task_id,
+        "status": "deleted",
+        "title": "Fetch the",
+        "operation_id": 0,
+    }
+    assert called("undo", dry_run=True)["status"] == "dry_run"
+    assert called("undo")["rows"] == [{"kind": "task", "id": task_id, "title": "Fetch the", "change": "restored"}]
+    called("delete_task", task_id=task_id)
 
 
 def with_documents(called: Callable[..., dict[str, Any]]) -> None:

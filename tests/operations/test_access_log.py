@@ -8,8 +8,9 @@ import pytest
 
 from backend.errors import Forbidden
 from backend.identity.caller import Caller, Door
-from backend.operations import access_log
-from backend.operations.access_log import prune, remove_old_accesses
+from backend.jobs import housekeeping
+from backend.jobs.housekeeping import prune, remove_old
+from backend.operations.access_log import PRUNE
 from backend.operations.perform import Operations
 from backend.postgres.repository import AccountGone
 from backend.tasks.repository import TaskNotFound
@@ -102,10 +103,10 @@ def ages(logged: OwnDatabase) -> list[tuple[str, str]]:
 def test_old_rows_are_removed_for_every_user_and_the_oldest_first(
     logged: OwnDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_log, "REMOVED_AT_ONCE", 4)
+    monkeypatch.setattr(housekeeping, "REMOVED_AT_ONCE", 4)
 
     with opened(logged.url) as database:
-        batches = remove_old_accesses(database, keep=timedelta(days=3, hours=12))
+        batches = remove_old(database, PRUNE, keep=timedelta(days=3, hours=12))
         first = next(batches)
         oldest_are_gone = ages(logged)
         rest = list(batches)
@@ -121,7 +122,7 @@ def test_rows_of_an_account_that_is_being_deleted_are_passed_over(logged: OwnDat
     with connected(logged.superuser_url) as deleting, opened(logged.url) as database:
         deleting.execute("begin")
         deleting.execute("delete from users where user_id = 'anna'")
-        removed = prune(database, older_than=database.now() - timedelta(days=5, hours=12), most=100)
+        removed = prune(database, PRUNE, older_than=database.now() - timedelta(days=5, hours=12), most=100)
 
     assert removed == 2
     assert [age for user, age in ages(logged) if user == "ben"] == ["1", "2", "3", "4", "5"]
@@ -144,7 +145,7 @@ def test_a_read_over_mcp_says_that_the_account_was_deleted(
 def test_no_row_of_the_last_day_can_be_removed(logged: OwnDatabase) -> None:
     logged.query("update access_log set at = now() - interval '23 hours' where tool = '1'")
     with opened(logged.url) as database:
-        removed = prune(database, older_than=database.now() + timedelta(days=1), most=100)
+        removed = prune(database, PRUNE, older_than=database.now() + timedelta(days=1), most=100)
 
     assert removed == 12
     assert ages(logged) == [("anna", "1"), ("ben", "1")]

@@ -406,6 +406,7 @@ def test_user_id_leads_every_key_and_index_of_a_table_of_users(superuser_url: st
         "uq_sessions_token_hash",
         "uq_api_tokens_token_hash",
         "ix_access_log_at",
+        "ix_row_changes_at",
         "ix_users_expires_at",
         "ix_queues_place",
         "ix_runs_lapsing",
@@ -459,7 +460,11 @@ def test_the_apps_role_owns_nothing_and_may_only_read_and_write_rows(superuser_u
     rights = dict.fromkeys([model.__tablename__ for model in _owned(Owned)], "delete insert select update")
     read_only = dict.fromkeys(["alembic_version", "embedding_models", "guest_model_turns"], "select")
     kept = dict.fromkeys(["operations", "queues"], "insert select update")
-    assert dict(granted) == rights | read_only | kept | {"access_log": "insert select", "chores": "select update"}
+    assert dict(granted) == rights | read_only | kept | {
+        "access_log": "insert select",
+        "chores": "select update",
+        "row_changes": "select",
+    }
     assert "arrivals" not in dict(granted)
     assert query(superuser_url, "select 1 from pg_class where relowner = 'docutalk_app'::regrole") == []
     assert (
@@ -489,17 +494,21 @@ def test_functions_of_the_owner_are_closed_and_tell_only_ids(superuser_url: str)
         "expired_users",
         "find_api_token",
         "find_session",
+        "forget_row_changes",
         "guests_have_room_for",
         "has_room_for",
         "is_any_chore_left",
         "is_any_document_left",
         "is_any_run_left",
+        "keep_row_change",
         "prune_access_log",
+        "prune_row_changes",
         "purgeable_documents",
         "purgeable_runs",
         "queue_documents",
         "queue_runs",
         "remove_logs_of_expired",
+        "remove_row_changes_of_expired",
         "take_guest_model_turn",
     ]
     for name, is_definer, config, result, grantees in functions:

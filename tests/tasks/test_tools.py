@@ -89,7 +89,8 @@ def test_completing_a_completed_task_changes_nothing(operations: Operations, ali
     task = operations.perform(get_task, {"task_id": 1}, alice).result
     again = operations.perform(complete_task, {"task_id": 1}, alice).result
 
-    assert first == again == {"task_id": 1, "status": "completed", "title": "milk"}
+    done = {"task_id": 1, "status": "completed", "title": "milk"}
+    assert (first, again) == (done | {"operation_id": 2}, done | {"operation_id": 3})
     assert task["completed_at"] is not None
     assert operations.perform(get_task, {"task_id": 1}, alice).result == task
 
@@ -105,7 +106,8 @@ def test_a_reopened_task_keeps_its_fields_and_is_reopened_once(operations: Opera
     opened = operations.perform(get_task, {"task_id": 1}, alice).result
     again = operations.perform(reopen_task, {"task_id": 1}, alice).result
 
-    assert first == again == {"task_id": 1, "status": "pending", "title": "milk"}
+    reopened = {"task_id": 1, "status": "pending", "title": "milk"}
+    assert (first, again) == (reopened | {"operation_id": 3}, reopened | {"operation_id": 4})
     kept = [name for name in task if name not in ("version", "updated_at")]
     assert {name: opened[name] for name in kept} == {name: task[name] for name in kept}
     assert opened["version"] == 3
@@ -200,6 +202,7 @@ def test_a_deleted_task_is_gone(operations: Operations, alice: Caller) -> None:
         "task_id": 1,
         "status": "deleted",
         "title": "milk",
+        "operation_id": 2,
     }
     with pytest.raises(TaskNotFound):
         operations.perform(delete_task, {"task_id": 1}, alice)

@@ -30,6 +30,7 @@ class DocumentKept(DocumentSeen):
     """The document that an upload became."""
 
     kept: Kept = Field(description="Whether it is new, is tried again, or was there already with the same bytes.")
+    operation_id: int | None = Field(default=None, description="The number of the change, for undoing it.")
 
 
 @tool(title="Keep an upload", writes=True, published=False)

@@ -1,0 +1,34 @@
+"""The values that rows had before and after operations changed them. Undo needs them, and they are kept for a time."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import text
+from sqlmodel import col
+
+from backend.operations.models import Operation, RowChange
+from backend.postgres.repository import UserRepository
+
+PRUNE = "prune_row_changes"
+"""The database function that removes old rows."""
+
+
+class RowChanges(UserRepository[RowChange]):
+    """The changes of the user's rows. A trigger writes them; the app's role may not change or delete them."""
+
+    model = RowChange
+
+    def of(self, operations: Sequence[Operation]) -> list[RowChange]:
+        """Return everything that these operations changed, in the order in which it was changed."""
+        mine = self._mine().where(col(RowChange.change_id).in_([operation.change_id for operation in operations]))
+        return list(self._session.exec(mine.order_by(col(RowChange.id))))
+
+    def forget_document(self, document_id: int, operations: Iterable[Operation]) -> None:
+        """Delete the changes that may hold a document's text: its own, of its tasks, and of these operations."""
+        forgotten = self._session.execute(
+            text("select forget_row_changes(:document_id, cast(:change_ids as uuid[]))"),
+            {
+                "document_id": document_id,
+                "change_ids": [str(operation.change_id) for operation in operations if operation.change_id],
+            },
+        )
+        self._written("forgotten", document_id=document_id, rows=int(forgotten.scalar_one()))
