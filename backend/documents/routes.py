@@ -121,6 +121,8 @@ def document_routes(
             bool, Query(alias="purge", description="Remove its bytes and text for good, now.")
         ] = False,
     ) -> Response:
+        if purge_now:
+            caller.require_person()
         arguments = {"document_id": document_id, "purge": purge_now}
         outcome = await operations.perform_fairly(rest_tools.delete_document, arguments, caller)
         if purge_now:

@@ -31,13 +31,20 @@ class Caller:
     subject: str | None = None
     """The name that an outside issuer gave this identity."""
     by_token: bool = False
-    """Whether a personal access token was used. Such a caller may not create or revoke tokens, or delete the
-    account."""
+    """Whether a personal access token was used."""
 
     def require(self, scope: AccessScope) -> None:
         """Raise Forbidden if the credential does not have this scope."""
         if scope not in self.scopes:
             raise Forbidden(f"This token may not {scope}.", hint=f"Use a token with the scope `{scope}`.")
+
+    def require_person(self) -> None:
+        """Raise Forbidden if a personal access token was used, for what only a person's own session may do.
+
+        That is creating and revoking tokens, deleting the account, and removing data before its time.
+        """
+        if self.by_token:
+            raise Forbidden("A personal access token may not do this. Sign in as yourself.")
 
 
 _acting: ContextVar[Caller | None] = ContextVar("caller", default=None)

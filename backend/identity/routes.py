@@ -79,7 +79,7 @@ def identity_routes(
     def change_me(change: UserChange, caller: SignedInCaller) -> UserSeen:
         caller.require("write")
         if change.tainted_writes is not None:
-            _forbid_tokens(caller)
+            caller.require_person()
         with database.scope(caller.user_id, caller.zone) as scope:
             accounts = AccountRepository(scope)
             changed = accounts.change(
@@ -89,7 +89,7 @@ def identity_routes(
 
     @router.delete("/me", status_code=204, summary="Delete my account and everything in it")
     def delete_me(caller: SignedInCaller) -> Response:
-        _forbid_tokens(caller)
+        caller.require_person()
         authenticator.forget(caller.user_id)
         return Response(status_code=204)
 
@@ -101,7 +101,7 @@ def identity_routes(
 
     @router.post("/tokens", status_code=201, summary="Make a personal access token; its secret is shown once")
     def make_token(wanted: TokenWanted, caller: SignedInCaller, key: IdempotencyHeader = None) -> TokenMade:
-        _forbid_tokens(caller)
+        caller.require_person()
         with database.scope(caller.user_id, caller.zone) as scope:
             days = wanted.expires_in_days
             expires = None if days is None else scope.now + timedelta(days=days)
@@ -112,7 +112,7 @@ def identity_routes(
 
     @router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a personal access token")
     def revoke_token(token_id: TokenId, caller: SignedInCaller) -> Response:
-        _forbid_tokens(caller)
+        caller.require_person()
         with database.scope(caller.user_id, caller.zone) as scope:
             TokenRepository(scope).revoke(token_id)
         return Response(status_code=204)
@@ -125,8 +125,3 @@ def _self(accounts: AccountRepository) -> User:
     if user is None:
         raise Unauthorized("This account no longer exists.")
     return user
-
-
-def _forbid_tokens(caller: Caller) -> None:
-    if caller.by_token:
-        raise Forbidden("A personal access token may not do this. Sign in as yourself.")

@@ -36,6 +36,7 @@ from backend.tasks.tools import (
 )
 from backend.workspace.undo import AlreadyUndone, ChangedSince, NothingToUndo, undo
 from tests.conftest import query
+from tests.problem import refused
 
 FULL = {
     "title": "milk",
@@ -411,3 +412,20 @@ def test_a_turn_that_read_a_document_may_not_undo(perform: Callable[..., Any], t
 
     assert perform(undo, Call(run_id=run_id, call_id="3"), dry_run=True)["status"] == "dry_run"
     assert tasks() == before
+
+
+@pytest.mark.spec("UNDO-13")
+def test_a_token_may_delete_a_document_but_not_remove_it_for_good(guest: httpx.Client) -> None:
+    token = guest.post("/api/tokens", json={"name": "client", "scopes": ["read", "write"]}).json()["token"]
+    as_client = {"Authorization": f"Bearer {token}"}
+    address = f"/api/documents/{guest.post('/api/documents', files={'file': ('a.txt', 'Hay.')}).json()['id']}"
+
+    refused(guest.delete(address, params={"purge": True}, headers=as_client), 403, "forbidden")
+    assert guest.get(address).status_code == 200
+    deleted = guest.delete(address, headers=as_client)
+    refused(guest.delete(address, params={"purge": True}, headers=as_client), 403, "forbidden")
+
+    guest.post(f"/api/operations/{deleted.headers['Operation-Id']}/undo").raise_for_status()
+    assert guest.get(address).status_code == 200
+    guest.delete(address, params={"purge": True}).raise_for_status()
+    refused(guest.get(address), 404, "not_found")
