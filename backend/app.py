@@ -29,7 +29,7 @@ from backend.tasks.routes import named_task_routes, task_routes
 from backend.web.routes import web_routes
 from backend.wire.native import chat_routes, event_stream
 from backend.wiring import keeping_rules, model_choice
-from backend.workspace.routes import undo_routes
+from backend.workspace.routes import conversation_change_routes, undo_routes
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -110,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(
         chat_routes(process.worker, process.follower, signed_in, wait_seconds=settings.chat_wait_seconds)
     )
+    app.include_router(conversation_change_routes(process.operations, signed_in))
     app.include_router(undo_routes(process.operations, signed_in))
     app.router.routes.append(process.mcp.route)
     install_problems(app)

@@ -33,7 +33,7 @@ from backend.postgres.notifications import Notifications
 from backend.runs.follow import Follower
 from backend.runs.live import Live
 from backend.runs.models import RUNS
-from backend.runs.purge import purge_old_runs
+from backend.runs.purge import purge_old_runs, remove_deleted_conversations
 from backend.runs.turns import Turns
 from backend.runs.worker import RunWorker
 from backend.settings import Settings
@@ -138,6 +138,10 @@ class Process:
                 Chore(
                     "old_row_changes",
                     partial(remove_old, database, row_changes.PRUNE, keep=timedelta(days=settings.keep_deleted_days)),
+                ),
+                Chore(
+                    "deleted_conversations",
+                    partial(remove_deleted_conversations, database, keep=timedelta(days=settings.keep_deleted_days)),
                 ),
                 Chore("expired_guests", partial(remove_expired_guests, database)),
                 Chore(

@@ -18,9 +18,11 @@ class Conversation(Owned, table=True):
     title: str = Field(sa_type=Text)
     created_at: datetime = timestamp(default_now=True)
     updated_at: datetime = timestamp(default_now=True)
+    deleted_at: datetime | None = timestamp()
 
     __table_args__ = (
         belongs_to_user(),
+        Index("ix_conversations_deleted", "deleted_at", postgresql_where=text("deleted_at is not null")),
         Index("ix_conversations_user_id_created_at", "user_id", "created_at"),
         Index("ix_conversations_user_id_updated_at", "user_id", "updated_at"),
     )

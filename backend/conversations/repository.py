@@ -4,8 +4,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import tuple_
-from sqlmodel import col
+from sqlalchemy import text, tuple_
+from sqlmodel import Session, col
 
 from backend.conversations.models import Conversation, Message
 from backend.errors import NotFound
@@ -31,17 +31,21 @@ class ConversationRepository(UserRepository[Conversation]):
 
     def get(self, conversation_id: int, *, lock: bool = False) -> Conversation:
         """Return a conversation. With `lock`, lock its row until the transaction ends, so that it can be changed."""
-        statement = self._mine().where(Conversation.id == conversation_id)
-        if lock:
-            statement = statement.with_for_update().execution_options(populate_existing=True)
-        found = self._session.exec(statement).one_or_none()
-        if found is None:
+        found = self.find(conversation_id, lock=lock)
+        if found is None or found.deleted_at is not None:
             raise ConversationNotFound(conversation_id)
         return found
 
+    def find(self, conversation_id: int, *, lock: bool = False) -> Conversation | None:
+        """Return a conversation, even a deleted one, or None if it does not exist or was removed for good."""
+        statement = self._mine().where(Conversation.id == conversation_id)
+        if lock:
+            statement = statement.with_for_update().execution_options(populate_existing=True)
+        return self._session.exec(statement).one_or_none()
+
     def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
         """Return at most `limit` conversations, last changed first, starting after the (updated_at, id) in `before`."""
-        statement = self._mine()
+        statement = self._mine().where(col(Conversation.deleted_at).is_(None))
         if query:
             statement = statement.where(col(Conversation.title).icontains(query, autoescape=True))
         place = tuple_(col(Conversation.updated_at), col(Conversation.id))
@@ -72,11 +76,24 @@ class ConversationRepository(UserRepository[Conversation]):
         conversation.title = title
         return self._keep(conversation, "updated")
 
-    def delete(self, conversation_id: int) -> None:
-        """Delete a conversation with its messages and runs."""
-        self._session.delete(self.get(conversation_id, lock=True))
+    def hide(self, conversation: Conversation) -> None:
+        """Delete a conversation in such a way that it can come back. Its runs must have ended."""
+        conversation.deleted_at = self._scope.now
+        self._keep(conversation, "deleted")
+
+    def restore(self, conversation_id: int, *, title: str) -> None:
+        """Give a conversation its former title; a deleted conversation comes back."""
+        conversation = self.find(conversation_id, lock=True)
+        if conversation is None:
+            raise ConversationNotFound(conversation_id)
+        conversation.title, conversation.deleted_at = title, None
+        self._keep(conversation, "restored")
+
+    def remove(self, conversation: Conversation) -> None:
+        """Remove a conversation with its messages and runs for good."""
+        self._session.delete(conversation)
         self._session.flush()
-        self._written("deleted", conversation_id=conversation_id)
+        self._written("removed", conversation_id=conversation.id)
 
     def _keep(self, conversation: Conversation, outcome: str) -> Conversation:
         self._session.add(conversation)
@@ -152,3 +169,17 @@ class MessageRepository(UserRepository[Message]):
         for message in messages:
             first.setdefault(message.run_id, message.id)
         return sorted(messages, key=lambda message: (first[message.run_id], message.id))
+
+
+def deleted_conversations(
+    session: Session, *, deleted_before: datetime, most: int, but_not: Collection[str] = ()
+) -> list[tuple[str, int]]:
+    """Return (user_id, id) for at most `most` conversations deleted before a time, the longest deleted first.
+
+    `but_not` has conversations to leave out, as "user_id id".
+    """
+    rows = session.execute(
+        text("select user_id, id from due_conversations(:deleted_before, :most, :but_not)"),
+        {"deleted_before": deleted_before, "most": most, "but_not": list(but_not)},
+    )
+    return [(row.user_id, int(row.id)) for row in rows]

@@ -1,14 +1,13 @@
-"""The conversation routes."""
+"""The routes that read conversations. The routes that change them are in the workspace, because they also end runs."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query
 
 from backend.api_router import api_router
 from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.conversations.schemas import (
-    ConversationChange,
     ConversationId,
     ConversationSeen,
     ConversationsListed,
@@ -30,7 +29,7 @@ ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
 def conversation_routes(
     database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf, share: FairShare
 ) -> APIRouter:
-    """Return the routes under `/api/conversations`; `share` limits each user's requests in progress."""
+    """Return the routes that read `/api/conversations`; `share` limits each user's requests in progress."""
     router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     ConversationInPath = Annotated[ConversationId, Path()]
@@ -72,28 +71,5 @@ def conversation_routes(
                 )
 
         return await share.run(caller.user_id, shown)
-
-    @router.patch("/{conversation_id}", summary="Rename a conversation")
-    async def rename_conversation(
-        conversation_id: ConversationInPath, change: ConversationChange, caller: SignedInCaller
-    ) -> ConversationSeen:
-        caller.require("write")
-
-        def renamed() -> ConversationSeen:
-            with database.scope(caller.user_id, caller.zone) as scope:
-                return ConversationSeen.of(ConversationRepository(scope).rename(conversation_id, change.title))
-
-        return await share.run(caller.user_id, renamed)
-
-    @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation with its messages")
-    async def delete_conversation(conversation_id: ConversationInPath, caller: SignedInCaller) -> Response:
-        caller.require("write")
-
-        def delete() -> None:
-            with database.scope(caller.user_id, caller.zone) as scope:
-                ConversationRepository(scope).delete(conversation_id)
-
-        await share.run(caller.user_id, delete)
-        return Response(status_code=204)
 
     return router

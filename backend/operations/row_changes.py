@@ -22,6 +22,13 @@ class RowChanges(UserRepository[RowChange]):
         mine = self._mine().where(col(RowChange.change_id).in_([operation.change_id for operation in operations]))
         return list(self._session.exec(mine.order_by(col(RowChange.id))))
 
+    def forget(self, kind: str, row_id: int) -> None:
+        """Delete all changes of a row that is removed for good."""
+        forgotten = self._session.execute(
+            text("select forget_changes_of(:kind, :row_id)"), {"kind": kind, "row_id": row_id}
+        )
+        self._written("forgotten", kind=kind, row_id=row_id, rows=int(forgotten.scalar_one()))
+
     def forget_document(self, document_id: int, operations: Iterable[Operation]) -> None:
         """Delete the changes that may hold a document's text: its own, of its tasks, and of these operations."""
         forgotten = self._session.execute(

@@ -94,6 +94,29 @@ def end(
     return [*_correction(transcript.answer, checked.text), *citations, done(run, answer)]
 
 
+def cancel_now(scope: Scope, conversation: Conversation, run: Run, *, still_there: StillThere) -> None:
+    """End a run as cancelled, although no process works on it or its process has not stopped yet.
+
+    The rows of the conversation and of the run must be locked. A process that works on the run can commit nothing more.
+    """
+    runs = RunRepository(scope)
+    transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
+    # Discard text after the last committed step, including text that followers saw live and that was never stored.
+    void = [Event("reset", {"offset": transcript.committed})] if run.attempt else []
+    missing = transcript.settle_missing()
+    attempt = run.attempt
+    ended = end(
+        scope,
+        conversation,
+        run,
+        transcript,
+        status="cancelled",
+        still_there=still_there,
+        error=told(RunCancelled()),
+    )
+    runs.append(run.id, [*void, *missing, *ended], attempt=attempt, last=True)
+
+
 def done(run: Run, answer: Message | None) -> Event:
     """Return the event `done` for a run that has ended."""
     return Event(

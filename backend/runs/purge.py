@@ -1,17 +1,21 @@
-"""Purge runs that ended long ago: remove their events, responses and input."""
+"""Purge runs that ended long ago, and remove conversations that were deleted long ago."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from backend.conversations.repository import ConversationRepository, deleted_conversations
 from backend.errors import NotFound
 from backend.jobs.housekeeping import remove_each
-from backend.postgres.database import UTC, Database
+from backend.operations.row_changes import RowChanges
+from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database
 from backend.runs.repository import RunRepository, purgeable_runs
 
 FOUND_AT_ONCE = 100
 
 Key = tuple[str, str]
 """A run's user id and the run's own id."""
+Numbered = tuple[str, int]
+"""A conversation's user id and its number."""
 
 
 def purge_old_runs(database: Database, *, keep: timedelta) -> Iterator[int]:
@@ -36,6 +40,39 @@ def purge_old_runs(database: Database, *, keep: timedelta) -> Iterator[int]:
                 RunRepository(scope).purge(run_id)
         except NotFound:
             return
+        yield 1
+
+    return remove_each(find, remove)
+
+
+def remove_deleted_conversations(database: Database, *, keep: timedelta) -> Iterator[int]:
+    """Remove conversations that were deleted longer than `keep` ago, with their runs; yields 1 for each transaction."""
+
+    def find(but_not: Sequence[Numbered]) -> list[Numbered]:
+        with database.transaction(None) as session:
+            return deleted_conversations(
+                session,
+                deleted_before=database.now() - keep,
+                most=FOUND_AT_ONCE,
+                but_not=[f"{user_id} {number}" for user_id, number in but_not],
+            )
+
+    def remove(key: Numbered) -> Iterator[int]:
+        user_id, conversation_id = key
+        with database.scope(user_id, UTC) as scope:
+            run_ids = [run.id for run in RunRepository(scope).of_conversation(conversation_id)]
+        # A run may have many events, so each run is emptied in a transaction of its own.
+        for run_id in run_ids:
+            with database.scope(user_id, UTC) as scope:
+                RunRepository(scope).purge(run_id)
+            yield 1
+        with database.scope(user_id, UTC, lock_seconds=GIVE_WAY_SECONDS) as scope:
+            conversations = ConversationRepository(scope)
+            conversation = conversations.find(conversation_id, lock=True)
+            if conversation is None or conversation.deleted_at is None:
+                return
+            RowChanges(scope).forget("conversation", conversation_id)
+            conversations.remove(conversation)
         yield 1
 
     return remove_each(find, remove)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, insert, text
+from sqlalchemy import ColumnElement, delete, exists, func, insert, text
 from sqlmodel import Session, col, select
 
+from backend.conversations.models import Conversation
 from backend.errors import Conflict, NotFound
 from backend.jobs.leases import LeaseLost
 from backend.plain_text import storable_json
@@ -75,8 +76,8 @@ class RunRepository(UserRepository[Run]):
     model = Run
 
     def get(self, run_id: str, *, lock: bool = False) -> Run:
-        """Return a run. Pass `lock=True` to change it: the row is then locked until the transaction ends."""
-        statement = self._mine().where(Run.id == run_id)
+        """Return a run, unless its conversation is deleted. With `lock`, lock its row until the transaction ends."""
+        statement = self._mine().where(Run.id == run_id, self._is_shown())
         if lock:
             # Read the row again, because the session may hold its state from before the wait for the lock.
             statement = statement.with_for_update().execution_options(populate_existing=True)
@@ -84,6 +85,16 @@ class RunRepository(UserRepository[Run]):
         if run is None:
             raise RunNotFound
         return run
+
+    def unended(self, conversation_id: int) -> list[Run]:
+        """Return the runs of a conversation that have not ended, oldest first, with their rows locked."""
+        mine = self._mine().where(Run.conversation_id == conversation_id, col(Run.ended_at).is_(None))
+        locked = mine.order_by(col(Run.message_id)).with_for_update().execution_options(populate_existing=True)
+        return list(self._session.exec(locked))
+
+    def of_conversation(self, conversation_id: int) -> list[Run]:
+        """Return all runs of a conversation, even of a deleted one."""
+        return list(self._session.exec(self._mine().where(Run.conversation_id == conversation_id)))
 
     def find_key(self, key: str) -> Run | None:
         """Return the run that was accepted with an idempotency key, however old the run is, or None."""
@@ -185,10 +196,13 @@ class RunRepository(UserRepository[Run]):
         return Appended(stored, appended.is_work)
 
     def events(self, run_id: str, *, after: int) -> list[Event]:
-        """List the events with numbers above `after`, in order."""
+        """List the events with numbers above `after`, in order; no events while the conversation is deleted."""
         statement = (
             select(RunEvent.seq, RunEvent.kind, RunEvent.data)
             .where(*_of(RunEvent, self._scope.user_id, run_id), col(RunEvent.seq) > after)
+            .where(
+                exists().where(col(Run.user_id) == RunEvent.user_id, col(Run.id) == RunEvent.run_id, self._is_shown())
+            )
             .order_by(col(RunEvent.seq))
         )
         return [Event(kind, dict(data), seq) for seq, kind, data in self._session.exec(statement)]
@@ -213,11 +227,22 @@ class RunRepository(UserRepository[Run]):
 
     def purge(self, run_id: str) -> None:
         """Delete an ended run's events, responses and input. The run's messages and its rows in the ledger stay."""
-        run = self.get(run_id, lock=True)
+        locked = self._mine().where(Run.id == run_id).with_for_update().execution_options(populate_existing=True)
+        run = self._session.exec(locked).one_or_none()
+        if run is None:
+            raise RunNotFound
         for table in (RunEvent, RunResponse):
             self._session.execute(delete(table).where(*_of(table, self._scope.user_id, run_id)))
         self.change(run, input=None, purged_at=self._scope.now)
         self._written("purged", run_id=run_id)
+
+    def _is_shown(self) -> ColumnElement[bool]:
+        """Return the condition that a run's conversation is not deleted."""
+        return ~exists().where(
+            col(Conversation.user_id) == Run.user_id,
+            col(Conversation.id) == Run.conversation_id,
+            col(Conversation.deleted_at).is_not(None),
+        )
 
 
 def purgeable_runs(

@@ -18,9 +18,9 @@ from backend.plain_text import PLAIN
 from backend.postgres.database import Database, Scope
 from backend.postgres.notifications import notify
 from backend.runs.attempt import Assistant, Attempts, Claimed, run_event
-from backend.runs.ending import RunCancelled, StillThere, end, told
+from backend.runs.ending import StillThere, cancel_now
 from backend.runs.models import Run
-from backend.runs.repository import Event, RunRepository
+from backend.runs.repository import RunRepository
 from backend.runs.transcript import Transcript
 
 MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), PLAIN]
@@ -127,22 +127,7 @@ class Turns:
                     runs.change(run, cancel_requested=True)
                     notify(scope.session, "cancel", run_id)
                 else:
-                    transcript = Transcript.of(runs.events(run_id, after=0), runs.responses(run_id))
-                    # Discard text after the last committed step, including text that followers saw live and that was
-                    # never stored.
-                    void = [Event("reset", {"offset": transcript.committed})] if run.attempt else []
-                    missing = transcript.settle_missing()
-                    attempt = run.attempt
-                    ended = end(
-                        scope,
-                        conversation,
-                        run,
-                        transcript,
-                        status="cancelled",
-                        still_there=self.still_there,
-                        error=told(RunCancelled()),
-                    )
-                    runs.append(run_id, [*void, *missing, *ended], attempt=attempt, last=True)
+                    cancel_now(scope, conversation, run, still_there=self.still_there)
             scope.session.refresh(run)
             scope.session.expunge(run)
             return run

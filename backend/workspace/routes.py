@@ -1,15 +1,16 @@
-"""The routes for undoing changes."""
+"""The routes that change conversations, and the routes for undoing changes."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict
 
 from backend.api_router import OPERATION_HEADER, api_router
+from backend.conversations.schemas import ConversationChange, ConversationId, ConversationSeen
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
-from backend.workspace import undo
+from backend.workspace import conversations, undo
 
 
 class UndoWanted(BaseModel):
@@ -18,6 +19,36 @@ class UndoWanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dry_run: undo.DryRun = False
+
+
+def conversation_change_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
+    """Return the routes that rename and delete conversations."""
+    router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
+    SignedInCaller = Annotated[Caller, Depends(signed_in)]
+    ConversationInPath = Annotated[ConversationId, Path()]
+
+    @router.patch("/{conversation_id}", summary="Rename a conversation")
+    async def rename_conversation(
+        conversation_id: ConversationInPath, change: ConversationChange, caller: SignedInCaller, response: Response
+    ) -> ConversationSeen:
+        arguments = {"conversation_id": conversation_id, "title": change.title}
+        outcome = await operations.perform_fairly(conversations.rename_conversation, arguments, caller)
+        response.headers[OPERATION_HEADER] = str(outcome.operation_id)
+        return ConversationSeen.model_validate(outcome.result)
+
+    @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation with its messages")
+    async def delete_conversation(
+        conversation_id: ConversationInPath,
+        caller: SignedInCaller,
+        purge: Annotated[bool, Query(description="Remove it for good, now.")] = False,
+    ) -> Response:
+        if purge:
+            caller.require_person()
+        arguments = {"conversation_id": conversation_id, "purge": purge}
+        outcome = await operations.perform_fairly(conversations.delete_conversation, arguments, caller)
+        return Response(status_code=204, headers={OPERATION_HEADER: str(outcome.operation_id)})
+
+    return router
 
 
 def undo_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:

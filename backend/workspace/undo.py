@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from backend.conversations.models import Conversation
+from backend.conversations.repository import ConversationRepository
 from backend.documents.models import Document
 from backend.documents.repository import DocumentRepository
 from backend.errors import Conflict, InvalidInput
@@ -19,6 +21,7 @@ from backend.postgres.repository import LARGEST_ID
 from backend.runs.repository import RunRepository
 from backend.tasks.models import Task
 from backend.tasks.repository import TaskRepository, content_of
+from backend.workspace.conversations import hide
 
 LONGEST_VALUE = 80
 """Characters of a value that an error message shows."""
@@ -33,6 +36,7 @@ RunId = Annotated[
 ]
 DryRun = Annotated[bool, Field(description="Only report what would be undone.")]
 
+Kind = Literal["task", "document", "conversation"]
 Content = dict[str, Any]
 """What a user sees of a row. Two values of a row with equal content count as the same."""
 
@@ -40,9 +44,9 @@ Content = dict[str, Any]
 class RowUndone(BaseModel):
     """One row, and what undoing does to it."""
 
-    kind: Literal["task", "document"]
+    kind: Kind
     id: int
-    title: str | None = Field(description="The task's title; null for a document.")
+    title: str | None = Field(description="The title of the task or conversation; null for a document.")
     change: Literal["restored", "changed back", "removed"]
 
 
@@ -79,7 +83,7 @@ class ChangedSince(Conflict):
 class Change:
     """What the operations to be undone did to one row, from the first to the last of them."""
 
-    kind: Literal["task", "document"]
+    kind: Kind
     id: int
     before: dict[str, Any] | None
     after: dict[str, Any] | None
@@ -103,7 +107,9 @@ def undo(
         RunRepository(scope).get(run_id)
     changes = _together(RowChanges(scope).of(operations))
     if not changes:
-        raise NothingToUndo("There is nothing to undo.", hint="Only changes of tasks and documents can be undone.")
+        raise NothingToUndo(
+            "There is nothing to undo.", hint="Only changes of tasks, documents and conversations can be undone."
+        )
     rows = [_undo(change, scope, dry_run=dry_run) for change in reversed(changes)]
     if not dry_run:
         ledger.mark_undone(operations)
@@ -160,6 +166,11 @@ def _set(change: Change, scope: Scope, *, is_there: bool) -> None:
             DocumentRepository(scope).restore(change.id)
         case "document", False:
             DocumentRepository(scope).delete(change.id)
+        case "conversation", True:
+            former = Conversation.model_validate(change.before)
+            ConversationRepository(scope).restore(change.id, title=former.title)
+        case "conversation", False:
+            hide(change.id, scope)
 
 
 def _require_equal(change: Change, now: Content | None) -> None:
@@ -190,6 +201,11 @@ def _document_content(image: dict[str, Any] | None) -> Content | None:
     return None if image is None else _shown(Document.model_validate(image))
 
 
+def _conversation_content(image: dict[str, Any] | None) -> Content | None:
+    """Return a conversation's title; a deleted conversation counts as gone."""
+    return None if image is None else _titled(Conversation.model_validate(image))
+
+
 def _task_now(scope: Scope, task_id: int) -> Content | None:
     task = TaskRepository(scope).find(task_id)
     return None if task is None else content_of(task)
@@ -200,6 +216,15 @@ def _document_now(scope: Scope, document_id: int) -> Content | None:
     return None if document is None else _shown(document)
 
 
+def _conversation_now(scope: Scope, conversation_id: int) -> Content | None:
+    conversation = ConversationRepository(scope).find(conversation_id, lock=True)
+    return None if conversation is None else _titled(conversation)
+
+
+def _titled(conversation: Conversation) -> Content | None:
+    return None if conversation.deleted_at is not None else {"title": conversation.title}
+
+
 def _shown(document: Document) -> Content | None:
     return None if document.deleted_at is not None else {"sha256": document.sha256}
 
@@ -207,7 +232,12 @@ def _shown(document: Document) -> Content | None:
 _CONTENT: dict[str, Callable[[dict[str, Any] | None], Content | None]] = {
     "task": _task_content,
     "document": _document_content,
+    "conversation": _conversation_content,
 }
 """How to read the content of each kind of row from its stored value."""
-_NOW: dict[str, Callable[[Scope, int], Content | None]] = {"task": _task_now, "document": _document_now}
+_NOW: dict[str, Callable[[Scope, int], Content | None]] = {
+    "task": _task_now,
+    "document": _document_now,
+    "conversation": _conversation_now,
+}
 """How to read the current content of each kind of row, and lock the row."""

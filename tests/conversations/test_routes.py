@@ -156,19 +156,31 @@ def test_a_conversation_is_renamed(guest: httpx.Client) -> None:
 
 
 @pytest.mark.spec("CONV-6")
-def test_a_deleted_conversation_is_gone_with_its_messages_and_runs(guest: httpx.Client, superuser_url: str) -> None:
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_deleted_conversation_is_gone_with_its_messages_and_runs(
+    guest: httpx.Client, superuser_url: str, purge: bool
+) -> None:
     reply = say(guest, "Add a task to buy milk")
+    guest.patch("/api/conversations/1", json={"title": "Milk"}).raise_for_status()
     me = guest.get("/api/me").json()["id"]
 
-    assert guest.delete("/api/conversations/1").status_code == 204
+    assert guest.delete("/api/conversations/1", params={"purge": purge}).status_code == 204
 
+    assert guest.get("/api/conversations").json()["conversations"] == []
     refused(guest.get("/api/conversations/1"), 404, "not_found")
     refused(guest.delete("/api/conversations/1"), 404, "not_found")
+    refused(guest.get(f"/api/runs/{reply['run_id']}/events"), 404, "not_found")
+    refused(guest.post(f"/api/runs/{reply['run_id']}/cancel"), 404, "not_found")
     refused(guest.patch("/api/conversations/1", json={"title": "Back"}), 404, "not_found")
     refused(guest.get(f"/api/runs/{reply['run_id']}"), 404, "not_found")
     refused(guest.post("/api/chat", json={"message": "On", "conversation_id": 1}), 404, "not_found")
-    for table in ("messages", "runs", "run_events", "run_responses"):
+    if not purge:
+        guest.delete("/api/conversations/1", params={"purge": True}).raise_for_status()
+    refused(guest.delete("/api/conversations/1", params={"purge": True}), 404, "not_found")
+    for table in ("conversations", "messages", "runs", "run_events", "run_responses"):
         statement = f"select count(*) from {table} where user_id = %s"  # noqa: S608
         assert query(superuser_url, statement, me) == [(0,)]
+    kept = "select kind from row_changes where user_id = %s"
+    assert query(superuser_url, kept, me) == [("task",)]
     assert guest.get("/api/tasks").json()["tasks"][0]["title"] == "Buy milk"
     assert say(guest, "Hello again")["conversation_id"] == 2

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlmodel import Session
 
-from backend.conversations.repository import ConversationRepository
 from backend.documents.models import DOCUMENTS
 from backend.identity.caller import Caller
 from backend.jobs.leases import Leases
 from backend.postgres.database import Database
 from backend.runs.repository import RunRepository
 from backend.runs.turns import Turn
+from backend.workspace.conversations import hide
 from tests.jobs.claimant import END, MOST, Claimant
 from tests.own_database import OwnDatabase, knowing_everybody, opened
 
@@ -136,7 +136,7 @@ def _ends(own: OwnDatabase, _database: Database, _caller: Caller, turn: Turn) ->
 
 def _is_deleted(_own: OwnDatabase, database: Database, caller: Caller, turn: Turn) -> None:
     with database.scope(caller.user_id, caller.zone) as scope:
-        ConversationRepository(scope).delete(turn.conversation_id)
+        hide(turn.conversation_id, scope)
 
 
 def _is_cancelled(own: OwnDatabase, database: Database, caller: Caller, turn: Turn) -> None:

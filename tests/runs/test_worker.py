@@ -21,6 +21,7 @@ from backend.runs.models import RUNS, Run
 from backend.runs.repository import RunRepository
 from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
 from backend.tasks.tools import TASK_TOOLS
+from backend.workspace.conversations import hide
 from tests.conftest import query
 from tests.own_database import opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
@@ -215,7 +216,7 @@ def test_deleting_a_conversation_ends_its_run_without_a_crash(database: Database
 
     def delete(turn: Turn) -> None:
         with database.scope(alice.user_id, alice.zone) as scope:
-            ConversationRepository(scope).delete(turn.conversation_id)
+            hide(turn.conversation_id, scope)
 
     async def deleted() -> tuple[list[Any], list[Any]]:
         parts = Parts.of(database, ScriptedAssistant(script))

@@ -1,0 +1,52 @@
+"""The tools that change conversations. Only REST uses them. Deleting a conversation also ends its runs."""
+
+from pydantic import BaseModel
+
+from backend.conversations.repository import ConversationNotFound, ConversationRepository
+from backend.conversations.schemas import ConversationId, ConversationSeen, ConversationTitle
+from backend.documents.repository import DocumentRepository
+from backend.operations.row_changes import RowChanges
+from backend.operations.tool import tool
+from backend.postgres.database import Scope
+from backend.runs.ending import cancel_now
+from backend.runs.repository import RunRepository
+
+
+class ConversationDeleted(BaseModel):
+    """A conversation that was deleted."""
+
+    conversation_id: int
+
+
+@tool(title="Rename a conversation", writes=True, published=False)
+def rename_conversation(conversation_id: ConversationId, title: ConversationTitle, scope: Scope) -> ConversationSeen:
+    """Give a conversation another title, for REST's PATCH."""
+    return ConversationSeen.of(ConversationRepository(scope).rename(conversation_id, title))
+
+
+@tool(title="Delete a conversation", writes=True, destructive=True, published=False)
+def delete_conversation(conversation_id: ConversationId, scope: Scope, purge: bool = False) -> ConversationDeleted:
+    """Hide a conversation everywhere. With `purge`, remove it for good; it may already be deleted."""
+    conversations = ConversationRepository(scope)
+    conversation = conversations.find(conversation_id, lock=True)
+    if conversation is None or (conversation.deleted_at is not None and not purge):
+        raise ConversationNotFound(conversation_id)
+    if purge:
+        RowChanges(scope).forget("conversation", conversation_id)
+        conversations.remove(conversation)
+    else:
+        hide(conversation_id, scope)
+    return ConversationDeleted(conversation_id=conversation_id)
+
+
+def hide(conversation_id: int, scope: Scope) -> None:
+    """Delete a conversation in such a way that it can come back, and end its runs."""
+    conversations, runs = ConversationRepository(scope), RunRepository(scope)
+    conversation = conversations.get(conversation_id, lock=True)
+    for run in runs.unended(conversation_id):
+        cancel_now(scope, conversation, run, still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids))
+    # A repeated message must not get the answer of a run that is gone.
+    for run in runs.of_conversation(conversation_id):
+        if run.idempotency_key is not None:
+            runs.change(run, idempotency_key=None)
+    conversations.hide(conversation)
