@@ -4,6 +4,7 @@
 set -eu
 
 python=$1 workers=$2 fast=$3
+[ "$workers" != auto ] || workers=$(getconf _NPROCESSORS_ONLN)
 marks="(slow or browser or node) and not long"
 missing=
 

@@ -8,6 +8,7 @@ from backend.documents.repository import DocumentRepository
 from backend.operations.row_changes import RowChanges
 from backend.operations.tool import tool
 from backend.postgres.database import Scope
+from backend.postgres.notifications import notify
 from backend.runs.ending import cancel_now
 from backend.runs.repository import RunRepository
 
@@ -45,6 +46,8 @@ def hide(conversation_id: int, scope: Scope) -> None:
     conversation = conversations.get(conversation_id, lock=True)
     for run in runs.unended(conversation_id):
         cancel_now(scope, conversation, run, still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids))
+        # A process that works on the run finds its lease gone, and stops.
+        notify(scope.session, "cancel", run.id)
     # A repeated message must not get the answer of a run that is gone.
     for run in runs.of_conversation(conversation_id):
         if run.idempotency_key is not None:
