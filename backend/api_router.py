@@ -10,7 +10,8 @@ from starlette.convertors import Convertor, register_url_convertor
 from backend.errors import FieldProblem, InvalidInput
 
 OURS = ("auth", "conversations", "documents", "operations", "runs", "tasks", "tokens")
-"""Path segments after `/api/` that belong to our own routes. They cannot name a user, so users shadow no route."""
+"""The segments directly after `/api/` that our own routes use. A user's path never matches them, so no user id can hide
+one of our routes."""
 
 
 OPERATION_HEADER = "Operation-Id"
@@ -18,7 +19,7 @@ OPERATION_HEADER = "Operation-Id"
 
 
 class UserConvertor(Convertor[str]):
-    """The path parameter that names a user: `{user_id:user}`."""
+    """Converts the path parameter `{user_id:user}`, which names a user. It does not match the segments in `OURS`."""
 
     regex = rf"(?!(?:{'|'.join(OURS)})(?:/|$))[^/]+"
 
@@ -35,18 +36,18 @@ register_url_convertor("user", UserConvertor())
 
 
 async def _named_user(user_id: Annotated[str, Path(description="Your own id, or your identity's `sub`.")]) -> None:
-    """Describe the path parameter in the API's documentation. `signed_in` has already compared it with the caller."""
+    """Add the path parameter to the API's documentation. `signed_in` checks that it names the caller."""
 
 
 NAMED_USER = Depends(_named_user)
-"""For routes whose path names the user."""
+"""The dependency for routes whose path names the user."""
 
 
 def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
     """Return a router whose routes authenticate a request before they check anything else.
 
-    A route that depends on `signed_in` calls that first. Without a valid token the answer is 401; if the path names
-    another user, it is 404. Then the route refuses unknown query parameters, and then it checks the body and all other
+    A route that depends on `signed_in` calls `signed_in` first. That call answers 401 without a valid token, and 404 if
+    the path names another user. The route then rejects unknown query parameters. Last, it checks the body and all other
     values.
     """
 
@@ -68,7 +69,7 @@ def api_router(signed_in: Callable[..., Any], **options: Any) -> APIRouter:
 
 
 def _refuse_unknown(request: Request, known: Collection[str]) -> None:
-    """Raise InvalidInput for a query parameter that the route does not know, or that is given more than once."""
+    """Raise InvalidInput if a query parameter is not declared by the route, or is given more than once."""
     names = [name for name, _ in request.query_params.multi_items()]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     repeated = [name for name in known if names.count(name) > 1]

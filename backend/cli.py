@@ -41,16 +41,18 @@ if TYPE_CHECKING:
     from backend.process import Process
 
 GRACEFUL_SECONDS = 3
-"""Seconds that open requests may go on after a stop signal. After that, runs have their own few seconds."""
+"""How many seconds open requests may continue after a stop signal. Runs get a few more seconds after that."""
 
 MOST_CONNECTIONS = 4096
-"""The most connections. This is more than one process can serve well; an idle connection costs about 10 kB."""
+"""The most connections that one process accepts. It is more than one process can serve well, but an idle connection
+costs only about 10 kB."""
 BACKLOG = 256
-"""Connections that the kernel accepts in advance, before the connection limit is checked."""
+"""How many connections the kernel accepts before the process does. They are not yet counted against the limit."""
 OTHER_FILES = 128
-"""Files reserved for everything else: uploads, files being read, child processes, and connections to models."""
+"""How many open files are reserved for uses other than client connections and the database, such as uploads, files
+being parsed, child processes, and connections to models."""
 UNREAD_SECONDS = 120
-"""Seconds after which a connection ends if its client reads nothing of the answer, or is gone."""
+"""Seconds after which a connection is closed if its client is gone or does not read the answer."""
 
 log = structlog.get_logger()
 
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(_given: argparse.Namespace) -> int:
     """Serve the page, the API and MCP until stopped."""
-    # Imported here, like the modules that only one other command needs. Imported at the top, they would take a fifth of
-    # every other command's start.
+    # Imported here, because only this command needs it. At the top, such imports would make up a fifth of the start
+    # time of every other command.
     from backend.app import create_app
 
     settings = Settings.load()
@@ -128,7 +130,8 @@ def serve_mcp(given: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    # Not at the top: importing the SDK takes as long as the rest of a start, and other commands do not need it at once.
+    # Imported here, because the SDK takes as long to import as the rest of the start, and other commands do not need it
+    # right away.
     from backend.mcp_server.stdio import bridge_stdio, serve_stdio
 
     if given.url:
@@ -152,7 +155,7 @@ def work(_given: argparse.Namespace) -> int:
 
     settings = Settings.load()
     logs.configure(settings.log_level)
-    # Opening the database first reports at once every problem that waiting cannot solve.
+    # The database is opened here first, so that a problem that waiting cannot solve is reported at once.
     with opened_database(settings):
         pass
     anyio.run(_work, Process(settings, is_dedicated=True))
@@ -233,10 +236,10 @@ def examine(given: argparse.Namespace) -> int:
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[tuple[Database, str]]:
-    """Open the database that the settings name, migrated and checked, for one command. Also yield its owner's URL.
+    """Open the database for one command, migrated and checked. Yield it with the URL of its owner role.
 
     Raises:
-        NotReady: The database is not in order. The sentence says what to do.
+        NotReady: The database cannot be used in its present state. The error says what to do.
         DatabaseUnavailable: The database does not answer.
         EmbeddedPostgresError: The embedded database cannot be used.
     """
@@ -314,7 +317,7 @@ def listening(name: str, host: str, port: int) -> socket.socket:
 
 
 def _room_for_connections(settings: Settings) -> int:
-    """Raise the limit of open files as far as is useful and allowed; return how many files may be connections."""
+    """Raise the process's limit of open files as far as needed and allowed; return how many connections fit in it."""
     others = settings.db_pool_size + settings.db_max_overflow + OTHER_FILES + BACKLOG
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + others
@@ -326,7 +329,7 @@ def _room_for_connections(settings: Settings) -> int:
             soft = higher
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
-    # If very few files are allowed, half of them may be connections.
+    # If the limit of open files is very low, connections may use half of it.
     return min(MOST_CONNECTIONS, max(soft - others, soft // 2))
 
 

@@ -24,7 +24,7 @@ from backend.settings import Settings
 from backend.wiring import find_postgres, keeping_rules, make_database, model_choice
 
 KEYED = ("openai", "gemini", "anthropic")
-"""Providers whose keys are among our settings."""
+"""The providers for whose API key there is a setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +145,16 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _embeddings(settings: Settings, database: Database, owner_url: str) -> Finding:
-    """Report which model embeds, and whether the owner must run a build. The embedded database runs builds itself."""
+    """Report the embedding model in use, and whether a build of embeddings is due.
+
+    With the embedded database, `docutalk serve` runs builds itself. With any other database, the owner must run them.
+    """
     with database.transaction(None) as session:
         _, in_use = current_model(session)
     try:
         due = Builds(owner_url).due(settings.embedding_model)
     except SQLAlchemyError:
-        # Only the owner can see all users' passages.
+        # Only the owner role can see all users' passages.
         wanted = settings.embedding_model or in_use
         why = f"EMBEDDING_MODEL is {wanted}" if wanted != in_use else ""
         unseen = "set MIGRATION_DATABASE_URL to the owner's URL to see whether a build is due"
@@ -173,7 +176,7 @@ def _why_due(due: Due) -> str:
 
 
 def _guests(settings: Settings, model: str) -> Finding:
-    """Return the most that all guests together can use in a day."""
+    """Report the most that all guests together can use in a day."""
     if settings.guests == "off":
         return Finding("guests", "no new guests are allowed")
     turns, is_unlimited = settings.guest_model_turns_per_day, False
@@ -194,8 +197,8 @@ def _guests(settings: Settings, model: str) -> Finding:
         f"at most {in_words(most)}" if most else "any amount"
         for most in (rules.most_bytes_of_guests, rules.most_of(is_guest=True))
     )
-    # A provider's model has a slash in its name. Its embeddings cost money like answers do, and only the storage limit
-    # bounds them.
+    # A provider's model has a slash in its name. Its embeddings cost money, as its answers do, and only the storage
+    # limit bounds that cost.
     embedded = settings.embedding_model or ""
     also = f"; what they upload and search is also sent to {embedded}" if "/" in embedded else ""
     return Finding(

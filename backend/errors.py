@@ -1,4 +1,4 @@
-"""Expected failures. Each has a status, a stable code, a sentence for people and, where useful, a hint for models."""
+"""Expected failures. Each has an HTTP status, a stable code, a sentence for people, and maybe a hint for models."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,25 +14,26 @@ class DocuTalkError(Exception):
     def __init__(self, sentence: str, *, hint: str = "", retry_after: int | None = None) -> None:
         super().__init__(sentence)
         self.hint = hint
-        """What a model or a program can do about the failure. It may name tools and API fields; people never see it."""
+        """What a model or a program can do about the failure. It may name tools and API fields, and people never see
+        it."""
         self.members: dict[str, int | str] = {}
-        """Further members of the problem document, for programs."""
+        """More members for the problem+json response. They are for programs."""
         self.retry_after = retry_after
         """Seconds after which a retry makes sense, or None."""
 
     @property
     def result(self) -> dict[str, str]:
-        """Return the result of a call that failed with this error."""
+        """Return the result of a tool call that failed with this error."""
         return {"error": str(self), **({"hint": self.hint} if self.hint else {})}
 
 
 def for_models(result: Mapping[str, str]) -> str:
-    """Return what a model reads after a failed call. The first line is for people, the second is the hint."""
+    """Return the text that a model gets for a failed call: the sentence for people, and the hint on the next line."""
     return "\n".join(filter(None, (result.get("error"), result.get("hint"))))
 
 
 def plainly(complaint: Mapping[str, Any], noun: str) -> str:
-    """Return pydantic's complaint about a field or an argument as a sentence. It contains no part of the value."""
+    """Return a sentence for one of pydantic's errors. It never quotes the value. `noun` is "field" or "argument"."""
     limits = complaint.get("ctx", {})
     match complaint["type"]:
         case "string_too_short" | "too_short" if limits.get("min_length") == 1:
@@ -63,7 +64,7 @@ _NOUNS = {
 
 
 def for_people(complaints: Iterable[Mapping[str, Any]]) -> str:
-    """Return at most three of pydantic's complaints as sentences, without the API's field names."""
+    """Return sentences for people about at most three of pydantic's errors, without the API's field names."""
     said = [*dict.fromkeys(map(_for_people, complaints))]
     return " ".join([*said[:3], *(["There are more problems."] if len(said) > 3 else [])])
 
@@ -98,13 +99,13 @@ def _for_people(complaint: Mapping[str, Any]) -> str:
 
 
 def _noun_of(place: Sequence[Any]) -> str:
-    """Return people's name for the field that a complaint is about. A name that a caller invented is not repeated."""
+    """Return an error's field name in words for people. A field name that the caller made up is not repeated."""
     name = next((part for part in reversed(place) if isinstance(part, str)), "")
     return _NOUNS.get(name) or (name if re.fullmatch(r"[a-z]{2,20}", name) and name != "body" else "request")
 
 
 class FieldProblem:
-    """One refused field of the input, with the reason."""
+    """A rejected input field, and the reason."""
 
     __slots__ = ("field", "message")
 
@@ -114,7 +115,7 @@ class FieldProblem:
 
 
 class InvalidInput(DocuTalkError):
-    """The input was understood but refused."""
+    """The input is well-formed, but a value in it is not allowed."""
 
     status = 422
     code = "invalid_input"
@@ -178,7 +179,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class NotReady(DocuTalkError):
-    """The installation cannot serve in its present state. The sentence says what its owner has to do."""
+    """The installation cannot serve in its present state. `str(error)` says what its owner must do."""
 
     status = 503
     code = "not_ready"

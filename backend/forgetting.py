@@ -1,4 +1,4 @@
-"""Erase a deleted document's text wherever it was copied, so that nothing can quote the document any more."""
+"""Erase a deleted document's text from everything that copied it, so that no later answer can quote the document."""
 
 from backend.conversations.repository import MessageRepository
 from backend.operations.ledger import Ledger
@@ -9,7 +9,7 @@ from backend.tasks.repository import TaskRepository
 
 
 def forget_document(scope: Scope, document_id: int) -> bool:
-    """Erase all copies of a document's text, and return True. While a run may still use it, only return False."""
+    """Erase all copies of a document's text and return True; return False if a run may still use the text."""
     ledger, runs = Ledger(scope), RunRepository(scope)
     done = ledger.of_document(document_id)
     run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})

@@ -1,4 +1,4 @@
-"""Idempotency keys, which show that a request repeats an earlier request."""
+"""Idempotency keys. A request with the same key as an earlier request is a repeat of it, and is not executed again."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from backend.errors import InvalidInput
 from backend.plain_text import ONE_LINE
 
 KEY_LIFETIME = timedelta(hours=24)
-"""How long a later request with a key counts as a repeat of the key's first request."""
+"""How long after the first request with a key another request with that key counts as a repeat."""
 
 IdempotencyKey = Annotated[
     str,
@@ -25,7 +25,7 @@ IdempotencyHeader = Annotated[IdempotencyKey | None, Header(alias="Idempotency-K
 
 
 class KeyUsedForSomethingElse(InvalidInput):
-    """An idempotency key was used again with different content."""
+    """An idempotency key was sent again, but the request's content differs from that of the first request."""
 
     code = "idempotency_key_reused"
 
@@ -36,5 +36,5 @@ class KeyUsedForSomethingElse(InvalidInput):
 
 
 def hash_of(request: dict[str, Any]) -> str:
-    """Return the SHA-256, in hex, of a request's content. The order of the content's keys does not matter."""
+    """Return the SHA-256, in hex, of a request's content. The order of its JSON keys does not matter."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()

@@ -14,8 +14,8 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     """Write our events, and libraries' warnings, to `stream` as one JSON object per line.
 
-    Code that knows request_id, user_id, conversation_id, run_id or tool_name binds it as a context variable. Every
-    event logged while it is bound includes it.
+    Code binds request_id, user_id, conversation_id, run_id and tool_name as context variables where it knows them.
+    Every event logged while a variable is bound includes it.
     """
     stamps: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -41,8 +41,8 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Below WARNING, libraries log whole requests and answers. The only INFO lines that pass are uvicorn's own, such as
-    # its start and stop.
+    # Below WARNING, libraries log whole requests and answers. Of the INFO lines, only uvicorn's own are logged, such as
+    # those about its start and stop.
     root.setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("backend").setLevel(LEVELS[level])
     logging.getLogger("uvicorn.error").setLevel(max(LEVELS[level], logging.INFO))
@@ -56,7 +56,7 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
 
 
 def _traceback_without_values(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Replace exc_info by the exception's type and lines. Drivers quote the offending data in exception messages."""
+    """Replace exc_info with the exception's type and source lines. Its message may quote row data, so it is dropped."""
     info = event.pop("exc_info", None)
     if info:
         error = info if isinstance(info, BaseException) else sys.exc_info()[1] if info is True else info[1]

@@ -1,8 +1,8 @@
-"""The one place that handles characters that Postgres or a terminal does not accept.
+"""Reject or replace characters that PostgreSQL or a terminal does not accept. No other module does this.
 
 PostgreSQL rejects NUL in text and jsonb, and UTF-8 has no lone surrogates. NUL and lone surrogates can arrive through
-JSON escapes. Input from people is rejected if it contains such characters. Text from elsewhere, such as a model or a
-provider, is cleaned.
+JSON escapes. Input from people is rejected if it contains such characters. In text from elsewhere, such as a model or a
+provider, they are replaced.
 """
 
 import math
@@ -30,7 +30,7 @@ def refuse_line_breaks(value: str) -> str:
 
 
 def refuse_truth(value: Any) -> Any:
-    """Return the value unchanged, or raise ValueError for true and false. Python treats them as 1 and 0."""
+    """Return the value unchanged, or raise ValueError for true and false, which Python would treat as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("This must be a whole number.")
     return value
@@ -59,11 +59,12 @@ def storable_json(value: Any) -> Any:
 PLAIN = AfterValidator(refuse_unstorable)
 """Marks text that may have several lines.
 
-PLAIN must come last in an Annotated. Otherwise pydantic would check the length before it strips blanks.
+PLAIN must come last in an Annotated. Otherwise pydantic would check the length before it strips the spaces at both
+ends.
 """
 
 ONE_LINE = AfterValidator(lambda value: refuse_line_breaks(refuse_unstorable(value)))
-"""Marks text on one line. ONE_LINE must also come last in an Annotated."""
+"""Marks text on one line. ONE_LINE must come last in an Annotated, for the same reason as PLAIN."""
 
 NUMBER = BeforeValidator(refuse_truth)
 """Marks a whole number. Digits in a string are accepted, but true and false are not."""

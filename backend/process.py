@@ -57,17 +57,18 @@ if TYPE_CHECKING:
 
 TOOLS = (*TASK_TOOLS, *DOCUMENT_TOOLS, *WORKSPACE_TOOLS)
 OF_CHAT = tuple(tool for tool in TOOLS if tool not in (search, fetch))
-"""The tools that the chat uses: all except `search` and `fetch`, which are for outside clients. Their results have no
-passages that could be cited."""
+"""The tools that the chat uses. `search` and `fetch` are left out: they are for outside clients, and their results have
+no passages that an answer could cite."""
 LET_RUNS_END_SECONDS = 2.0
-"""Seconds that runs may go on in a process that goes down. After that the process hands the runs back."""
+"""How many seconds runs may continue in a process that is shutting down. After that, the process gives up their leases,
+so that other processes can continue them."""
 
 
 class Process:
     """Everything that a process needs to answer messages, whether or not it also serves requests."""
 
     def __init__(self, settings: Settings, *, is_dedicated: bool = False) -> None:
-        """Build all objects from the settings. `is_dedicated` is for a worker process, which serves no requests."""
+        """Build all objects from the settings. Set `is_dedicated` in a worker process, which serves no requests."""
         self.database = database = make_database(settings)
         self.installation = Installation(
             database, lambda: find_postgres(settings), migrate_on_start=settings.migrate_on_start
@@ -109,7 +110,8 @@ class Process:
         self.upkeep = Upkeep(
             self.embeddings,
             settings.embedding_model,
-            # The service runs builds by itself only in its own, embedded database.
+            # With its own, embedded database, the service runs builds of embeddings by itself. With any other, the
+            # owner does.
             data_dir=None if settings.database_url else settings.data_dir,
         )
         self.ingestor = Ingestor(
@@ -161,13 +163,13 @@ class Process:
 
     @property
     def not_ready(self) -> str | None:
-        """The reason, for the owner, why no turn could be served now, or None if turns are served."""
+        """Why no turn can be served now, in a sentence for the service's owner; None if turns can be served."""
         if self._is_going_down:
             return "The server is going down."
         return self.assistant.not_ready if self.installation.is_ready else self.installation.reason
 
     def go_down(self) -> None:
-        """Claim no more work, and send clients that follow a run to another process."""
+        """Stop claiming work, and end all event streams, so that their clients reconnect to another process."""
         self._is_going_down = True
         self.worker.stop_claiming()
         self.ingestion.stop_claiming()
@@ -175,18 +177,18 @@ class Process:
         self.follower.stop()
 
     def purge_now(self, user_id: str, document_id: int) -> None:
-        """Remove a deleted document now, or by a chore as soon as no run uses it. Call this on a worker thread."""
+        """Remove a deleted document. If a run uses it, a chore removes it later. Call this on a worker thread."""
         if not self.purge.one(user_id, document_id):
             from_thread.run_sync(self.housekeeper.look_soon)
 
     def _on_work(self) -> None:
-        """Use the time while the database is awake, because there is work: reconnect to listen, and do chores."""
+        """Reconnect for notifications and do due chores. There is work, so the database is awake anyway."""
         self.notifications.want()
         self.housekeeper.database_is_awake()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Open the database in the background, work while the block runs, and stop everything at the block's end."""
+        """Open the database in the background, work until the block ends, and then stop everything."""
         try:
             async with create_task_group() as background:
                 background.start_soon(self._serve_database)
@@ -215,7 +217,7 @@ class Process:
 
 
 def make_operations(settings: Settings, database: Database, embeddings: Embeddings) -> Operations:
-    """Return the `Operations` that perform every tool, with the values that some tools get before their transaction."""
+    """Return the `Operations` that execute every tool, with the functions that prepare some tools' inputs."""
     address = settings.public_url or f"http://{settings.host}:{settings.port}"
     return Operations(
         database,
@@ -226,7 +228,7 @@ def make_operations(settings: Settings, database: Database, embeddings: Embeddin
 def mcp_endpoint(
     settings: Settings, operations: Operations, authenticator: Authenticator
 ) -> "tuple[ToolServer, ASGIApp]":
-    """Import the MCP SDK, and return the server for our tools with its endpoint for outside clients."""
+    """Import the MCP SDK; return the MCP server with our tools, and its HTTP endpoint for outside clients."""
     from backend.mcp_server.http import guarded_endpoint
     from backend.mcp_server.server import ToolServer
 

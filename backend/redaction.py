@@ -4,7 +4,7 @@ from typing import Any
 
 
 def without_document(value: Any, document_id: int) -> Any:
-    """Return JSON in which every object with this `document_id` has no text left. Its keys and numbers stay."""
+    """Return a JSON value with all strings emptied in objects that have this `document_id`. Keys and numbers stay."""
     match value:
         case dict() if value.get("document_id") == document_id:
             return {key: without_text(item) for key, item in value.items()}
@@ -17,7 +17,7 @@ def without_document(value: Any, document_id: int) -> Any:
 
 
 def without_text(value: Any) -> Any:
-    """Return JSON with every string emptied. Keys and numbers stay."""
+    """Return a JSON value with every string emptied. Keys and numbers stay."""
     match value:
         case str():
             return ""

@@ -5,7 +5,7 @@ import math
 
 def asked_to_wait(error: Exception) -> float | None:
     """Return how many seconds the provider asks us to wait, at most an hour, or None if it does not say."""
-    # LiteLLM keeps the provider's headers here. The `response` of LiteLLM's errors is invented and has no headers.
+    # LiteLLM stores the provider's headers here. It makes up the `response` of its errors, which has no headers.
     headers = getattr(error, "litellm_response_headers", None) or {}
     try:
         seconds = float(headers.get("retry-after", ""))

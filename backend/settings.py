@@ -14,20 +14,21 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 SECRETS_DIR = Path("/run/secrets")
 LOCAL_ORIGINS = [f"http://localhost:{port}" for port in (3000, 5173, 5174, 8000)]
 PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
-"""The networks of the proxies at hosting providers that run containers. They are trusted only at providers that we
-recognize."""
+"""The networks in which hosting providers run the proxy in front of a container. They are trusted only if environment
+variables show a hosting provider that we know."""
 DEFAULT_MODELS = (
     ("openai_api_key", "openai/gpt-5-mini"),
     ("gemini_api_key", "gemini/gemini-2.5-flash"),
     ("anthropic_api_key", "anthropic/claude-haiku-4-5"),
 )
-"""For each provider's key, the model that is used if no model is set. With several keys, the first entry counts."""
+"""The default model for each provider's key, used if MODEL is not set. If several keys are set, the first entry wins.
+"""
 
 CommaSeparated = Annotated[list[str], NoDecode]
 
 
 class InvalidSettings(Exception):
-    """Some settings cannot be used. The text has one line for each of them, with its name and what to do."""
+    """Some settings are invalid. The message has one line for each of them, with the setting's name and what to do."""
 
 
 class Settings(BaseSettings):
@@ -216,7 +217,7 @@ class Settings(BaseSettings):
 
 
 def _from_files(settings: type[BaseSettings]) -> dict[str, Any]:
-    """Return the settings that are in files and not in the environment, by the name that pydantic prefers."""
+    """Return the settings from files, by the name that pydantic expects. A setting in the environment is left out."""
     given: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
         alias = field.validation_alias

@@ -12,24 +12,25 @@ from typing import Any
 import structlog
 
 LAST_SECONDS = 9.5
-"""The process ends by force this long after a signal."""
+"""Seconds after a stop signal at which the process is ended by force if it is still running."""
 UNREADY_SECONDS = 1.0
-"""Seconds that a process still answers after a signal, so that load balancers see that it is not ready."""
+"""How many seconds a process keeps answering after a stop signal. In this time, load balancers see that it is not
+ready."""
 
 
 def give_up() -> None:
-    """End the process even if a thread still waits, for example for a hanging database. Its leases expire later."""
+    """End the process, even if a thread still waits, for example for a hanging database. Its leases will expire."""
     structlog.get_logger().error("stop_overdue")
     os._exit(1)
 
 
 @contextmanager
 def go_down_on_signal(go_down: Callable[[], None]) -> Iterator[None]:
-    """Shut down in order on a signal: first `/ready` turns clients away, then the server stops.
+    """Shut down in order on a signal: `/ready` reports 503 and streams end with `reconnect`; then the server stops.
 
-    Before the server stops, `/ready` reports 503 for a moment, and streams end with `reconnect`. If streams did not
-    end, the server would wait for them, because a client that follows a run keeps its request open. A second signal is
-    ignored: stopping at once would leave the embedded database running, and an orderly stop takes only seconds.
+    A short pause before the stop lets load balancers see the 503. The streams must end because the server waits for
+    open requests, and a client that follows a run keeps its request open. A second signal is ignored: stopping at once
+    would leave the embedded database running, and an orderly stop takes only seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,13 +16,14 @@ from backend.postgres.installation import Postgres
 from backend.settings import Settings
 
 GUESTS_PART_OF_DISK = 10
-"""All guests' documents together may take one part in this many of the disk that holds the embedded database."""
+"""The limit for all guests' documents together is the size of the embedded database's disk divided by this number."""
 UNSEEN_ROOM_OF_GUESTS = 256 * 2**20
-"""The limit for all guests' documents, in bytes, if the database is elsewhere and its disk size is unknown."""
+"""The limit in bytes for all guests' documents together if the database is not embedded, so that its disk size is
+unknown."""
 
 
 def make_database(settings: Settings) -> Database:
-    """Return a database with the pool size from the settings. It is not opened yet."""
+    """Return a database with the connection pool from the settings. It is not opened yet."""
     return Database(
         pool_size=settings.db_pool_size,
         max_overflow=settings.db_max_overflow,
@@ -54,7 +55,7 @@ def make_authenticator(settings: Settings, database: Database) -> Authenticator:
 
 
 def model_choice(settings: Settings) -> ModelChoice:
-    """Return the choice of the model that answers, with its keys and address."""
+    """Return which model answers, with the API keys and the server address that it needs."""
     keys = {
         "openai": settings.openai_api_key,
         "gemini": settings.gemini_api_key,
@@ -71,7 +72,7 @@ def model_choice(settings: Settings) -> ModelChoice:
 
 
 def embedder_maker(settings: Settings) -> Callable[[str], Embedder]:
-    """Return a function that makes an embedder from a model's name, with the keys from the settings."""
+    """Return a function that takes a model's name and returns an embedder, which uses the keys from the settings."""
     return partial(
         embedder,
         keys=model_choice(settings).keys,
@@ -81,7 +82,7 @@ def embedder_maker(settings: Settings) -> Callable[[str], Embedder]:
 
 
 def keeping_rules(settings: Settings) -> KeepingRules:
-    """Return how much may be stored in documents."""
+    """Return the limits on stored documents, and whether original files are stored."""
     return KeepingRules(
         most_bytes_of_a_user=settings.max_bytes_per_user,
         most_bytes_of_a_guest=settings.max_bytes_per_guest,
