@@ -1,1 +1,1 @@
-"""Leased work: which process may do it, for how long, and how processes find it."""
+"""Leased work: which process may work on a row, for how long, and how processes find rows to work on."""

@@ -1,4 +1,4 @@
-"""Look for rows that no process works on, without querying the database of an idle service."""
+"""Look for rows that no process works on, without querying the database while the service is idle."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from backend.errors import Unavailable
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
-"""Seconds between two looks for rows to take over, while any row has not ended."""
+"""Seconds between two searches for rows to take over, while there are unfinished rows."""
 
 
 class Finder:
-    """Looks for work at the start, on request, and every few seconds while any process has work left.
+    """Looks for work at the start, on request, and every `LOOK_SECONDS` while any process has work.
 
-    When no work is left, it looks every `idle_seconds`. If `idle_seconds` is None, it waits for a request.
+    While no process has work, it looks every `idle_seconds`, or only on request if `idle_seconds` is None.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Finder:
         """Set the functions to call.
 
         Args:
-            look: Takes up work, and returns whether any process still has work.
-            on_work: Called whenever work is left.
-            idle_seconds: The seconds between two looks while no work is left; None looks only on request.
+            look: Looks for work and starts it. Returns whether any process has work.
+            on_work: Called after each look, if any process has work.
+            idle_seconds: How often to look while no process has work, in seconds. If None, look only on request.
         """
         self._look = look
         self._idle_seconds = idle_seconds
@@ -43,7 +43,8 @@ class Finder:
         """Look until cancelled."""
         while True:
             self._wanted.clear()
-            # `look_soon` and `look_now` may set this again during the look, for work that the look may have missed.
+            # `look_soon` and `look_now` set this again if they are called during the look, which may have missed the
+            # new work.
             self._is_work_left = False
             try:
                 is_any_left = await self._look()
@@ -63,14 +64,14 @@ class Finder:
                 continue
 
     def look_soon(self) -> None:
-        """Look in `LOOK_SECONDS`, because another process may have work."""
+        """Look once more in `LOOK_SECONDS`, because another process may have work."""
         if not self._is_work_left:
             self._is_work_left = True
             self._on_work()
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wanted.set)
 
     def look_now(self) -> None:
-        """Look at once, because there is work that no process has taken up."""
+        """Look at once, because there is work that no process has started."""
         self._is_work_left = True
         self._wanted.set()
 

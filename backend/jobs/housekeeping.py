@@ -1,6 +1,6 @@
 """Recurring cleanup: the service removes expired rows in batches while it does other work.
 
-Each chore is a leased row. One process at a time does a chore, and another process can continue it.
+Each chore is a leased row. Only one process at a time does a chore. If that process stops, another one continues.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ log = structlog.get_logger()
 
 CHORES = LeasedTable("chores", "chore", is_owned=False)
 REST_SECONDS = 3600.0
-"""How long a chore rests after each time it is done. While there is other work, a process also looks for due chores
-this often."""
+"""Seconds from the end of a chore until it is due again. A process with other work also checks for due chores this
+often."""
 IDLE_SECONDS = 86_400.0
-"""How often an idle service looks for due chores. It looks rarely, so that a serverless database can sleep."""
+"""Seconds between an idle service's checks for due chores. They are rare, so that a serverless database can sleep."""
 
 REMOVED_AT_ONCE = 1_000
 """The most rows that `remove_old` removes in one transaction."""
@@ -59,11 +59,12 @@ class Chore:
     remove: Callable[[], Iterator[int]]
     """Removes what is due, one batch per transaction, and yields the number of rows in each batch."""
     is_waiting: Callable[[], bool] = lambda: False
-    """Returns whether something could not be removed only because a run uses it. If so, the chore does not rest."""
+    """Returns whether something that is due could not be removed because a run uses it. If so, the chore is repeated
+    every few seconds."""
 
 
 class StillInUse(Exception):
-    """A run still uses what the chore wanted to remove."""
+    """A run uses the row that a chore tried to remove."""
 
 
 def remove_old(database: Database, function: str, *, keep: timedelta) -> Iterator[int]:
@@ -90,10 +91,10 @@ def prune(database: Database, function: str, *, older_than: datetime, most: int)
 def remove_each(
     find: Callable[[Sequence[Key]], Sequence[Key]], remove: Callable[[Key], Iterable[int]]
 ) -> Iterator[int]:
-    """Remove the keys that `find(but_not)` returns, one after the other, until `find` returns nothing.
+    """Remove what `find` returns, one key after the other, until it returns no more keys.
 
-    A key that cannot be removed is skipped until the next pass and does not delay other keys. Yields the number of
-    removed rows after each transaction.
+    `find` gets the keys that it must leave out. A key that cannot be removed is left out until the chore runs again, so
+    that it does not delay the others. Yields the number of removed rows after each transaction.
     """
     skipped: list[Key] = []
     while keys := find(skipped):
@@ -106,7 +107,7 @@ def remove_each(
             except Unavailable as error:
                 log.warning("removal_put_off", key=key, code=error.code)
             except Exception:
-                # A bug that shows with one key must not keep the rest from being removed.
+                # A bug that affects one key must not prevent the removal of the others.
                 log.exception("removal_failed", key=key)
             skipped.append(key)
             yield 0
@@ -130,7 +131,7 @@ class Housekeeper(LeasedWorker[Lease]):
         self._looked_at = self._woken_at = float("-inf")
 
     def database_is_awake(self) -> None:
-        """Look for due chores if the last look was long ago: a query costs little while the database is awake."""
+        """Look for due chores if the last look was over an hour ago. The database is awake, so a query costs little."""
         if asyncio.get_running_loop().time() - self._looked_at >= REST_SECONDS:
             self.look_now()
 
@@ -149,14 +150,14 @@ class Housekeeper(LeasedWorker[Lease]):
         return _ChoreJob(begun, self._chores.get(begun.id), self._rest)
 
     def _wake(self, ids: Sequence[str]) -> None:
-        """Make resting chores due now."""
+        """Make these chores due now, unless a process is working on them."""
         with self._database.transaction(None) as session:
             session.execute(
                 text("update chores set due_at = now() where id = any(:ids) and lease_owner is null"), {"ids": ids}
             )
 
     def _rest(self, lease: Lease) -> None:
-        """Let a completed chore rest."""
+        """Record that a chore is done, and set the time at which it is due again."""
         with self._database.transaction(None) as session:
             session.execute(
                 text(
@@ -181,12 +182,12 @@ class _ChoreJob:
 
     @property
     def lease(self) -> Lease:
-        """The lease that this attempt works under."""
+        """The lease of this attempt."""
         return self._lease
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """How many rows were removed."""
+        """The number of removed rows."""
         return {"removed": self._removed}
 
     def stop(self, why: DocuTalkError) -> None:
@@ -194,10 +195,10 @@ class _ChoreJob:
         self._why = self._why or why
 
     async def work(self) -> str:
-        """Do the chore.
+        """Remove everything that is due, and return "done".
 
         Raises:
-            Unavailable: The chore cannot be done now, or was stopped.
+            Unavailable: The chore was stopped, or cannot be done now.
         """
         return await in_own_thread(self._work)
 

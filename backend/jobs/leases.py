@@ -19,7 +19,7 @@ from backend.postgres.notifications import CHANNEL, Kind
 from backend.postgres.repository import Owned, belongs_to_user, timestamp
 
 MOST_FRUITLESS_ATTEMPTS = 5
-"""A row is given up after this many attempts in a row that committed no new step."""
+"""A row is given up after this many consecutive attempts that committed no step."""
 
 _HOLD_PLACE = (
     text("insert into queues (user_id, kind) values (:user_id, :kind) on conflict do nothing"),
@@ -27,7 +27,7 @@ _HOLD_PLACE = (
 )
 
 Begun = TypeVar("Begun")
-"""What a process needs to work on a row that it has claimed."""
+"""The data that a process needs to work on a row that it has claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +35,43 @@ class LeasedTable:
     """A table whose rows are leased, and how it differs from other such tables.
 
     The table has the columns `id`, `attempt`, `fruitless`, `lease_owner` and `lease_until`, and two functions in the
-    database. `claimable_{name}(most_of_a_user, but_not)` locks the next row and returns (user_id, id); after a null id,
-    the caller commits and calls the function again. `is_any_{noun}_left()` returns whether any process has work.
+    database. `claimable_{name}(most_of_a_user, but_not)` locks the next row that can be claimed and returns its
+    (user_id, id). It may return a null id after it has only updated the queue; the caller then commits and calls it
+    again. `is_any_{noun}_left()` returns whether there is work for any process.
     """
 
     name: str
     noun: str
-    """The word for one row in log events and function names."""
+    """The word for one row, used in log events and in the names of database functions."""
     waiting: str | None = None
     """The status of a row that no process works on; None if the rows have no status."""
     most_of_a_user: int = 1
-    """The most rows of one user that are worked on at once, so that one user cannot take every slot."""
+    """How many rows of one user may be leased at once, so that one user cannot take every slot."""
     notified_as: Kind | None = None
-    """The notification that is sent when a row can be claimed; None if processes may wait for their next look."""
+    """The notification that is sent when a row can be claimed. If None, processes find the row when they look the next
+    time."""
     is_owned: bool = True
     """Whether each row belongs to a user.
 
-    If so, the table also has the columns `user_id`, `cancel_requested` and `ended_at`, and triggers maintain its users'
-    places in the table `queues`.
+    If so, the table also has the columns `user_id`, `cancel_requested` and `ended_at`, and triggers update the user's
+    place in the table `queues`.
     """
     is_numbered: bool = False
     """Whether ids count from 1 for each user, so that only (user_id, id) is unique."""
 
     @property
     def row(self) -> str:
-        """The SQL condition for one row."""
+        """The SQL condition that selects one row."""
         return "user_id = :user_id and id = :id" if self.is_owned else "id = :id"
 
     @property
     def cancel_requested(self) -> str:
-        """The SQL expression for whether the work on a row should stop."""
+        """The SQL expression that is true if the work on a row should stop."""
         return "cancel_requested" if self.is_owned else "false"
 
 
 class LeaseLost(Unavailable):
-    """Another process works on the row now, so this attempt can write nothing more."""
+    """Another process works on the row now, so this attempt cannot write any more."""
 
     code = "lease_lost"
 
@@ -102,11 +104,11 @@ class Lease:
     id: str
     attempt: int
     fruitless: int = 1
-    """How many attempts in a row, including this one, have committed no step."""
+    """How many consecutive attempts, including this one, have committed no step."""
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether this attempt should give up, because too many attempts in a row committed no step."""
+        """Whether this attempt should give up, because too many consecutive attempts committed no step."""
         return self.fruitless > MOST_FRUITLESS_ATTEMPTS
 
 
@@ -117,7 +119,7 @@ class Leases:
         self.table = table
         self.seconds = seconds
         self.owner = secrets.token_hex(8)
-        """This process's name in the rows."""
+        """This process's random name, stored in `lease_owner`."""
         self._database = database
 
     def name_of(self, lease: Lease) -> str:
@@ -125,20 +127,20 @@ class Leases:
         return f"{lease.user_id} {lease.id}" if self.table.is_numbered else lease.id
 
     def are_any_left(self) -> bool:
-        """Return whether any row waits or is worked on, in any process."""
+        """Return whether any row is waiting, or is being worked on in any process."""
         with self._database.transaction(None) as session:
             left = session.execute(text(f"select is_any_{self.table.noun}_left()"))
             return bool(left.scalar_one())
 
     def until(self) -> Any:
-        """Return the SQL expression for the time at which a lease that is taken now runs out."""
+        """Return the SQL expression for the end of a lease that begins now."""
         return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, self.seconds)
 
     def has_room(self, session: Session, user_id: str) -> bool:
         """Return whether the user may have one more leased row.
 
-        Locks the user's place in the queue until the transaction ends. Take this lock last: after the locks on a
-        conversation, its runs, usage and numbers.
+        Locks the user's place in the queue until the transaction ends. Take this lock after the locks on a
+        conversation, its runs, the user's usage and the user's counters; a fixed order avoids deadlocks.
         """
         for hold in _HOLD_PLACE:
             session.execute(hold, {"user_id": user_id, "kind": self.table.name})
@@ -157,8 +159,8 @@ class Leases:
         The table's `claimable_` function decides which row is next. If the rows belong to users, it picks the user who
         was served least recently, and then that user's oldest row.
 
-        `but_not` has the names of the rows that this process already works on. If the process was held up, their leases
-        may have run out and are about to be renewed. Returns None if this process can claim no row now.
+        `but_not` has the names of the rows that this process already works on. It must not claim them a second time if
+        their leases ran out before it could renew them. Returns None if this process can claim no row now.
         """
         while True:
             with self._database.transaction(None) as session:
@@ -172,14 +174,14 @@ class Leases:
                     if self.table.is_owned:
                         become(session, found.user_id)
                     return begin(session, self._take(session, found.user_id or "", found.id))
-            # The function cleared expired leases or removed users from the queue. These changes are committed now, so
-            # look again.
+            # The function only cleared expired leases or removed users from the queue. These changes are committed now,
+            # so call it again.
 
     def renew(self, lease: Lease) -> bool:
         """Renew a lease, and return whether the work on the row should stop.
 
         Raises:
-            LeaseLost: Another process has the row, or the row is gone or has ended.
+            LeaseLost: Another process has claimed the row, or the row has ended or was deleted.
         """
         with self._database.transaction(lease.user_id, lock_seconds=1) as session:
             stop = session.execute(
@@ -195,12 +197,12 @@ class Leases:
         return bool(stop)
 
     def give_back(self, lease: Lease) -> None:
-        """Let any process claim the row at once, and do not count this attempt as fruitless."""
+        """Allow any process to claim the row at once, and do not count this attempt as fruitless."""
         status = f", status = '{self.table.waiting}'" if self.table.waiting else ""
         self._let_go(lease, f"lease_until = null{status}, fruitless = greatest(fruitless - 1, 0)")
 
     def put_off(self, lease: Lease) -> None:
-        """Let any process claim the row after a pause, which grows with the number of fruitless attempts."""
+        """Allow any process to claim the row after a pause, which grows with the number of fruitless attempts."""
         self._let_go(lease, "lease_until = now() + make_interval(secs => least(:seconds, 2.0 * fruitless))")
 
     def _let_go(self, lease: Lease, change: str) -> None:

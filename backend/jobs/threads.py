@@ -13,8 +13,8 @@ Result = TypeVar("Result")
 async def in_own_thread(work: Callable[[], Result]) -> Result:
     """Run a function in a new thread, and return what it returns or raise what it raises.
 
-    The function uses no thread of the pool that serves requests, and the process can exit while the function still
-    waits for a provider.
+    The pool of threads that serves requests is not used. The process can exit even if the function is waiting for a
+    provider.
     """
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()

@@ -1,4 +1,4 @@
-"""Claim rows of a leased table, work on them, renew their leases, and hand back unfinished rows."""
+"""Claim rows of a leased table, work on them, renew their leases, and give back unfinished rows."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -19,15 +19,18 @@ from backend.jobs.leases import Begun, Lease, LeaseLost, Leases
 log = structlog.get_logger()
 
 BEATS_OF_A_LEASE = 3
-"""How many times a lease is renewed within its length."""
+"""A lease is renewed this many times in the period for which it is valid."""
 LAST_STEP_SECONDS = 2.0
-"""How long a process that is shutting down waits for the current steps."""
+"""How many seconds a process that is shutting down waits for the current steps to end."""
 HAND_BACK_SECONDS = 1.0
-"""How long the process then waits until the remaining rows are handed back, in case the database hangs."""
+"""How many seconds it then waits for the remaining rows to be given back. The limit is for a database that hangs."""
 
 
 class HandedBack(Unavailable):
-    """This process stops working on the row. Any process may claim the row now, and the attempt is not fruitless."""
+    """This process stops working on the row.
+
+    Any process may claim the row, and the attempt does not count as fruitless.
+    """
 
     code = "handed_back"
 
@@ -40,27 +43,27 @@ class Job(Protocol):
 
     @property
     def lease(self) -> Lease:
-        """The lease that this attempt works under."""
+        """The lease of this attempt."""
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """Names and counts to add to the log line for the job's end."""
+        """Fields to add to the log line for the job's end."""
 
     @property
     def is_work_left(self) -> bool:
-        """Whether another row of the same user can be claimed once this attempt ends."""
+        """Whether the end of this attempt makes another row of the same user claimable."""
 
     async def work(self) -> str:
         """Do the work, and return how it ended, for the log.
 
         Raises:
-            Unavailable: The row cannot be finished now. After `HandedBack` or `LeaseLost`, the row is handed back;
-                after any other error, the row waits before the next attempt.
+            Unavailable: The row cannot be finished now. After `HandedBack` or `LeaseLost`, it can be claimed at once;
+                after any other error, only after a pause.
             NotFound: The row is gone, or is about to be deleted.
         """
 
     def stop(self, why: DocuTalkError) -> None:
-        """Stop after the current step. `work` then raises `why`, or the error that ended that step."""
+        """Stop after the current step. `work` then raises `why`, or an error from that step."""
 
 
 @dataclass(eq=False)
@@ -69,13 +72,13 @@ class _Held(Generic[Begun]):
 
     job: Job
     check_now: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set this to check at once, and not only at the next renewal, whether the work should stop."""
+    """Set this event to check at once whether the work should stop, without waiting for the next renewal."""
     successor: Begun | None = None
-    """The work that was already claimed for this job's slot. It starts when this job ends."""
+    """The next row for this job's slot, if it was already claimed. Work on it starts when this job ends."""
 
 
 class LeasedWorker(ABC, Generic[Begun]):
-    """Works on up to `slots` rows of one table at once. The database decides which rows, by their leases."""
+    """Works on up to `slots` rows of one table at once. The database decides which process gets which row."""
 
     def __init__(
         self,
@@ -93,14 +96,14 @@ class LeasedWorker(ABC, Generic[Begun]):
             slots: The most rows to work on at once.
             on_work: Called when any process has a row to work on.
             on_ended: Called after each job.
-            idle_seconds: The seconds between two looks while there is no work; None looks only on request.
+            idle_seconds: How often to look for rows while there is no work, in seconds. If None, look only on request.
         """
         self._leases = leases
         self._noun = leases.table.noun
         self._slots = self._free_slots = slots
         self._on_ended = on_ended
         self._is_more_waiting = False
-        """Whether a row may be waiting only for a free slot in this process."""
+        """Whether there may be a row that waits only for a free slot in this process."""
         self._held: dict[str, _Held[Begun]] = {}
         self._tasks: dict[asyncio.Task[None], _Held[Begun]] = {}
         self._claiming = asyncio.Lock()
@@ -113,15 +116,15 @@ class LeasedWorker(ABC, Generic[Begun]):
 
     @abstractmethod
     def _job(self, begun: Begun) -> Job:
-        """Return the job for what `_begin` returned."""
+        """Return the job that does the work for what `_begin` returned."""
 
     @property
     def _may_claim(self) -> bool:
-        """Whether this process can work on a row now."""
+        """Whether this process can currently work on a row."""
         return True
 
     def _cancelled(self) -> DocuTalkError:
-        """Return the error that stops a job when its row asks for a stop."""
+        """Return the error that a job is stopped with after its row was cancelled."""
         return HandedBack()
 
     async def run(self) -> None:
@@ -129,11 +132,11 @@ class LeasedWorker(ABC, Generic[Begun]):
         await self._finder.run()
 
     def look_now(self) -> None:
-        """Look for rows at once, because a row is waiting that no process works on."""
+        """Look for rows at once, because a row is waiting and no process works on it."""
         self._finder.look_now()
 
     def look_soon(self) -> None:
-        """Look for rows soon, because a row may exist that has not ended."""
+        """Look for rows in a few seconds, because there may be an unfinished row."""
         self._finder.look_soon()
 
     def check_cancel(self, name: str) -> None:
@@ -150,7 +153,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         return True
 
     def free_slot(self, *, is_work_left: bool = False) -> None:
-        """Free a slot that was taken, and look for another row if a row may be waiting."""
+        """Free a slot, and look for another row if one may be waiting."""
         self._free_slots += 1
         if is_work_left or self._is_more_waiting:
             self._finder.look_again()
@@ -160,7 +163,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         job = self._job(begun)
         name = self._leases.name_of(job.lease)
         if (earlier := self._held.get(name)) is not None:
-            # This process was held up until its own lease had run out, and has now claimed the row a second time.
+            # This process was delayed until its own lease had run out, and has now claimed the row a second time.
             earlier.job.stop(LeaseLost())
         held = self._held[name] = _Held(job)
         if self._is_stopping:
@@ -175,7 +178,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         self._is_stopping = True
 
     async def stop(self, *, seconds: float = 0.0) -> None:
-        """Let the jobs go on for `seconds`; then stop the remaining jobs and hand back their rows."""
+        """Wait up to `seconds` for the jobs to end; then stop the remaining jobs and give back their rows."""
         self.stop_claiming()
         await self._ended(seconds)
         for held in list(self._held.values()):
@@ -193,7 +196,7 @@ class LeasedWorker(ABC, Generic[Begun]):
     def _claim_for_slot_of(self, job: Job) -> bool:
         """Claim another row for a job's slot, and return whether a row was claimed.
 
-        Work on the new row starts when the job ends. Nothing is claimed while a slot is free. Call this on the job's
+        Work on the new row starts when the job ends. If any slot is free, nothing is claimed. Call this on the job's
         own thread.
         """
         held = self._held.get(self._leases.name_of(job.lease))
@@ -206,13 +209,13 @@ class LeasedWorker(ABC, Generic[Begun]):
         """Wait at most `seconds` for the current claim and the current jobs to end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._claiming:
-                # A row that was being claimed has its task in `_tasks` by now.
+                # If a row was being claimed, its task is in `_tasks` by now.
                 if self._tasks:
                     await asyncio.wait(self._tasks)
 
     async def _look(self) -> bool:
         if self._slots == 0:
-            # This process works on no rows, so it does not look for any.
+            # This process has no slots, so it does not look for rows.
             return False
         async with self._claiming:
             await self._claim_what_is_there()
@@ -268,13 +271,13 @@ class LeasedWorker(ABC, Generic[Begun]):
         except (Unavailable, NotFound) as why:
             return await self._let_go(job.lease, why)
         except Exception:
-            # A bug in one job must not leave its row leased, or end the other jobs.
+            # A bug in one job must neither leave the job's row leased nor end the other jobs.
             log.exception(f"{self._noun}_crashed")
             await self._let_go(job.lease, Unavailable("Something went wrong on our side.", retry_after=1))
             return "crashed"
 
     async def _let_go(self, lease: Lease, why: DocuTalkError) -> str:
-        """Hand the row back if the attempt is not to blame; otherwise make the row wait before the next attempt."""
+        """Give the row back. If the attempt itself failed, the row must wait before the next attempt."""
         try:
             if isinstance(why, HandedBack | LeaseLost | NotFound):
                 # After a lost lease this changes nothing, because the attempt's number no longer matches. After a
@@ -292,7 +295,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         return "put off"
 
     async def _beat(self, held: _Held[Begun]) -> None:
-        """Renew the lease until cancelled; stop the job if the lease is lost or the row asks for a stop."""
+        """Renew the lease until cancelled; stop the job if the lease is lost or the row was cancelled."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._leases.seconds / BEATS_OF_A_LEASE):
@@ -306,6 +309,6 @@ class LeasedWorker(ABC, Generic[Begun]):
             except Unavailable:
                 log.warning("lease_not_renewed")
             except Exception:
-                # A bug here must not end the renewals: the lease would run out, and this process does not claim rows
-                # that it already works on.
+                # A bug must not end the renewals: the lease would run out, and this process does not claim rows that it
+                # already works on.
                 log.exception("lease_not_renewed")
