@@ -1,1 +1,1 @@
-"""The MCP server that offers the tools, and the ways to reach it."""
+"""The MCP server with our tools, over HTTP and over stdin and stdout."""

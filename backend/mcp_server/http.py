@@ -23,11 +23,11 @@ CallerOf = Callable[[Scope], Awaitable[Caller]]
 def guarded_endpoint(
     server: MCPServer[Any], caller_of: CallerOf, *, public_url: str | None, origins: list[str], host: str | None
 ) -> ASGIApp:
-    """Return the application that answers at `/mcp`. The server's session manager must be running.
+    """Return the ASGI application for `/mcp`. The server's session manager must be running.
 
     Args:
         server: The MCP server.
-        caller_of: Finds the caller of a request.
+        caller_of: Returns the caller of a request.
         public_url: The address at which outside clients reach the service, or None. Its host and origin are accepted.
         origins: Further origins to accept, for browser clients.
         host: The one address that the service binds to, or None if it binds to all addresses. If both `host` and
@@ -50,7 +50,7 @@ def _security(public_url: str | None, origins: list[str], host: str | None) -> T
     hosts = [*names, *(f"{name}:*" for name in names)]
     allowed = [*(f"http://{name}" for name in hosts), *origins]
     if public_url is not None:
-        # Clients send the host in lower case, and leave out the port if it is the scheme's default port.
+        # Clients send the host in lower case. They leave out the port if it is the scheme's default port.
         public = urlsplit(public_url.lower())
         usual = {"http": ":80", "https": ":443"}[public.scheme]
         hosts += [public.netloc, public.netloc.removesuffix(usual)]
@@ -60,7 +60,7 @@ def _security(public_url: str | None, origins: list[str], host: str | None) -> T
 
 def _with_caller(app: ASGIApp, caller_of: CallerOf) -> ASGIApp:
     class WithCaller:
-        """Acts as the token's user during the request."""
+        """Handles each request as the user of its bearer token."""
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -93,7 +93,7 @@ def _refused(error: DocuTalkError) -> JSONResponse:
 def _not_a_message(method: str, body: bytes) -> JSONResponse | None:
     """Return the error for a request that is not a JSON-RPC message, or None for a valid message.
 
-    The SDK's own answers are not used, because they may quote the body or be a stream without events.
+    The SDK's own error responses are not used, because they may quote the body or be a stream without events.
     """
     if method != "POST":
         return _protocol_error(405, INVALID_REQUEST, "Send each message with POST.", {"Allow": "POST"})

@@ -1,6 +1,7 @@
 """The route `/mcp`, which the app has from the start. The MCP server behind the route starts in the background.
 
-Importing the MCP SDK takes as long as the rest of the app's start, and `/health` does not need the SDK.
+It does not start with the app, because importing the MCP SDK would double the app's start time, and `/health` does not
+need the SDK.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from backend.mcp_server.server import ToolServer
 
 PATIENCE_SECONDS = 20.0
-"""How long a request waits for the MCP server to start."""
+"""How many seconds a request waits for the MCP server to start."""
 
 
 class McpMount:
-    """Passes requests to the MCP server once it has started, and gives the agent the server object."""
+    """Passes requests to the MCP server once it has started. The agent gets the server object from it."""
 
     def __init__(self, make: "Callable[[], tuple[ToolServer, ASGIApp]]") -> None:
-        """Set the function that imports and builds the server and its guarded endpoint. It runs on a worker thread."""
+        """Set the function that builds the server and its guarded endpoint. It is called on a worker thread."""
         self._make = make
         self._endpoint: ASGIApp | None = None
         self._opened = Event()
@@ -43,7 +44,7 @@ class McpMount:
             await sleep_forever()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the request waits while the server starts."""
+        """Answer one request. While the server is starting, the request waits."""
         try:
             with fail_after(PATIENCE_SECONDS):
                 await self._opened.wait()

@@ -1,4 +1,4 @@
-"""MCP over stdin and stdout: our own server for a local installation, or a bridge to a hosted installation."""
+"""MCP over stdin and stdout, served by a local installation or by a bridge to a hosted installation."""
 
 import json
 from typing import Any
@@ -21,17 +21,17 @@ from backend.errors import DocuTalkError, Unauthorized, Unavailable, for_models
 from backend.identity.caller import Caller, acting_as
 
 SPOKEN = "2025-11-25"
-"""The MCP revision that the bridge uses with the installation, whichever revision the bridge's client uses."""
+"""The MCP revision between the bridge and the installation. The bridge's client may use another revision."""
 
 
 async def serve_stdio(server: MCPServer[Any], caller: Caller) -> None:
-    """Serve the tools until stdin ends; every call acts as this caller."""
+    """Serve the tools until stdin ends, and execute every call as this caller."""
     with acting_as(caller):
         await server.run_stdio_async()
 
 
 async def bridge_stdio(url: str, token: str) -> None:
-    """Serve the tools of the installation at `url` until stdin ends. The bridge needs only the address and the token.
+    """Serve the tools of the installation at `url` until stdin ends. No local settings or database are needed.
 
     Raises:
         Unauthorized: The installation does not accept the token.
@@ -47,7 +47,8 @@ async def bridge_stdio(url: str, token: str) -> None:
     }
     async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as http:
         hosted = HostedTools(http, url.rstrip("/").removesuffix("/mcp") + "/mcp")
-        # We ask before the protocol begins, so that the user sees a refusal. Later, only a client's log would show it.
+        # A request is sent before the protocol begins, so that the user sees if the token is rejected. Later, the error
+        # would only be in a client's log.
         about = await hosted.ask(
             "initialize",
             {"protocolVersion": SPOKEN, "capabilities": {}, "clientInfo": {"name": "docutalk-mcp", "version": VERSION}},
@@ -65,7 +66,10 @@ async def bridge_stdio(url: str, token: str) -> None:
 
 
 class HostedTools:
-    """The tools of a hosted installation. Each request is independent, so the installation may restart in between."""
+    """The tools of a hosted installation.
+
+    Each request is independent, so the installation may restart between two requests.
+    """
 
     def __init__(self, http: httpx2.AsyncClient, endpoint: str) -> None:
         self._http = http
@@ -119,9 +123,9 @@ class HostedTools:
 
 
 def _message_in(body: str) -> dict[str, Any] | None:
-    """Return the JSON-RPC answer that a body contains, or None.
+    """Return the JSON-RPC response in an HTTP body, or None.
 
-    The body is either the answer itself or a stream whose last event is the answer.
+    The body is either the response itself or a stream of events, of which the last is the response.
     """
     # `splitlines()` would not do here, because it also splits at characters that JSON may contain.
     events = [line.removeprefix("data:") for line in body.split("\n") if line.startswith("data:")]

@@ -1,1 +1,1 @@
-"""The one door through which every tool is called, and the ledger of these calls."""
+"""The code that executes every tool call, and the ledger of these calls."""

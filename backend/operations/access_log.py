@@ -1,4 +1,4 @@
-"""The access log: which reads outside MCP clients made, and which documents they read. It holds no document text."""
+"""The access log: the reads by outside MCP clients, and which documents they read. It holds no document text."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,19 @@ PRUNE = "prune_access_log"
 
 
 class AccessLog(UserRepository[Access]):
-    """The reads of the user's data by outside clients."""
+    """The user's rows in the access log."""
 
     model = Access
 
     def add(
         self, *, client: str | None, tool: str, outcome: CallOutcome, milliseconds: int, document_ids: Sequence[int]
     ) -> None:
-        """Record a read. It gets no number from the user's counters, so no read waits for another call.
+        """Record a read.
+
+        Its id does not come from the user's counters, on which concurrent reads would wait for each other.
 
         Raises:
-            AccountGone: The user was deleted meanwhile.
+            AccountGone: The user was deleted in the meantime.
         """
         self._session.add(
             Access(

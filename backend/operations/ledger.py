@@ -1,4 +1,4 @@
-"""The repository of operations: all writes, and the reads made by runs. Each row has the call's door and outcome."""
+"""The repository of operations. An operation is a write, or a read by a run, with its door and outcome."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ from backend.redaction import without_text
 
 MOST_ARGUMENT_BYTES = 256 * 1024
 MOST_REFUSED_BYTES = 2 * 1024
-"""The most bytes of arguments kept for a call that was not done. The limit is low because such calls can be repeated
-without end."""
+"""The most bytes of arguments that are stored for a call that was refused or failed. The limit is low because a client
+can repeat such calls without end."""
 
 
 UNDO = "undo"
@@ -107,7 +107,7 @@ class Ledger(UserRepository[Operation]):
         self._session.execute(_UNDONE, values)
 
     def is_tainted(self, run_id: str) -> bool:
-        """Return whether a run has received document text and its user's `tainted_writes` is not `allow`."""
+        """Return whether a run has received document text and its user's setting `tainted_writes` is not `allow`."""
         found = self._session.execute(
             text(
                 "select exists (select from operations where user_id = :user_id and run_id = :run_id "
@@ -122,8 +122,8 @@ class Ledger(UserRepository[Operation]):
         """List every operation that may hold a document's text.
 
         These are the calls that returned the text, the call that added the document, the calls on tasks that were
-        created from the document, and all other calls by runs that received the text. Those other calls are listed
-        because the model may have used the document's words as their arguments.
+        created from the document, and all other calls by runs that received the text. The other calls count because the
+        model may have copied the document's words into their arguments.
         """
         filed = (col(Operation.tool) == "add_document") & (
             func.json_extract_path_text(Operation.result, "id") == str(document_id)
@@ -134,7 +134,7 @@ class Ledger(UserRepository[Operation]):
         return [*self._session.exec(self._mine().where(read | filed | named | beside))]
 
     def forget_text(self, operations: Iterable[Operation]) -> None:
-        """Remove all text from these operations; the record that they were done stays."""
+        """Remove all text from these operations. The rows stay, as a record that the calls were made."""
         for operation in operations:
             operation.arguments = {"left_out": "The document was purged."}
             operation.result = without_text(operation.result)
@@ -199,7 +199,7 @@ _UNDONE = text(
 
 
 def outline(result: Any) -> Any:
-    """Return the part of a read's result that the ledger keeps: ids and counts, no content."""
+    """Return the part of a read's result that the ledger stores: ids and counts, no content."""
     match result:
         case dict():
             return {key: outline(value) for key, value in result.items() if not isinstance(value, str)}

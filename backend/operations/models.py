@@ -14,7 +14,7 @@ CallOutcome = Literal["ok", "failed", "denied"]
 
 
 class Operation(Owned, table=True):
-    """One call of a tool, and how it ended. The tool changes something, or the call belongs to a run."""
+    """A tool call that can change something or belongs to a run, and how it ended."""
 
     __tablename__ = "operations"
 
@@ -86,7 +86,7 @@ class RowChange(Owned, table=True):
 
 
 class Access(Owned, table=True):
-    """One read by an outside MCP client, and how it ended."""
+    """A read by an outside MCP client, and how it ended."""
 
     __tablename__ = "access_log"
 

@@ -1,4 +1,4 @@
-"""The one door: every call of a tool goes through `Operations`, whether it comes from chat, MCP or REST."""
+"""Execute tool calls. Every tool call, whether from chat, MCP or REST, goes through `Operations`."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,27 +33,28 @@ class Outcome:
     tool: str
     call_id: str | None
     operation_id: int | None
-    """The call's number in the ledger; None for a read outside of a run, because the ledger has no such reads."""
+    """The number of the call's row in the ledger. None for a read outside a run, which gets no row there."""
     result: dict[str, Any]
     """The tool's result, or `{"error": sentence}` if the call failed."""
     is_error: bool = False
     replayed: bool = False
-    """Whether this is the recorded outcome of an earlier, equal call."""
+    """Whether the call was not executed again, and this is the recorded outcome of an earlier, equal call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call's identity, which distinguishes a repetition from a new call, and the inputs that its caller adds."""
+    """A call's identity, which shows whether the call is a repeat, and inputs from the code that makes the call."""
 
     run_id: str | None = None
     call_id: str | None = None
     idempotency_key: str | None = None
     record: Callable[[Scope, Outcome], None] | None = field(default=None, compare=False)
-    """Called inside the call's own transaction, so that its writes commit together with the tool's effect."""
+    """Called in the call's own transaction, so that its writes commit together with the tool's effect."""
     on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
-    """Called when it is unknown whether the call was done. The call must then be made again with the same identity."""
+    """Called when it is unknown whether the call was executed. The call must then be repeated with the same identity.
+    """
     prepared: Any = field(default=None, compare=False)
-    """The value of the tool's PREPARED parameter. If it is None, the tool's preparation computes the value."""
+    """The value of the tool's PREPARED parameter. If None, the tool's preparation computes it."""
     has_slot: bool = False
     """Whether the code that calls `perform_fairly` already holds one of the user's slots for this call."""
 
@@ -72,9 +73,9 @@ class TaintedTurn(Forbidden):
 
 
 OpenScope = Callable[[], AbstractContextManager[Scope]]
-"""Opens a transaction as the caller, and commits it at the end."""
+"""Opens a transaction as the caller. The transaction commits when the block ends."""
 Preparation = Callable[[dict[str, Any], OpenScope], Any]
-"""Computes, from the checked arguments, an input that the tool needs, before the tool's transaction opens.
+"""Computes one of the tool's inputs from the checked arguments, before the tool's transaction opens.
 
 A preparation may read in transactions of its own. The rows that it reads may have changed by the time the tool runs.
 """
@@ -82,13 +83,13 @@ A preparation may read in transactions of its own. The rows that it reads may ha
 
 @dataclass(slots=True)
 class ToolCall:
-    """One call of one tool: its inputs, and the steps that perform it."""
+    """One tool call: its inputs, and the steps that execute it."""
 
     database: Database
     preparations: Mapping[str, Preparation]
     tool: Tool[Any, Any]
     arguments: dict[str, Any]
-    """The arguments as received; `_check` sets `checked` and `stored` from them."""
+    """The arguments as received. `_check` derives `checked` and `stored` from them."""
     caller: Caller
     call: Call
     started: float = 0.0
@@ -103,7 +104,7 @@ class ToolCall:
     """A write's random name, under which the database records the changes of rows."""
 
     def perform(self) -> Outcome:
-        """Check, prepare and commit the call; raises as `Operations.perform` does."""
+        """Check, prepare and commit the call. Raises the same errors as `Operations.perform`."""
         self.started = time.monotonic()
         with self._watched():
             try:
@@ -114,7 +115,7 @@ class ToolCall:
                 except IntegrityError:
                     if self.key is None and self.call.call_id is None:
                         raise
-                    # An equal call committed first, and its ledger row made our insert fail. Now we can find that row.
+                    # An equal call committed first, so its ledger row made our insert fail. That row can be found now.
                     outcome = self._commit()
             except DocuTalkError as error:
                 # If the database is unavailable, it is unknown whether the call was done.
@@ -126,7 +127,10 @@ class ToolCall:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Add the tool and the user to log lines inside the block; call `on_unavailable` if the outcome is unknown."""
+        """Add the tool and the user to log lines in the block.
+
+        Call `on_unavailable` if the call's outcome is unknown.
+        """
         with structlog.contextvars.bound_contextvars(tool_name=self.tool.name, user_id=self.caller.user_id):
             try:
                 yield
@@ -194,14 +198,14 @@ class ToolCall:
         outcome = Outcome(
             done.tool, call.call_id, done.id, done.result or {}, is_error=done.outcome != "ok", replayed=True
         )
-        # If this is the recorded call itself, its event was written when it was done. If this is another call with the
-        # same key, its event is not written yet.
+        # If this is the recorded call itself, its event was written then. If the recorded call is another one with the
+        # same key, this call's event must be written now.
         if call.record is not None and (done.run_id, done.call_id) != (call.run_id, call.call_id):
             call.record(scope, outcome)
         return outcome
 
     def _record_failure(self, error: DocuTalkError) -> None:
-        """Record once, in a separate transaction, that the call failed or was denied."""
+        """Record, in a transaction of its own and only once, that the call failed or was denied."""
         call = self.call
         how: CallOutcome = "denied" if isinstance(error, Forbidden) else "failed"
         if self._is_in_ledger or self._is_in_access_log:
@@ -217,7 +221,8 @@ class ToolCall:
     def _is_in_ledger(self) -> bool:
         """Whether the call gets a row in the ledger.
 
-        A run's reads get a row too, because replaying calls, forgetting text and detecting tainted turns need it.
+        A read by a run gets a row too. The row is needed to replay the call, to erase text, and to detect tainted
+        turns.
         """
         return self.tool.writes or self.call.run_id is not None
 
@@ -234,9 +239,9 @@ class ToolCall:
         result: dict[str, Any],
         document_ids: Sequence[int] = (),
     ) -> int | None:
-        """Add the call's row to the ledger or to the access log, if it belongs there; return its number in the ledger.
+        """Add the call's row to the ledger or the access log; return the number of its row in the ledger, or None.
 
-        Returns None if the call is not in the ledger.
+        A read outside a run is never in the ledger, and is in the access log only if it came over MCP.
         """
         client = self.caller.client
         same: dict[str, Any] = {
@@ -254,7 +259,7 @@ class ToolCall:
                 result=result,
                 run_id=self.call.run_id,
                 call_id=self.call.call_id,
-                # A call that was not done does not use up its key, so it can be made again with that key.
+                # A call that failed does not use up its key, so it can be repeated with the same key.
                 idempotency_key=self.key if outcome == "ok" else None,
                 request_hash=self.request_hash if outcome == "ok" else None,
                 **same,
@@ -275,10 +280,10 @@ class ToolCall:
 
 
 class Operations:
-    """Performs tools. The effect, the ledger row and the caller's event commit in one transaction, or not at all."""
+    """Executes tools. A tool's effect, its ledger row and the run's event commit in one transaction, or none does."""
 
     def __init__(self, database: Database, *, preparations: Mapping[str, Preparation] | None = None) -> None:
-        """Set the database and the preparations; a preparation is found by the name of the tool that needs it."""
+        """Set the database, and the preparations by the names of the tools that need them."""
         self._database = database
         self._preparations = dict(preparations or {})
         self.share = FairShare()
@@ -287,11 +292,11 @@ class Operations:
     async def perform_fairly(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
     ) -> Outcome:
-        """Perform a tool on a worker thread, in one of the caller's slots.
+        """Execute a tool on a worker thread, in one of the caller's slots.
 
         Raises:
-            TooBusy: All of the caller's slots are in use, and no slot became free in time. Nothing was done or
-                recorded, so the call may be made again with the same identity.
+            TooBusy: All of the caller's slots are in use, and no slot became free in time. The call was neither
+                executed nor recorded, so it can be repeated with the same identity.
             DocuTalkError: Under the same conditions as in `perform`.
         """
         made = self._call(tool, arguments, caller, call)
@@ -306,13 +311,13 @@ class Operations:
     def perform(
         self, tool: Tool[Any, Any], arguments: dict[str, Any], caller: Caller, call: Call | None = None
     ) -> Outcome:
-        """Run a tool for a caller and return its outcome; a repeated call gets the recorded outcome.
+        """Execute a tool for a caller and return the outcome. A repeated call gets the recorded outcome.
 
-        This blocks on the database. Call it only from work that already holds one of the caller's slots; all other code
+        This blocks on the database. Call it only from work that already holds one of the caller's slots. All other code
         calls `perform_fairly`.
 
         Raises:
-            DocuTalkError: The call was refused or failed. The failure is recorded, and nothing else was changed.
+            DocuTalkError: The call was refused or failed. The failure is recorded, and nothing else has changed.
         """
         return self._call(tool, arguments, caller, call).perform()
 

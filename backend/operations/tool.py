@@ -1,4 +1,4 @@
-"""A tool: one typed function, and what models, clients and the ledger need to know about it."""
+"""A tool: a typed function, with the information about it that models, clients and the ledger need."""
 
 import inspect
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class _Prepared:
 
 
 PREPARED = _Prepared()
-"""Marks a parameter, as in `Annotated[Vector, PREPARED]`. Its value comes from the tool's preparation or the `Call`."""
+"""Marks a parameter, as in `Annotated[Vector, PREPARED]`. Its value comes from the `Call` or the tool's preparation."""
 
 _NOT_FOR_MODELS = ("title", "default", "minLength", "maxLength", "pattern", "format")
 _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
@@ -34,7 +34,7 @@ _NOT_FOR_CLIENTS = ("title", "description", "default", "format", "required")
 
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[Params, Result]):
-    """A tool. Calling the tool calls its function; the attributes describe the tool."""
+    """A tool. Calling it calls its function; its attributes describe it."""
 
     function: Callable[Params, Result]
     title: str
@@ -42,15 +42,15 @@ class Tool(Generic[Params, Result]):
     destructive: bool
     idempotent: bool
     published: bool
-    """Whether models and MCP clients see the tool; only REST uses an unpublished tool."""
+    """Whether models and MCP clients see the tool. An unpublished tool is only for REST."""
     keyed: bool
     """Whether the tool takes an `idempotency_key`. `perform` reads the key; the function does not get it."""
     returns_documents: bool
-    """Whether the result may hold document text, whose author may be anybody. Its `document_ids_read` returns the
-    documents' ids."""
+    """Whether the result may contain document text, which anybody may have written. Such a result has
+    `document_ids_read`, with the ids of the documents."""
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
-        """Call the function itself, without checks and without the ledger."""
+        """Call the function directly, without checks and without a ledger row."""
         return self.function(*args, **kwargs)
 
     @property
@@ -60,7 +60,7 @@ class Tool(Generic[Params, Result]):
 
     @property
     def scope(self) -> AccessScope:
-        """The scope that the caller's credential needs."""
+        """The scope that the caller's credential must have."""
         return "write" if self.writes else "read"
 
     @cached_property
@@ -75,7 +75,10 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def arguments_model(self) -> type[BaseModel]:
-        """The model that checks the arguments. It has the parameters that a caller may give, and rejects others."""
+        """The model that checks the arguments.
+
+        Its fields are the parameters that a caller may set; it rejects any others.
+        """
         hints = get_type_hints(self.function, include_extras=True)
         fields: dict[str, Any] = {
             name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
@@ -93,7 +96,7 @@ class Tool(Generic[Params, Result]):
         return next((name for name, hint in hints.items() if PREPARED in getattr(hint, "__metadata__", ())), None)
 
     def changes(self, arguments: dict[str, Any]) -> bool:
-        """Return whether a call with these checked arguments changes anything."""
+        """Return whether a call with these checked arguments can change anything."""
         if not self.writes:
             return False
         field = self.arguments_model.model_fields.get(DRY_RUN)
@@ -103,8 +106,8 @@ class Tool(Generic[Params, Result]):
     def input_schema(self) -> dict[str, Any]:
         """The arguments' JSON schema for models, with only the keywords that every provider accepts.
 
-        An optional argument is simply not listed as required. Lengths and patterns are checked but left out of the
-        schema, because OpenAI's strict mode, Gemini and Anthropic do not accept the same keywords for them.
+        An optional argument is simply not listed as required. Lengths and patterns are checked but not in the schema,
+        because OpenAI's strict mode, Gemini and Anthropic accept different keywords for them.
         """
         schema = _plain(self.arguments_model.model_json_schema())
         return {
@@ -123,7 +126,7 @@ class Tool(Generic[Params, Result]):
         return schema
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments in the types that the function takes; a null argument counts as not given.
+        """Return the arguments in the types that the function takes. A null argument counts as missing.
 
         Raises:
             InvalidInput: An argument is invalid. The error lists the wrong fields and never quotes an input value.
@@ -159,7 +162,10 @@ def tool(
 
 
 def only(*names: str) -> Callable[[dict[str, Any]], None]:
-    """Return a `json_schema_extra` that keeps only these fields in a result's schema; the result keeps all fields."""
+    """Return a `json_schema_extra` that shows only these fields in a result's schema.
+
+    The result itself has all fields.
+    """
 
     def prune(schema: dict[str, Any]) -> None:
         schema["properties"] = {name: schema["properties"][name] for name in names}
@@ -169,7 +175,7 @@ def only(*names: str) -> Callable[[dict[str, Any]], None]:
 
 
 def explained(error: ValidationError) -> tuple[FieldProblem, ...]:
-    """Return at most ten of pydantic's errors as our own field problems, without input values and without links."""
+    """Return at most ten of pydantic's errors as `FieldProblem`s, without input values and links."""
     complaints = error.errors(include_url=False, include_input=False)[:10]
     return tuple(
         FieldProblem(
@@ -202,7 +208,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 def _short(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a result's schema without descriptions, references and required fields.
 
-    It must be short because the list of all tools may have at most 24 KB.
+    The list of all tools may take at most 24 KB, so the schemas must be short.
     """
     definitions = schema.pop("$defs", {})
 
