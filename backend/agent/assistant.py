@@ -1,4 +1,4 @@
-"""The assistant's interface to the rest of the service. It loads heavy libraries in the background."""
+"""The interface between the assistant and the rest of the service. It loads heavy libraries in the background."""
 
 import asyncio
 import importlib
@@ -51,7 +51,7 @@ class AgentAssistant:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the libraries are loaded and a turn can be answered."""
+        """Whether the libraries are loaded and the model can answer."""
         return self._loop is not None
 
     @property
@@ -61,7 +61,7 @@ class AgentAssistant:
 
     @property
     def not_ready(self) -> str | None:
-        """Why no turn can be answered now, in a sentence for the service's owner, or None."""
+        """Why no turn can be answered now, in a sentence for the service's owner; None if turns can be answered."""
         if self.is_ready:
             return None
         if self.is_loaded:
@@ -73,8 +73,8 @@ class AgentAssistant:
         try:
             self._loop = await run_sync(self._make_loop, server)
         except Exception:
-            # A provider's library may raise any error. The service keeps running; /ready and every run report what is
-            # wrong.
+            # A provider's library may raise any error. The service keeps running, and `/ready` and every run report the
+            # error.
             log.exception("model_not_loaded", model=self._choice.shown)
         finally:
             self._loaded.set()
@@ -85,14 +85,17 @@ class AgentAssistant:
             await self._loop.close()
 
     def models_for(self, caller: Caller) -> tuple[str, ...]:
-        """Return the models that may answer this caller. A guest gets the second model once the budget is spent."""
+        """Return the models that may answer this caller.
+
+        If there are two, the second answers guests once their budget is spent.
+        """
         shown = self._choice.shown
         if caller.kind == "person" or shown == OFFLINE_NAME:
             return (shown,)
         return (OFFLINE_NAME,) if self._choice.guests_get == "offline" else (shown, OFFLINE_NAME)
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
-        """Return a run's instructions, items and tool names. All attempts at the run use this input."""
+        """Return a run's instructions, items and tool names, as JSON. Every attempt at the run uses this input."""
         now = self._now().astimezone(caller.zone)
         return {
             "instructions": self._instructions.format(

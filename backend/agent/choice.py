@@ -1,4 +1,4 @@
-"""The choice of model, and the check whether LiteLLM reports how a model's responses end."""
+"""Which model answers, and whether LiteLLM reports how the model's responses end."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from typing import Literal
 
 OFFLINE = "offline"
 OFFLINE_NAME = "offline-rules-1"
-"""The offline model's name on the page and in rows."""
+"""The offline model's name on the page and in database rows."""
 
 OWN_RESPONSES = ("openai", "azure")
-"""Providers with a Responses API of their own, from which LiteLLM reads why a response ended. For other providers,
-LiteLLM builds such responses from chat completions, and reports an unknown reason as a complete response."""
+"""Providers with a Responses API of their own, which reports why a response ended. For other providers, LiteLLM builds
+such responses from chat completions, and an unknown reason then looks like a complete response."""
 _UNREPORTED = frozenset(
     {
         "a2a",
@@ -57,8 +57,8 @@ _UNREPORTED = frozenset(
         "watsonx_text",
     }
 )
-"""Prefixes of the LiteLLM names of refused models. For these models, LiteLLM loses how a response ended, or it is not
-proven that LiteLLM keeps it."""
+"""Prefixes of the LiteLLM names of models that are refused. For these models, LiteLLM loses how a response ended, or is
+not proven to report it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +68,10 @@ class ModelChoice:
     name: str = OFFLINE
     """`offline`, or a model's LiteLLM name."""
     keys: dict[str, str] = field(default_factory=dict)
-    """API keys by LiteLLM's provider prefix. LiteLLM finds other providers' keys in the environment."""
+    """API keys, by LiteLLM's prefix for the provider. For other providers, LiteLLM reads the keys from the environment.
+    """
     base_url: str | None = None
-    """The URL of an OpenAI-compatible server, for names that begin with `openai/`."""
+    """The URL of an OpenAI-compatible server, used for model names that begin with `openai/`."""
     streaming: bool = True
     timeout_seconds: float = 120.0
     guests_get: Literal["on", "offline", "off"] = "on"
@@ -82,14 +83,14 @@ class ModelChoice:
 
 
 def reports_endings(name: str) -> bool:
-    """Return whether LiteLLM reports how this model's responses end; `name` begins with the provider."""
+    """Return whether LiteLLM reports how this model's responses end. `name` must begin with the provider."""
     provider, _, model = name.partition("/")
     if provider in ("vertex_ai", "vertex_ai_beta") and not model.startswith(("gemini", "claude")):
         return False
     if model.startswith("responses/") and provider not in OWN_RESPONSES:
         return False
-    # If one of these words is anywhere in a name, LiteLLM ignores the provider in the name and sends the request
-    # elsewhere.
+    # If a name contains one of these words anywhere, LiteLLM ignores the provider in the name and sends the request to
+    # another one.
     if "replicate" in model or "ft:davinci-002" in model or "ft:babbage-002" in model:
         return False
     if provider == "azure_ai" and "agents/" in model:

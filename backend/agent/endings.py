@@ -1,4 +1,4 @@
-"""How a response ended: what each provider's reason means, and how a cut-off text is marked."""
+"""How a response ended: the meaning of each provider's reason, and the mark for a text that was cut off."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ Cut = Literal["length", "content_filter"]
 Ending = Literal["whole", "broken"] | Cut
 
 BROKEN = "finish_reason_unspecified"
-"""The reason used for a failed response, and for a missing or unknown reason. LiteLLM's types allow this word."""
+"""The reason for a failed response, and for a missing or unknown reason. LiteLLM's types allow this word."""
 WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 """LiteLLM's reasons that mean a complete response."""
 _STOPS = frozenset(
@@ -48,7 +48,8 @@ class _Reasons(dict[str, Any]):
     """LiteLLM's table of reasons, changed so that an unknown reason does not count as `stop`."""
 
     def get(self, reason: str, default: Any = BROKEN) -> Any:
-        # A missing reason stays `stop` here. The code that reads a stream decides whether a reason may be missing.
+        # A missing reason stays `stop` here. The code that reads a stream decides whether a reason may be missing
+        # there.
         return super().get(reason, default) if reason else "stop"
 
 
@@ -57,7 +58,7 @@ core_helpers._FINISH_REASON_MAP = _Reasons(_KEPT | dict.fromkeys(_STOPS, "stop")
 
 
 def ending(reason: str | None) -> Ending:
-    """Return how a response ended, given the reason in any provider's words."""
+    """Return how a response ended, from the reason in any provider's words."""
     match core_helpers.map_finish_reason(reason or BROKEN):
         case "stop" | "tool_calls" | "function_call":
             return "whole"
@@ -68,14 +69,14 @@ def ending(reason: str | None) -> Ending:
 
 
 def worst(reasons: Iterable[str | None]) -> Ending:
-    """Return the worst ending among a response's reasons; a response without any reason is broken."""
+    """Return the worst ending among a response's reasons. A response without a reason is broken."""
     endings = {ending(reason) for reason in reasons}
     order: tuple[Ending, ...] = ("broken", "length", "content_filter", "whole")
     return next((how for how in order if how in endings), "broken")
 
 
 def mark(text: str, how: Cut) -> str:
-    """Return the text to append to a cut-off answer, so that nobody takes the answer for complete."""
+    """Return the text to append to a cut-off answer, so that readers see that the answer is incomplete."""
     indent = fence = ""
     for before, ticks, after in _FENCE.findall(text):
         if fence:
@@ -83,5 +84,5 @@ def mark(text: str, how: Cut) -> str:
             fence = "" if closes else fence
         elif ticks[0] == "~" or "`" not in after:
             indent, fence = before, ticks
-    # An open block of code is closed first, or the appended sentence would look like code.
+    # An open code block is closed first, so that the appended sentence does not look like code.
     return f"\n{indent}{fence}\n\n{_MARKS[how]}" if fence else f"\n\n{_MARKS[how]}"

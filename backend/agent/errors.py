@@ -6,7 +6,7 @@ from typing import Any, Literal
 from backend.errors import DocuTalkError
 
 KEPT = " Your message is kept."
-"""The last sentence of an error for a user whose message failed. `docutalk doctor` leaves this sentence out."""
+"""The last sentence of an error that a user sees after a failed message. `docutalk doctor` leaves it out."""
 
 
 class ModelFailed(DocuTalkError):
@@ -28,7 +28,7 @@ class ModelAuthFailed(ModelFailed):
 
 
 class ModelUnavailable(ModelFailed):
-    """The provider does not answer, or limits our rate."""
+    """The provider does not answer, or rejects the request because of its rate limit."""
 
     status = 503
     code = "model_unavailable"
@@ -75,7 +75,7 @@ class LibraryMissing(ModelFailed):
 
 
 class EndingsUnreported(ModelFailed):
-    """The model is refused, because its complete and its cut-off responses could not be distinguished."""
+    """The model is refused, because LiteLLM does not show whether its responses are complete or cut off."""
 
     code = ModelMisconfigured.code
 
@@ -87,7 +87,7 @@ class EndingsUnreported(ModelFailed):
 
 
 class ModelCut(ModelFailed):
-    """The model's response was cut off, and no part of the response is usable."""
+    """The model's response was cut off, and none of it is usable."""
 
     code = "model_cut"
 
@@ -97,7 +97,7 @@ class BrokeOff(Exception):
 
 
 class CutOff(Exception):
-    """The provider cut off a response that has tool calls or no text. No part of such a response may be used."""
+    """The provider cut off a response that contains tool calls or no text. No part of such a response may be used."""
 
     def __init__(self, reason: Literal["length", "content_filter"], *, has_calls: bool) -> None:
         super().__init__(reason)
@@ -106,7 +106,7 @@ class CutOff(Exception):
 
 
 class ErrorInStream(Exception):
-    """A stream contained an error instead of a chunk; `body` is the error's content."""
+    """A stream contained an error in the place of a chunk. `body` is the error's content."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__(str(body.get("message", "")))
@@ -123,9 +123,9 @@ class ProviderFailed(Exception):
         self.again = again
         """Whether a retry may help."""
         self.wait = wait
-        """The seconds to wait before a retry, if the provider or the error sets them; otherwise None."""
+        """How many seconds to wait before a retry, if the provider or the error specifies it; otherwise None."""
         self.note = note
-        """The text to add to the instructions for the retry."""
+        """Text to add to the instructions for the retry."""
 
 
 class TooManySteps(ModelFailed):
@@ -141,10 +141,13 @@ class TooManySteps(ModelFailed):
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes. For example, only the causes distinguish a silent stream from a broken stream."""
+    """Yield an error and its causes.
+
+    Some details are only in the causes, such as whether a stream stopped or broke off.
+    """
     cause: BaseException | None = error
     seen: set[int] = set()
-    # Two errors can be each other's causes, so stop at an error that was seen before.
+    # Two errors can be each other's causes. Stop at an error that was already yielded.
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause

@@ -42,7 +42,7 @@ _CUT = (
 def failure_of(error: Exception, model: str, *, has_key: bool) -> ProviderFailed:
     """Translate an error that the provider's library raised during a request to `model`.
 
-    The error's text is not kept, because it may quote a key or a message.
+    The error's text is dropped, because it may quote a key or a message.
     """
     if isinstance(error, CutOff):
         return _cut(error, model)
@@ -85,20 +85,20 @@ def _cut(error: CutOff, model: str) -> ProviderFailed:
 
 
 def _status(causes: Sequence[BaseException]) -> int | None:
-    """Return the HTTP status that an error has or implies, or None."""
+    """Return the HTTP status that an error has or that follows from it, or None."""
     if any(isinstance(cause, BrokeOff) for cause in causes):
         return None
     for cause in causes:
-        # An error sent with status 200 has its code in the body.
+        # An error that the provider sent with status 200 has its code in the body.
         if type(cause) in (openai.APIError, ErrorInStream) and isinstance(body := getattr(cause, "body", None), dict):
             return _status_in(body)
     if (answered := _answer_in(causes)) is not None:
         return answered
-    # Any of these errors means that LiteLLM could not parse the answer. The error's status is then invented.
+    # Each of these errors means that LiteLLM could not parse the response. LiteLLM then makes up the error's status.
     if any(isinstance(cause, LookupError | ValueError | TypeError | AttributeError) for cause in causes):
         return None
     for cause in causes:
-        # LiteLLM invents this status for an error with status 200 and no code.
+        # LiteLLM makes up this status for an error that came with status 200 and without a code.
         if type(cause) is Exception and getattr(cause, "status_code", None) == 422:
             return None
     for cause in causes:
@@ -108,7 +108,7 @@ def _status(causes: Sequence[BaseException]) -> int | None:
 
 
 def _answer_in(causes: Sequence[BaseException]) -> int | None:
-    """Return the status that the provider itself sent, or None. LiteLLM's own errors may have an invented status."""
+    """Return the status that the provider itself sent, or None. LiteLLM makes up the status of some of its errors."""
     for cause in causes:
         if type(cause).__module__.split(".")[0] in ("openai", "httpx"):
             status = getattr(getattr(cause, "response", None), "status_code", None)
@@ -118,7 +118,7 @@ def _answer_in(causes: Sequence[BaseException]) -> int | None:
 
 
 def _status_in(body: dict[str, Any]) -> int | None:
-    """Return the status that an error's body gives, or None; some providers send a number, others an error's name."""
+    """Return the status that an error's body gives as a number or as the error's name, or None."""
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, dict) else {})}
     for word in (str(said.get("code")), str(said.get("type"))):
@@ -139,11 +139,11 @@ def _says_too_long(cause: BaseException) -> bool:
 
 
 def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: bool) -> bool:
-    """Return whether no retry can help, because a name, library, address or key is missing or wrong."""
+    """Return whether a name, library, address or key is missing or wrong, so that no retry can help."""
     # If OpenAI's client cannot be created, it raises its base error and not a subclass.
     if any(isinstance(cause, ImportError) or type(cause) is openai.OpenAIError for cause in causes):
         return True
-    # The key has a character that a header cannot contain.
+    # The key contains a character that is not allowed in a header.
     if any(isinstance(cause, UnicodeEncodeError) for cause in causes):
         return True
     if any(type(cause).__name__ in _ADDRESSES for cause in causes):
@@ -159,7 +159,7 @@ def _is_misconfigured(causes: Sequence[BaseException], model: str, *, has_key: b
     if _answer_in(causes) is not None or any(isinstance(cause, BrokeOff | ErrorInStream) for cause in causes):
         return False
     missing = litellm.validate_environment(model)["missing_keys"]
-    # A missing address for Ollama is no mistake, because Ollama has a default address.
+    # An address for Ollama may be missing, because Ollama has a default address.
     return any(
         (name.endswith("_API_KEY") and not has_key) or (name.endswith("_API_BASE") and name != "OLLAMA_API_BASE")
         for name in missing

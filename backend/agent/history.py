@@ -1,4 +1,4 @@
-"""A run's input: the conversation so far as Responses API items, within a limit and valid for every provider."""
+"""A run's input: the conversation as Responses API items, within a size limit and valid for every provider."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from backend.errors import for_models
 Item = dict[str, Any]
 
 UNANSWERED = "(This message got no answer.)"
-"""The placeholder for the answer of a failed run. Many servers require user and assistant messages to alternate."""
+"""The placeholder for a failed run's answer. Many servers require that user and assistant messages alternate."""
 
 LEFT_OUT = "The text of documents is left out of earlier turns. Search or read them again before you quote them."
 _OURS = re.compile(r"[a-z_]{1,40}")
@@ -21,12 +21,12 @@ _OURS = re.compile(r"[a-z_]{1,40}")
 def items_of(messages: list[Message], *, most_characters: int, quoting: Collection[str] = ()) -> list[Item]:
     """Return a conversation's items, oldest first, ending with the user's new message.
 
-    Results from the tools in `quoting` contain document text. Only the numbers in these results are kept, so that the
-    text neither costs tokens again nor influences the model again.
+    Results from the tools in `quoting` contain document text. Only their numbers are included, so that the text neither
+    costs tokens again nor influences the model again.
 
-    Whole messages are dropped, oldest first, until the remaining messages have at most `most_characters` characters.
-    The last message always stays. Providers reject incomplete histories, so every call comes before its output, and
-    every user message except the last has an answer, even if its run failed.
+    Whole messages are dropped, oldest first, until the rest has at most `most_characters` characters. The last message
+    always stays. Providers reject incomplete histories, so every call comes before its output. Every user message
+    except the last has an answer, even if its run failed.
     """
     kept: list[list[Item]] = []
     room = most_characters
@@ -51,8 +51,8 @@ def _items(message: Message, quoting: Collection[str]) -> list[Item]:
     if message.role == "user":
         return [{"role": "user", "content": message.content}]
     items: list[Item] = []
-    # Group the calls by response, and put each group before its outputs. If all calls came first, they would look
-    # parallel, and the model would start to guess task numbers.
+    # Each response's calls are followed by their outputs. If all calls came first, they would look parallel, and the
+    # model would start to guess task numbers.
     for _, calls in groupby(message.tool_calls, key=lambda call: call["call_id"].rpartition("-")[0]):
         response = list(calls)
         items += [_call(call) for call in response]
@@ -81,7 +81,10 @@ def _output(call: dict[str, Any], quoting: Collection[str]) -> Item:
 
 
 def _numbers_in(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result without its texts and scores; our own one-word reasons and statuses stay."""
+    """Return a result without its texts and scores.
+
+    Reasons and statuses stay, because they are single words of our own.
+    """
 
     def kept(name: str, value: Any) -> Any:
         match value:

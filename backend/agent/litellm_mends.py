@@ -1,9 +1,9 @@
 """Patches for LiteLLM, which in some places loses how a response ended.
 
 LiteLLM reports `stop` for an error and for the line `[DONE]`. With some providers, it also reports `stop` if the
-provider gave no reason. With other providers, it reports `tool_calls` for every response that has a call. Without
-patches, a cut-off response would therefore look complete. If a provider is neither patched here nor read like OpenAI,
-its models are refused: see `choice.reports_endings`.
+provider gave no reason. With others, it reports `tool_calls` for every response that has a call. Without patches, a
+cut-off response would therefore look complete. The models of a provider are refused if the provider is neither patched
+here nor read in the same way as OpenAI: see `choice.reports_endings`.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def _mend_openai() -> None:
 
 
 def _mend_streams() -> None:
-    """Keep the line `[DONE]` and errors from counting as `stop`, for all providers that LiteLLM reads like OpenAI."""
+    """Prevent the line `[DONE]` and errors from counting as `stop`, for providers that LiteLLM reads like OpenAI."""
     theirs = BaseModelResponseIterator._handle_string_chunk
 
     def read(self: BaseModelResponseIterator, str_line: str) -> Any:
@@ -82,7 +82,7 @@ def _refuse_errors(sent: dict[str, Any]) -> None:
 
 
 def _mend_responses() -> None:
-    """Patch how LiteLLM reads OpenAI's Responses API, which it uses for newer models instead of chat completions."""
+    """Patch how LiteLLM reads OpenAI's Responses API. LiteLLM uses it, not chat completions, for newer models."""
     transform = LiteLLMResponsesTransformationHandler.transform_response
     parse = OpenAiResponsesToChatCompletionStreamIterator.chunk_parser
 
@@ -147,8 +147,8 @@ def _mend_gemini() -> None:
     def chunk_parser(self: GeminiIterator, chunk: dict[str, Any]) -> Any:
         made = parse(self, chunk)
         if made is not None:
-            # While this flag is set, LiteLLM treats no chunk as the stream's end, and the chunks after the chunk with
-            # the reason hide the reason.
+            # While this flag is set, LiteLLM treats no chunk as the end of the stream, and later chunks hide the
+            # reason.
             made.hidden_params.pop("is_finished", None)
         return made
 
@@ -174,7 +174,7 @@ def _mend_ollama_and_cohere() -> None:
         return transform_response
 
     for streamed in (CohereChatConfig, CohereV2ChatConfig):
-        # LiteLLM cannot read Cohere's streams. So make it request the whole response and pass it on in one piece.
+        # LiteLLM cannot read Cohere's streams, so it must request the whole response and pass it on in one piece.
         streamed.should_fake_stream = lambda *_args, **_more: True  # type: ignore[method-assign]
     for iterator in (OllamaChatCompletionResponseIterator, OllamaTextCompletionResponseIterator):
         iterator.chunk_parser = keeping(iterator.chunk_parser)  # type: ignore[method-assign]

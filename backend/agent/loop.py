@@ -1,4 +1,4 @@
-"""The Agents SDK loop for one run, with our MCP server in the same process and a recorded model.
+"""The Agents SDK loop for one run, with our MCP server in the same process and a model whose responses are recorded.
 
 Importing this module imports the Agents SDK, so `assistant.py` imports this module in the background.
 """
@@ -23,7 +23,7 @@ from backend.mcp_server.server import ToolServer, told
 from backend.operations.perform import Call
 from backend.runs.journal import Journal
 
-# Without this line, the SDK's default exporter sends prompts to OpenAI whenever an OpenAI key exists.
+# Otherwise, the SDK's default exporter would send prompts to OpenAI whenever there is an OpenAI key.
 set_trace_processors([])
 
 
@@ -36,7 +36,7 @@ class Loop:
         """Set up the loop.
 
         Args:
-            choice: The model to use, besides the offline model.
+            choice: The model that answers runs that do not use the offline model.
             server: Our MCP server.
             quoting: The names of the tools whose results quote documents.
             max_steps: The most requests to the model in one run.
@@ -47,14 +47,14 @@ class Loop:
         self._choice = choice
         self._server = server
         self._max_steps = max_steps
-        # Only RecordedModel makes retries, because it can also retry a stream that broke off.
+        # Only RecordedModel retries requests, because it can also retry a stream that broke off.
         once = {"timeout": choice.timeout_seconds, "num_retries": 0, "max_retries": 0}
         self._settings = ModelSettings(include_usage=True, parallel_tool_calls=True, extra_args=once)
         self._listed: dict[frozenset[str], list[mcp_types.Tool]] = {}
         self._models: dict[str, Model] = {OFFLINE_NAME: OfflineModel()}
         if choice.shown != OFFLINE_NAME:
-            # Imported here, because LiteLLM loads as slowly as everything else together, and the offline model does not
-            # need it.
+            # Imported here, because LiteLLM takes as long to load as everything else together, and the offline model
+            # does not need it.
             from backend.agent.providers import litellm_model
 
             self._models[choice.shown] = litellm_model(choice)
@@ -92,7 +92,7 @@ class Loop:
                 run_config=RunConfig(
                     tracing_disabled=True,
                     tool_not_found_behavior="return_error_to_model",
-                    # Make the calls in the response's order: a user who says "A and B" expects A to get the first
+                    # Execute the calls in the response's order: a user who says "A and B" expects A to get the first
                     # number.
                     tool_execution=ToolExecutionConfig(max_function_tool_concurrency=1),
                 ),
@@ -106,7 +106,7 @@ class Loop:
     async def _tools(self, allowed: Collection[str]) -> list[mcp_types.Tool]:
         """Return the tools in `allowed`, as the server lists them for the caller's scopes.
 
-        `allowed` has the names of the tools that the run got when it began.
+        `allowed` has the names of the run's tools, which were stored when the run began.
         """
         scopes = current_caller().scopes
         if scopes not in self._listed:
@@ -115,7 +115,10 @@ class Loop:
 
 
 class ToolsInProcess(MCPServer):
-    """Our own MCP server in the form that the SDK expects. It is reached without a socket, and serves one run."""
+    """Our own MCP server, wrapped in the interface that the SDK expects.
+
+    It uses no socket, and one object serves one run.
+    """
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class ToolsInProcess(MCPServer):
         """Do nothing, because the server outlives the run."""
 
     async def list_tools(self, *_context: Any, **_more: Any) -> list[mcp_types.Tool]:
-        """List the tools that the run got when it began."""
+        """List the run's tools, which were stored when the run began."""
         return self._tools
 
     async def call_tool(
@@ -152,7 +155,7 @@ class ToolsInProcess(MCPServer):
     ) -> mcp_types.CallToolResult:
         """Call a tool as the run's caller, under the call's id.
 
-        If an earlier attempt at the run already finished this call, its result is returned and the tool is not called.
+        If an earlier attempt at the run finished this call, return the recorded result without calling the tool.
         """
         journal = self._journal
         call_id = (meta or {})["call_id"]
@@ -166,9 +169,9 @@ class ToolsInProcess(MCPServer):
             on_unavailable=journal.interrupt,
             has_slot=True,
         )
-        # Wait for a slot here, where a stop ends the wait. Once the call has begun, it is always finished.
+        # Wait for a slot here, because a stop can end the wait here. Once the call has begun, it always finishes.
         async with self._share.slot(current_caller().user_id, is_patient=True):
-            # Begin no call after a stop, or after another call for which it is unknown whether it was done.
+            # Begin no call after a stop, or after another call whose outcome is unknown.
             journal.go_on()
             done = await journal.alone(self._server.call_tool(tool_name, arguments or {}, call=call))
         journal.tell()
@@ -184,5 +187,5 @@ class ToolsInProcess(MCPServer):
 
 
 def _call_id(context: MCPToolMetaContext) -> dict[str, Any]:
-    # The SDK's annotation is wider than the values that it passes: for a call, it always passes a ToolContext.
+    # The SDK's annotation allows more than the SDK passes: for a call, it always passes a ToolContext.
     return {"call_id": cast("ToolContext[Any]", context.run_context).tool_call_id}

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
-# This must be set before the import, or LiteLLM fetches a price map from the network.
+# This must be set before the import. Otherwise LiteLLM fetches a list of prices from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import litellm  # after the setting above
@@ -36,23 +36,23 @@ from backend.agent.litellm_mends import mend_litellm
 litellm.suppress_debug_info = True
 litellm.telemetry = False
 litellm.drop_params = True
-# Otherwise, for any name with "llama-3", LiteLLM would download a tokenizer on the event loop to count tokens.
+# Without this, LiteLLM would download a tokenizer on the event loop to count tokens if a model's name contains
+# "llama-3".
 litellm.disable_hf_tokenizer_download = True
 mend_litellm()
 
 _ELSEWHERE = frozenset({"custom_openai", "hosted_vllm", "litellm_proxy", "lm_studio", "xinference"})
-"""Providers that people host themselves. If no address is set for such a provider, LiteLLM would send the request to
-OpenAI."""
+"""Providers that people host themselves. If no address is set for one of them, LiteLLM sends the request to OpenAI."""
 _READ_OF_BEDROCK = (
     litellm.AmazonConverseConfig,
     litellm.AmazonAnthropicClaudeConfig,
     litellm.AmazonBedrockRuntimeChatCompletionsConfig,
 )
-"""LiteLLM's classes for Bedrock that keep the reason for a response's end. Its older classes lose the reason."""
+"""LiteLLM's classes for Bedrock that preserve the reason for a response's end. Its older classes lose the reason."""
 
 
 def litellm_model(choice: ModelChoice) -> "WholeAnswers":
-    """Return the model for a choice with a LiteLLM name. The model makes no retries; `recording.py` does."""
+    """Return the model for a choice with a LiteLLM name. The model does not retry requests; `recording.py` does."""
     provider, name, address = _resolved(choice)
     base_url = choice.base_url if provider == "openai" else None
     key = choice.keys.get(provider)
@@ -69,27 +69,27 @@ def litellm_model(choice: ModelChoice) -> "WholeAnswers":
 
 
 class WholeAnswers(LitellmModel):
-    """LiteLLM's model, restricted to complete responses. It raises every error from LiteLLM as ProviderFailed."""
+    """LiteLLM's model, restricted to complete responses. It turns every error from LiteLLM into ProviderFailed."""
 
     has_key = False
-    """Whether the model has a key or needs no key."""
+    """Whether a key is set for the model, or the model needs none."""
     refused: ModelFailed | None = None
-    """If the model cannot be used, the error with which every request is refused; otherwise None."""
+    """The error that every request raises if the model cannot be used; otherwise None."""
 
     async def get_response(self, *args: Any, **more: Any) -> ModelResponse:
-        """Return the complete response.
+        """Return the response.
 
         Raises:
-            ProviderFailed: There is no complete response.
+            ProviderFailed: There is no response, or it is incomplete.
         """
         with self._failing():
             return await super().get_response(*args, **more)
 
     async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Yield the response as it arrives. The last event is yielded only if the response is complete.
+        """Yield the response's events as they arrive. The last event is yielded only if the response is complete.
 
         Raises:
-            ProviderFailed: There is no response, or the response ended early.
+            ProviderFailed: There is no response, or it ended early.
         """
         with self._failing():
             async with aclosing(cast("AsyncGenerator[Any]", super().stream_response(*args, **more))) as events:
@@ -105,7 +105,8 @@ class WholeAnswers(LitellmModel):
             return _whole_response(fetched)
         response, stream = fetched
         if not isinstance(stream, CustomStreamWrapper):
-            # LiteLLM takes an answer with HTTP 422 for a mistake in its own parameters, and raises no error for it.
+            # LiteLLM treats an HTTP 422 from the provider as a mistake in its own parameters, and raises no error for
+            # it.
             raise ErrorInStream({"code": 422})
         return response, _whole_stream(stream)
 
@@ -120,11 +121,11 @@ class WholeAnswers(LitellmModel):
             raise failure_of(error, str(self.model), has_key=self.has_key) from error
 
     async def close(self) -> None:
-        """Close the connections that LiteLLM keeps on this event loop. With open connections, uvloop fails to stop."""
+        """Close the connections that LiteLLM keeps open on this event loop. Otherwise uvloop could not stop."""
         loop = asyncio.get_running_loop()
         for kept in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
-            # This finds the sessions of OpenAI's client and of LiteLLM's own client. Closing a session does no harm to
-            # code that still uses the client, because the client opens a new session.
+            # This finds the sessions of OpenAI's client and of LiteLLM's own client. Closing a session is harmless even
+            # if the client is still in use, because the client then opens a new session.
             client = getattr(kept, "_client", None) or getattr(kept, "client", None)
             session: Any = getattr(getattr(client, "_transport", None), "client", None)
             if getattr(session, "_loop", None) is loop:
@@ -132,7 +133,7 @@ class WholeAnswers(LitellmModel):
 
 
 def _whole_response(response: Any) -> Any:
-    """Return LiteLLM's response, with the mark appended if its text was cut off; raises as `_after` does."""
+    """Return LiteLLM's response, with the mark appended if its text was cut off. Raises the same errors as `_after`."""
     if not response.choices:
         raise BrokeOff
     choice = response.choices[0]
@@ -144,10 +145,10 @@ def _whole_response(response: Any) -> Any:
 
 
 async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
-    """Yield LiteLLM's stream, and then the mark if the text was cut off; raises as `_after` does.
+    """Yield LiteLLM's chunks, and then the mark if the text was cut off. Raises the same errors as `_after`.
 
-    The reason for the end is read from the stream object. LiteLLM's chunks are no source for the reason, because they
-    have an invented reason if the provider gave no reason.
+    The reason for the end is read from the stream object, not from the chunks. If the provider gave no reason, LiteLLM
+    makes one up for the chunks.
     """
     if isinstance(stream.completion_stream, openai.AsyncStream):
         stream.completion_stream = _without_errors(stream.completion_stream)
@@ -165,7 +166,7 @@ async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
 
 
 async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
-    """Yield a stream's chunks, and raise ErrorInStream for an error, which vLLM sends in the place of a chunk."""
+    """Yield a stream's chunks. Raise ErrorInStream for an error, which vLLM sends in the place of a chunk."""
     async with chunks:
         async for chunk in chunks:
             if getattr(chunk, "object", None) == "error":
@@ -174,11 +175,11 @@ async def _without_errors(chunks: Any) -> AsyncIterator[Any]:
 
 
 def _after(how: Ending, text: str, *, has_calls: bool) -> str:
-    """Return the text to append to a response that ended in this way; "" if the response is complete.
+    """Return the text to append to a response that ended as `how`; "" if the response is complete.
 
     Raises:
-        BrokeOff: The response is incomplete, and no limit or filter cut it off.
-        CutOff: The response was cut off, and has calls or no text.
+        BrokeOff: The response is incomplete, and neither a limit nor a filter cut it off.
+        CutOff: The response was cut off, and has tool calls or no text.
     """
     match how:
         case "whole":
@@ -197,7 +198,7 @@ def _after(how: Ending, text: str, *, has_calls: bool) -> str:
 def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
     """Return LiteLLM's provider, model name and address for a choice.
 
-    A name that LiteLLM knows needs no prefix. For a name that LiteLLM does not know, the provider is "".
+    A name that LiteLLM knows needs no provider prefix. If LiteLLM does not know the name, the provider is "".
     """
     provider, _, model = choice.name.partition("/")
     # A refused name is not resolved, because LiteLLM would resolve GitHub Copilot's names over the network.
@@ -206,7 +207,7 @@ def _resolved(choice: ModelChoice) -> tuple[str, str, str | None]:
     try:
         model, provider, _, address = litellm.get_llm_provider(choice.name)
         if provider == "openai" and choice.base_url:
-            # For a name without a prefix, the address determines the provider.
+            # For a name without a provider prefix, the address determines the provider.
             model, provider, _, address = litellm.get_llm_provider(choice.name, api_base=choice.base_url)
     except (openai.BadRequestError, ValueError):
         return "", choice.name, None

@@ -1,6 +1,7 @@
 """A model whose responses are recorded.
 
-Each response gets our own call ids, is committed before its tools run, and can be played back by a later attempt.
+Each response gets our own call ids and is committed before its tools run. If a later attempt takes over the run, it
+reads the committed responses instead of asking the model again.
 """
 
 import asyncio
@@ -35,15 +36,16 @@ from backend.runs.journal import Journal
 log = structlog.get_logger()
 
 ATTEMPTS = 3
-"""The most requests for one response, if the provider is down, limits our rate or breaks off."""
+"""The most requests for one response, if the provider is down, rejects requests because of its rate limit, or breaks
+off."""
 MOST_CALLS = 32
-"""The most calls from one response that are executed; further calls are dropped."""
+"""The most tool calls that are executed from one response. Further calls are dropped."""
 FIRST_WAIT = 0.5
-"""The seconds to wait before the first retry, if the provider names no time. The wait doubles with every retry."""
+"""Seconds to wait before the first retry, if the provider does not say how long. The wait doubles with every retry."""
 LONGEST_WAIT = 10.0
-"""The most seconds to wait before a retry. If a provider asks for a longer wait, the request fails."""
+"""The most seconds to wait before a retry. If the provider asks for a longer wait, the request fails."""
 LONGEST_RESPONSE = 1_000_000
-"""The most characters in one response; a longer response is stopped."""
+"""The most characters in one response. A longer response is stopped and counts as failed."""
 DEEPEST_ARGUMENTS = 20
 """The most nesting levels in a call's arguments."""
 
@@ -52,10 +54,10 @@ _OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutput
 
 
 class RecordedModel(Model):
-    """Calls another model, records its responses, and passes them to the SDK.
+    """Calls another model, records its responses, and returns them to the SDK.
 
-    The SDK's own streaming is not used. Text reaches followers through the journal, so a slow follower does not delay
-    the loop.
+    The SDK's own streaming is not used. Followers get the text from the journal, so a slow follower does not delay the
+    loop.
     """
 
     def __init__(self, inner: Model, name: str, journal: Journal, *, streaming: bool) -> None:
@@ -69,9 +71,9 @@ class RecordedModel(Model):
     async def get_response(
         self, system_instructions: str | None, input: str | list[TResponseInputItem], *rest: Any, **more: Any
     ) -> ModelResponse:
-        """Return the next response: the response that an earlier attempt committed, or a new response from the model.
+        """Return the next response: the one that an earlier attempt committed, or else a new one from the model.
 
-        A new response with calls is committed before it is returned. A final response is committed by `finish`.
+        A new response with tool calls is committed before it is returned. The final response is committed by `finish`.
         """
         self._journal.go_on()
         self._asked_for += 1
@@ -113,7 +115,7 @@ class RecordedModel(Model):
             try:
                 return await (self._streamed(args, more) if self._streaming else self._whole(args, more))
             except ProviderFailed as failed:
-                # Log only the errors' types, because their texts may quote a key or a message.
+                # Only the errors' types are logged, because their texts may quote a key or a message.
                 kinds = [type(cause).__name__ for cause in causes_of(failed)][1:]
                 log.warning("model_failed", code=failed.failure.code, attempt=attempt, error=kinds[0], causes=kinds[1:])
                 await self._journal.reset()
@@ -153,12 +155,12 @@ class RecordedModel(Model):
 
 
 def _played_back(committed: Dumped) -> ModelResponse:
-    """Return a committed response without usage, because its tokens were already counted."""
+    """Return a committed response with no usage, because its tokens were counted when it was committed."""
     return ModelResponse(output=_OUTPUT.validate_python(committed["output"]), usage=Usage(), response_id=None)
 
 
 def _texts(output: list[ResponseOutputItem]) -> Iterator[str]:
-    """Yield the texts in a response that the user sees, including refusals."""
+    """Yield a response's texts that the user sees, including refusals."""
     for item in output:
         if isinstance(item, ResponseOutputMessage):
             for part in item.content:
@@ -186,7 +188,8 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
             update = {"call_id": call_id, "name": name, "arguments": json.dumps(arguments)}
             renamed.append(item.model_copy(update=update))
         elif isinstance(item, ResponseOutputMessage):
-            # The SDK crashes on a refusal, so a refusal becomes text. To the user, it is an answer like any other.
+            # The SDK crashes on a refusal, so a refusal is turned into text. To the user, it is an answer like any
+            # other.
             said = [ResponseOutputText(text=text, annotations=[], type="output_text") for text in _texts([item])]
             renamed.append(item.model_copy(update={"content": said}))
         else:
@@ -196,7 +199,7 @@ def _with_our_ids(output: list[ResponseOutputItem], prefix: str) -> tuple[list[R
 
 def _arguments(text: str) -> Dumped:
     try:
-        # Reject infinite numbers and NaN, because JSON does not have them and the database would refuse them.
+        # Reject infinity and NaN: JSON does not have them, and the database would reject them.
         parsed = json.loads(text or "{}", parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         parsed = None

@@ -16,10 +16,11 @@ def hidden(line: str) -> str:
 
 
 def clauses_of(text: str) -> list[str]:
-    """Split a message into clauses: at each new command, but not inside a new task's title and not after "don't".
+    """Split a message into clauses, one for each command.
 
-    "Extract the action items from a file and add them as tasks" stays one clause. A date stays with its words:
-    "Tomorrow, remind me to call Ida" and "Add a task to buy tea and remind me tomorrow" are one clause each.
+    A new task's title is not split, nor are the words after "don't". "Extract the action items from a file and add them
+    as tasks" stays one clause. A date stays with its words: "Tomorrow, remind me to call Ida" and "Add a task to buy
+    tea and remind me tomorrow" are one clause each.
     """
     first, *rest = said.CUT.split(text)
     clauses = [first]
@@ -43,7 +44,7 @@ def clauses_of(text: str) -> list[str]:
 
 
 def rule_of(clause: str) -> Rule:
-    """Return the plan, detail and match from the first rule that fits a clause."""
+    """Return the rule that fits a clause: the first one in the table."""
     for words in (clause, said.POLITE.sub("", clause, count=1), _with_date_last(clause)):
         for plan, detail, pattern in said.RULES:
             if match := pattern.fullmatch(words):
@@ -52,7 +53,7 @@ def rule_of(clause: str) -> Rule:
 
 
 def asked(rule: Rule, clause: str, message: str) -> Rule:
-    """Return the rule for a clause, replaced if the clause only asks about a change.
+    """Return the rule for a clause, or another rule if the clause is only a question about a change.
 
     "Task 3 is done" completes the task. "Task 3 is done?" only shows the task.
     """
@@ -65,7 +66,7 @@ def asked(rule: Rule, clause: str, message: str) -> Rule:
 
 
 def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """Drop "oops" and similar clauses before a clause that reopens a task, because that clause says what to do."""
+    """Drop a clause such as "oops" before a clause that reopens a task, because the second clause says what to do."""
     rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
     return rest if rest and rest[0][1][0] == "reopen" else rules
 

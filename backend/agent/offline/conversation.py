@@ -8,9 +8,9 @@ from backend.agent.offline.plan import Result
 from backend.mcp_server.server import QUOTED
 
 Made = tuple[int, Result]
-"""A call that was made: its position in the conversation, and its result."""
+"""The position of a call in the conversation, and the call's result."""
 Turn = tuple[str, dict[str, list[Made]]]
-"""A user's message, and the calls that followed it, by tool and arguments (see `key_of`)."""
+"""A user's message, and the calls that followed it. `key_of` makes their keys from the tool and the arguments."""
 
 
 def turns_of(items: list[Any]) -> list[Turn]:
@@ -42,7 +42,10 @@ def _text(content: object) -> str:
 
 
 def _data(text: str) -> Result:
-    """Parse a JSON object. If the text is not a JSON object, it is a tool's error message; return its first line."""
+    """Parse a tool's output.
+
+    If it is not a JSON object, it is an error message, of which the first line is returned.
+    """
     try:
         data = json.loads(text.removeprefix(QUOTED))
     except (ValueError, RecursionError):

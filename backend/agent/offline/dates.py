@@ -1,8 +1,8 @@
 r"""Find due dates in a person's sentence, and words that only look like dates.
 
-A due date is passed on in the person's own words if the tools' parser understands these words. Words that look like a
-date, a time or a repetition but are not understood must not end up in a title unnoticed. `doubts` finds such words, and
-the rules ask the person about them. Quoted text is hidden (see `patterns`), so no function here reads a quoted word.
+If the tools' parser understands the words of a due date, they are passed to it unchanged. Words that look like a date,
+a time or a repetition but are not understood must not end up in a title unnoticed. `doubts` finds such words, and the
+rules ask the person about them. Quoted text is hidden (see `patterns`), so no function here reads a quoted word.
 """
 
 import re
@@ -18,7 +18,7 @@ from backend.tasks.dates import LONGEST, DueNotUnderstood, understand
 MOST_WORDS = 14
 """The most words in a due date."""
 MOST_DOUBTS = 10
-"""The most places in a text that are checked for doubtful dates."""
+"""The most doubtful dates that are searched for in one text."""
 
 
 class Doubt(NamedTuple):
@@ -100,7 +100,7 @@ _LOOKS = _re(r"|".join((
     rf"\b(?:in|at|by|this|during|before|after|until|over)(?: the)?(?: early| late)?"
     rf" (?:{_PART}|dawn|dusk|sunrise|sunset)s?\b",
     r"\b(?:on|by|before|after|until|till) [\w']+ (?:birthday|anniversary)\b",
-    # Dates in other languages are not understood, but they are noticed.
+    # Dates in other languages are not understood, but they are recognized as doubtful.
     r"\b(?:heute|morgen|übermorgen|(?:mon|diens|donners|frei|sams|sonn)tags?|mittwochs?|sonnabend|uhr|demain"
     r"|aujourd'hui"
     r"|(?:lun|mar|mercre|jeu|vendre|same)di|dimanche|mañana|lunes|martes|miércoles|jueves|viernes|sábado)\b",
@@ -129,7 +129,7 @@ _REPEATS = _re(r"|".join((
     rf" {_UNIT}\b",
     rf"\bper {_UNIT}\b",
 )))
-# A run of these words is passed to the tools' parser.
+# Consecutive words of this kind are passed to the tools' parser.
 _WORD = _re("|".join((
     rf"{_DAY}s?|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|{_MONTH}|march|mar|may",
     r"today|tomorrow|tonight|yesterday|tmr|tmrw|tmrow|tmw|tomoz|2moro|2morrow|2day|2nite",
@@ -208,8 +208,8 @@ _ANYWHERE = ZoneInfo("UTC")
 def cut_due(text: str) -> tuple[str, str] | None:
     """Split the due date off the end of a text; return the rest and the date in the text's own words.
 
-    The date is the longest run of words that the tools understand as a date. Returns None if there is no such date, or
-    if the words before the date change its meaning.
+    The date is the longest sequence of words at the end that the tools understand as a date. Returns None if there is
+    no such date, or if the words before the date change its meaning.
     """
     tokens = list(re.finditer(r"\S+", text))
     run = [token for token in tokens[_run_start(tokens) :] if token.start() >= len(text.rstrip()) - LONGEST]
@@ -246,7 +246,7 @@ def cut_leading_due(text: str) -> tuple[str, str] | None:
 
 
 def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
-    """Find dates, times and repetitions in a text from which the due date has been removed."""
+    """Find dates, times and repetitions that remain in a text after its due date has been removed."""
     found: list[Doubt] = []
     tokens = list(re.finditer(r"\S+", text))
     for start, end, repeats in islice(_merged(text, says_due=says_due), MOST_DOUBTS):
@@ -262,13 +262,13 @@ def doubts(text: str, *, says_due: bool = True) -> list[Doubt]:
 
 
 def whole_due(words: str) -> str:
-    """Return the date, without its leading word, if the words are only a date; otherwise ""."""
+    """Return a date without its leading word, such as "by". Return "" if the words are not just a date."""
     cut = cut_due(words)
     return cut[1] if cut and not cut[0] else ""
 
 
 def _single(words: str) -> str:
-    """Return the single date in a repetition, or "" if it is unclear: "Monday at 9" for "every Monday at 9"."""
+    """Return the date of one repetition, such as "Monday at 9" for "every Monday at 9", or "" if it is unclear."""
     once = re.sub(r"(?i) of (?:every|each) month\b", "", words)
     once = " ".join(_ONCE.sub(" ", once).split())
     once = re.sub(rf"(?i)\b({_DAY})s\b", r"\1", once)
@@ -283,7 +283,7 @@ def is_made_of_dates(text: str) -> bool:
 
 
 def _is_earlier(due: str, lead: str) -> bool:
-    """Return whether the words ask for an earlier day than the named day.
+    """Return whether the words ask for a day before the day that they name.
 
     "before Friday" asks for an earlier day, but "before 5pm" means by 5pm.
     """
@@ -325,7 +325,7 @@ def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
 
 
 def _run_start(tokens: list[re.Match[str]]) -> int:
-    """Return the index from which on all tokens are words that can be part of a date."""
+    """Return the index of the first date word in the sequence of date words that ends the text."""
     place = len(tokens)
     while place and _WORD.fullmatch(_plain(tokens[place - 1][0])):
         place -= 1
@@ -348,7 +348,7 @@ def _merged(text: str, *, says_due: bool) -> Iterator[tuple[int, int, bool]]:
 
 
 def _widened(tokens: list[re.Match[str]], start: int, end: int) -> tuple[int, int]:
-    """Widen a span to the run of date words around it, without words at either end that are not part of the date."""
+    """Widen a span to all date words around it, but not to linking words such as "and" at its ends."""
     first = next(place for place, token in enumerate(tokens) if token.end() > start)
     last = max(place for place, token in enumerate(tokens) if token.start() < end)
     low, high = first, last

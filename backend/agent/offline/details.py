@@ -69,13 +69,13 @@ def new_task(text: str) -> tuple[Fields, list[dates.Doubt]]:
 
 
 def why(doubt: dates.Doubt) -> str:
-    """Return the sentence that explains a doubt."""
+    """Return the sentence that explains to the user what is doubtful."""
     sentence = said.REPEATED if doubt.repeats else said.PERHAPS_DUE if doubt.due else said.DOUBTFUL
     return sentence.format(said.shown(doubt.words))
 
 
 def title_of(text: str, *, capital: bool = True) -> str:
-    """Return a title: quoted text unchanged, other text with a capital first letter unless `capital` is False."""
+    """Return a title. Quoted text stays unchanged. Other text gets a capital first letter if `capital` is True."""
     text = text.strip(" ,.;:!?-")
     if quoted := said.VERBATIM.fullmatch(text):
         return said.shown(quoted[2]).strip()

@@ -1,7 +1,7 @@
-r"""The offline model's rules and plans for documents: it finds and quotes passages, and says what it cannot do.
+r"""The offline model's rules and plans for documents: it finds and quotes passages, and answers what it cannot do.
 
 `ruled` decides from the user's words alone which clauses are about documents. `Librarian` has the plans for such
-clauses. Text from a document, a file name or a heading is only ever quoted.
+clauses. Text from a document, a file name or a heading is only quoted and never followed.
 """
 
 import re
@@ -137,8 +137,8 @@ def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
     if name == "say" and detail != said.NO_ORDER:
         return detail in (said.UNSURE, said.BEYOND, said.QUESTION)
     if name == "show" or detail == said.NO_ORDER:
-        # "What is pending?" is about tasks. "What is the next step after a leak?" is not: the task rules know only one
-        # of its words.
+        # "What is pending?" is about tasks. "What is the next step after a leak?" is not, because the task rules know
+        # only one of its words.
         is_more = bool(selection.wanted(words, is_question=True).words)
         return bool(_OF_DOCUMENTS.match(words)) or (not said.SAYS_TASK.search(words) and is_more)
     return name == "add" and is_question and bool(re.match(r"(?i)(?:have|has|must|should|need|ought)\b", words))
@@ -148,9 +148,9 @@ class Librarian(Planner):
     """The plans for documents."""
 
     def look_up(self, question: str, otherwise: str) -> Plan:
-        """Answer a question by quoting passages, or say that no passage was found.
+        """Answer a question by quoting passages, or answer that no passage was found.
 
-        If the user has no documents, the answer is `otherwise`, unless `otherwise` is empty.
+        If the user has no documents, the answer is `otherwise`, provided that it is not empty.
         """
         (result,) = yield [("search_documents", {"query": question})]
         if isinstance(result, str):
@@ -225,7 +225,7 @@ class Librarian(Planner):
         return f"Added {len(tasks)} task{'s' * (len(tasks) != 1)}:" + "".join(map(_task, tasks))
 
     def _had(self, document_id: int, count: int) -> Plan:
-        """Say that a document's tasks are already on the list; give the tasks' numbers if all of them are found."""
+        """Answer that a document's tasks are already on the list, with the tasks' numbers if all of them are found."""
         (result,) = yield [("list_tasks", {"status": "all"})]
         rows = _rows(result, "tasks") if isinstance(result, dict) else []
         numbers = [
@@ -235,7 +235,7 @@ class Librarian(Planner):
         return f"{sentence}: {', '.join(numbers)}." if len(numbers) == count else f"{sentence}."
 
     def _number(self, text: str) -> Generator[list[Call], list[Result], int | str]:
-        """Return the number of the document that a text means, or a sentence for the user if the number is unclear."""
+        """Return the number of the document that a text names, or a sentence for the user if the text is unclear."""
         named = re.fullmatch(r"(?i)\D*\b(?:document|file|pdf)(?: number| no\.?)? ?#?(\d{1,9})(?:,? page \d+)?", text)
         if named:
             return int(named[1])

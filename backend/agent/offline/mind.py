@@ -1,10 +1,10 @@
 """Work out what a message asks for, which plans it needs, and which tool calls are still to be made.
 
-`respond` keeps no state: each time it is called, it goes through the whole conversation again. Every clause in a user
-message selects the first matching row in a table of rules. The row names a plan, which is a method of `TaskKeeper` or
-`Librarian`. A plan is a generator that yields tool calls and receives their results. If the conversation already has a
-call's result, that result is used. The first calls without a result are returned, so that the loop makes them. Text
-that tools return is only treated as data.
+`respond` stores no state: each call goes through the whole conversation again. For every clause in a user message, the
+first matching row in a table of rules applies. The row names a plan, which is a method of `TaskKeeper` or `Librarian`.
+A plan is a generator that yields tool calls and receives their results. If the conversation already has a call's
+result, that result is used. The first calls without a result are returned, and the loop makes them. Text that tools
+return is only treated as data.
 """
 
 from typing import Any
@@ -26,12 +26,13 @@ class Mind(Librarian, TaskKeeper):
         super().__init__()
         self.there = there
         self.changed: dict[object, int] = {}
-        """For each task that earlier clauses of this turn changed: the last change's position in the conversation."""
+        """The tasks that earlier clauses of this turn changed, each with the position of its last change in the
+        conversation."""
 
     def hear(self, turn: Turn, *, is_past: bool = False) -> str | list[Call]:
         """Return the answer to a message, or the calls to make first.
 
-        In a past turn, calls of all tools are allowed, because they were already made.
+        In a past turn, calls of all tools are allowed, because these calls were already made.
         """
         if len(turn[0]) > said.LONGEST_MESSAGE:
             return said.TOO_LONG
@@ -74,7 +75,8 @@ class Mind(Librarian, TaskKeeper):
             if isinstance(outcome, str):
                 answers.append(outcome)
                 continue
-            # Reads and writes are not made together, and the second of two changes to one task waits for the first.
+            # Reads and writes are not in the same response, and the second of two changes to one task waits for the
+            # first.
             ids = [arguments.get("task_id", tool) for tool, arguments in pending]
             mixed = len({tool in said.READS for tool, _ in pending + outcome}) > 1
             if mixed or any(arguments.get("task_id") in ids for _, arguments in outcome):
@@ -83,7 +85,7 @@ class Mind(Librarian, TaskKeeper):
         return pending or "\n\n".join([each for each in answers if each != said.HELLO] or answers) or said.UNSURE
 
     def recall(self, turn: Turn) -> None:
-        """Replay an earlier turn. If that turn did not follow these rules, use only the results of its calls."""
+        """Go through an earlier turn. If its calls do not follow from these rules, use only their results."""
         if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
             found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
@@ -93,7 +95,7 @@ class Mind(Librarian, TaskKeeper):
             self.named = writes or [task for _, task in found]
 
     def _agreed(self, question: Question, words: str, clauses: list[str]) -> Plan | None:
-        """Return the plan for a yes that comes with another wish, as in "yes, and also delete task 3".
+        """Return the plan for a yes that comes with another request, as in "yes, and also delete task 3".
 
         Returns None if it is unclear whether the user says yes.
         """
@@ -131,8 +133,8 @@ class Mind(Librarian, TaskKeeper):
     def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
         """Return a call's position and result, or None if the call was not made yet.
 
-        A read from before the task's last change is ignored. Only a plan that changes tasks keeps using the list that
-        it read before, because it may have made its own changes after it read that list.
+        If a task was changed after it was read, that read is not used. But a plan that changes tasks keeps using the
+        list that it read first, because the changes since then may be its own.
         """
         tool, arguments = call
         since = -1

@@ -10,7 +10,7 @@ import re
 from backend.agent.choice import OFFLINE_NAME
 
 LONGEST_MESSAGE = 2_000
-"""The most characters in a message that the patterns read. A longer message gets the answer that it is too long."""
+"""The most characters in a message that the patterns read. The answer to a longer message is that it is too long."""
 MOST_CLAUSES = 20
 READS = {"list_tasks", "get_task", "search_documents", "list_documents", "read_document"}
 REMEMBERED_TURNS = 6
@@ -95,7 +95,7 @@ LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_N
 CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend"}
 THERE_IS_NONE = 'There is no task {}. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
-# The status that a task already has if the tool would change nothing.
+# The status of a task for which the tool would change nothing.
 CHANGED_ALREADY = {"complete_task": "completed", "reopen_task": "pending"}
 SO_ALREADY = {
     "complete_task": "Those tasks are completed already, so I changed nothing.",
@@ -147,7 +147,7 @@ _NO_VERB = (r"(?:(?:add|create)\b(?! (?:me )?(?:all (?:of )?)?(?:them|these|thos
             rf"|(?:remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
             rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
 _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
-# Regret. A message that consists only of regret is a wish to undo.
+# Regret. A message with nothing but regret is a request to undo.
 _MISTAKE = r"(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"
 _WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
          r"|help me(?: to)?|i (?:need|have) to|i must)")
@@ -265,7 +265,7 @@ YES = {(tool, is_one): _re(
         ("update_task", "change|update"),
     ) for is_one in (True, False)}
 NO = _re(rf"(?:{_NO}|(?:cancel|stop) {_THESE})(?:,? (?:thanks|thank you|please))?")
-# While a question is open, these words are neither a yes nor a new request.
+# While a question is open, these words neither answer it nor make a new request.
 NO_ANSWER = _re(rf"(?!thank)(?:{_YES_WORDS})|(?:please )?(?:{_VERB}|add|create)(?: {_THESE})?|{_THESE}"
                 r"|(?:yes|yep|yeah|yup|go ahead|do it|please do)\b.*")
 BEGINS_WITH_YES = _re(r"\A(?:yes|yep|yeah|yup|ok|okay|sure)[\s,]+")

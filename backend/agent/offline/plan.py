@@ -12,7 +12,7 @@ Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
 """Returns a plan for the tasks with these numbers."""
 Rule = tuple[str, str, Any]
-"""The plan's name, its detail, and the match that the plan gets."""
+"""A plan's name, the detail for the plan, and the pattern's match. The plan gets the match and the detail."""
 
 
 class Question(NamedTuple):

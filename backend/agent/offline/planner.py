@@ -16,11 +16,12 @@ class Planner:
 
     def __init__(self) -> None:
         self.named = list[Task]()
-        """The tasks mentioned last."""
+        """The tasks that the conversation mentioned last."""
         self.open_question: Question | None = None
         """The question that the next message may answer."""
         self.completed: int | None = None
-        """The task that was completed last in this conversation; None if it was reopened or deleted since."""
+        """The number of the last task that this conversation completed; None if it was reopened or deleted after that.
+        """
 
     def _leave(self, words: str, answered: Callable[[str], Plan | None]) -> str:
         """Remember an open question, and return the question's words."""

@@ -11,12 +11,12 @@ from backend.runs.citations import MARK, Passage
 MOST_QUOTES = 3
 LONGEST_QUOTE = 300
 SHORTEST_SENTENCE = 30
-"""The fewest characters in a sentence that can stand alone. A shorter sentence, such as a heading, is joined to the
+"""The fewest characters in a sentence that is quoted alone. A shorter sentence, such as a heading, is joined to the
 next sentence."""
 NEW_WORDS = 0.5
-"""Another sentence is quoted if its new words have at least this share of the best sentence's weight."""
+"""A further sentence is quoted if the words that it adds weigh at least this share of the best sentence's weight."""
 AS_GOOD = 0.9
-"""A sentence with at least this share of the best sentence's weight may be the answer as well."""
+"""A sentence with at least this share of the best sentence's weight may be the answer instead."""
 
 # fmt: off
 _SMALL = frozenset(re.findall(r"\w+", """
@@ -41,10 +41,10 @@ def content_of(text: str) -> list[str]:
 
 
 def quotes(question: str, passages: list[tuple[Passage, float]]) -> Iterator[tuple[Passage, str]]:
-    """Yield at most `MOST_QUOTES` sentences, each with its passage. Each sentence is quoted and has a citation mark.
+    """Yield at most `MOST_QUOTES` quoted sentences with citation marks, each with its passage.
 
-    `passages` are passages with their scores. A word in the question has more weight if it is rare in the passages, and
-    if its passage has a high score. If no passage has any of the question's words, because the passages were found by
+    `passages` are passages with their scores. A question's word counts more if it is rare in the passages, and if it is
+    in a passage with a high score. If no passage has any of the question's words, because the passages were found by
     meaning alone, the first two sentences are quoted.
     """
     sentences = [(passage, sentence) for passage, _ in passages for sentence in _sentences(passage.text)]

@@ -1,6 +1,6 @@
 """Find the tasks that a person's words mean: by number, by words in a title, or all tasks of a kind.
 
-No word is ignored: a word that is not understood must occur in the tasks, or the selection is unclear.
+No word is ignored: if a word is not understood, only tasks that contain it are selected.
 """
 
 import re
@@ -46,7 +46,7 @@ class Wanted:
         return " ".join(filter(None, parts))
 
     def keeps(self, task: Task) -> bool:
-        """Return whether a listed task has the wanted priority and words. The list itself is not filtered by these."""
+        """Return whether a task has the wanted priority and words, which `filters` do not cover."""
         tags = task.get("tags")
         of_task = [*words_of(task.get("title")), *words_of(task.get("description"))]
         of_task += map(str, tags) if isinstance(tags, list) else []
@@ -54,7 +54,7 @@ class Wanted:
 
 
 def wanted(text: str, *, is_question: bool = False) -> Wanted:
-    """Parse a selection or a question. Words that are not understood must occur in the tasks."""
+    """Parse a selection or a question. Words that are not understood become words that the tasks must contain."""
     rest, filters, level, unclear = f" {text.strip()} ", {"status": "all"}, "", ""
     if found := said.QUERY.search(rest):
         filters["query"] = found["query"].translate(said.SHOW).strip(" \"'")
@@ -130,7 +130,7 @@ def words_of(text: object) -> list[str]:
 
 
 def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
-    """Return the tasks whose title is this text, or otherwise the tasks whose title has all words of the text.
+    """Return the tasks whose title is this text or, if there are none, the tasks whose title has all its words.
 
     Also return whether the words match exactly. In an inexact match, only the endings of words differ: "groceries"
     matches "grocery", but "planet" does not match "plan".
@@ -145,7 +145,7 @@ def matching(text: str, tasks: Iterable[Task]) -> tuple[list[Task], bool]:
 
 
 def without_dates(text: str) -> str:
-    """Return a text without the words that say when a task is, such as "morning" in "my morning meetings"."""
+    """Return a text without the words that give a time, such as "morning" in "my morning meetings"."""
     return " ".join(word for word in text.split() if not said.SAYS_WHEN.fullmatch(word.strip(",.;:'\"")))
 
 

@@ -90,7 +90,7 @@ class TaskKeeper(Planner):
         return " ".join([(yield from self._each(calls)), *names])
 
     def perhaps(self, texts: list[str]) -> str:
-        """Offer to add words as tasks, if they are not a command but are a list or have a date."""
+        """Offer to add texts that are not commands as tasks, if they are a list or have a date."""
         read = [new_task(text) for text in texts]
         is_task = len(texts) > 1 or ("due" in read[0][0] and not read[0][1])
         if not is_task or any(not arguments["title"] for arguments, _ in read):
@@ -150,7 +150,7 @@ class TaskKeeper(Planner):
         return self._change(text, may_rename=said.RENAMES.match(match[0]) is not None)
 
     def _change(self, text: str, *, may_rename: bool) -> Plan:
-        """Change the fields named at the end of a text, in any order."""
+        """Change the fields that are named at the end of a text, in any order."""
         text, fields = details_of(text)
         text = said.MOVED.sub("", re.sub("(?i) (?:to )?be$", "", text))
         target, name, value = target_of(text, numbered=not fields)
@@ -209,7 +209,7 @@ class TaskKeeper(Planner):
     def _on(self, text: str, act: Act, tool: str, among: list[Task] | None = None, *, sure: bool = True) -> Plan:
         """Act on the tasks that a text names: by number, by a word such as "it", by title, or as all tasks of a kind.
 
-        Further words in the text are not ignored. If there are any, nothing is done, and the answer says so.
+        If the text has further words, nothing is done, and the answer says so.
         """
         text = said.OFF_LIST.sub("", said.HARMLESS.sub("", text)).strip(" ,")
         if among:
@@ -267,7 +267,10 @@ class TaskKeeper(Planner):
         return (yield from act([found[0]["id"]]))
 
     def _on_all(self, text: str, act: Act, tool: str) -> Plan:
-        """Ask, and act on all tasks of a kind after a yes. All completed tasks are deleted without asking."""
+        """Act on all tasks of a kind after the user says yes.
+
+        Only to delete all completed tasks, no question is asked.
+        """
         wanted = selection.wanted(text)
         if wanted.unclear:
             return said.UNCLEAR.format(said.shown(wanted.unclear.strip()))
