@@ -1,1 +1,1 @@
-"""The durable turn: a message's run, the run's events, and the worker that executes the run."""
+"""The durable turn: the run that answers a message, the run's events, and the worker that executes the run."""

@@ -30,14 +30,17 @@ class Assistant(Protocol):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the assistant has finished loading, successfully or not. Before that, new runs wait in the queue."""
+        """Whether the assistant has finished loading, successfully or not. Until it has, new runs wait in the queue."""
 
     @property
     def is_ready(self) -> bool:
         """Whether a run that starts now can be answered."""
 
     def models_for(self, caller: Caller) -> tuple[str, ...]:
-        """Return the models that may answer this caller. A second model is for guests once their budget is spent."""
+        """Return the models that may answer this caller.
+
+        If there are two, the second answers guests once their budget is spent.
+        """
 
     def fixed_input(self, messages: list[Message], caller: Caller) -> dict[str, Any]:
         """Return the run's input as JSON. The input never changes afterwards."""
@@ -59,7 +62,7 @@ class ModelWithdrawn(DocuTalkError):
 
 
 class GaveUp(DocuTalkError):
-    """Several attempts in a row committed no step."""
+    """Several consecutive attempts committed no step."""
 
     code = "run_gave_up"
 
@@ -82,7 +85,7 @@ class Claimed:
     stored: list[Event]
     """The events that were committed together with the claim."""
     refused: DocuTalkError | None = None
-    """Why the run must end at once, or None."""
+    """The error with which the run must end at once, or None."""
 
 
 class Attempts:
@@ -95,7 +98,7 @@ class Attempts:
         self._history_messages = history_messages
 
     def begin(self, session: Session, lease: Lease) -> Claimed:
-        """Begin the attempt that a new lease allows, in the transaction that claims the run."""
+        """Begin an attempt at a run under a new lease, in the transaction that claims the run."""
         scope = Scope(session, lease.user_id, self._now(), UTC)
         runs = RunRepository(scope)
         run = runs.get(lease.id)
@@ -104,7 +107,7 @@ class Attempts:
         transcript = Transcript()
         told_again: list[Event] = []
         refused: DocuTalkError | None = None
-        # The guests' budget was checked when the message was accepted, and the run keeps the model that it got then.
+        # The guests' budget was checked when the message was accepted. The run keeps the model that was chosen then.
         models = self._assistant.models_for(caller)
         try:
             if run.input is None:

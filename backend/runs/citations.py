@@ -9,8 +9,8 @@ from typing import Any
 MOST_MARKS = 200
 """The most marks in one answer that are checked; further marks are removed."""
 MOST_PASSES = 5
-"""The most times that one answer is checked. The check is repeated because removing a mark can join the text around the
-mark into a new mark."""
+"""The most times that one answer is checked. The check is repeated, because the text on both sides of a removed mark
+can join into a new mark."""
 LONGEST_QUOTATION = 5_000
 """The most characters between the start of a quotation and its mark."""
 
@@ -20,7 +20,7 @@ _BLANKS = " \t\u00a0"
 _BETWEEN = " \t\r\n\u00a0.,;:!?\u2026)*_"
 """Characters allowed between a quotation and its mark."""
 _OPENERS = {'"': '"', "\u201d": "\u201c\u201e\u201d", "\u201c": "\u201e", "\u00bb": "\u00ab\u00bb", "\u00ab": "\u00bb"}
-"""The opening quotation marks that match each closing quotation mark, in English, German, French and Swedish."""
+"""For each closing quotation mark, the opening marks that match it, in English, German, French and Swedish."""
 _BEFORE_OPENER = " \t\r\n\u00a0([{<*_-\u2013\u2014/:"
 _EDGES = ' .,;:!?"'
 _LEFT_OUT = "\u00ad\u200b\u200c\u200d\u2060\ufeff\ufffe\x02"
@@ -29,7 +29,7 @@ _QUOTES = "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 _STRAIGHT = str.maketrans(dict.fromkeys(_QUOTES, '"') | dict.fromkeys(_DASHES, "-"))
 _FIRST_WITHOUT_BLANKS = "\u0e00"
-"""The first character of the scripts without spaces between words, such as Thai and Chinese."""
+"""The first character of the scripts that have no spaces between words, such as Thai and Chinese."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def check(answer: str, passages: dict[int, Passage]) -> Checked:
         answer, removed = checked.text, removed + checked.removed
         if [mark[0] for mark in MARK.finditer(answer)] == [citation["mark"] for citation in checked.citations]:
             return Checked(answer, checked.citations, removed)
-    # A mark is still left after all passes. Only an attack nests marks this deeply, so replace every bracket.
+    # A mark is left after all passes. Only an attack nests marks this deeply, so all brackets are replaced.
     return Checked(answer.replace("[", "("), [], removed)
 
 
@@ -223,7 +223,7 @@ def _citation(passage: Passage | None, quote: str | None) -> dict[str, Any] | No
 
 
 def _find(quote: str, text: str) -> tuple[int, int] | None:
-    """Return the span in a text where the quoted words stand as whole words, or None.
+    """Return the span at which the quoted words occur in a text as whole words, or None.
 
     Punctuation at the quotation's ends is ignored.
     """

@@ -1,4 +1,4 @@
-"""End a run: write its message, citations, usage, row and last events in one transaction."""
+"""End a run: in one transaction, write its message, citations, usage, row and last events."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 EndStatus = Literal["completed", "failed", "cancelled"]
 StillThere = Callable[[Scope, set[int]], set[int]]
-"""Returns which of these documents the user still has."""
+"""Returns the ids of those of the given documents that the user still has."""
 
 _SHOWN = ("name", "arguments", "result", "is_error", "operation_id")
 
@@ -35,7 +35,7 @@ class RunCancelled(DocuTalkError):
 
 
 class RunCrashed(DocuTalkError):
-    """The run failed because of a bug of ours. The log has the error under the run's id."""
+    """The run failed because of a bug in our code. The log has the error, with the run's id."""
 
     code = "run_crashed"
 
@@ -63,7 +63,7 @@ def end(
     """Write the end of a run, and return the run's last events.
 
     The rows of the run and of its conversation must be locked. If followers already have text with unproven citation
-    marks, the last events replace this text from the first such mark on.
+    marks, the last events replace that text, starting at the first such mark.
     """
     checked = _checked(scope, transcript, still_there)
     usage = transcript.usage
@@ -139,7 +139,7 @@ def done(run: Run, answer: Message | None) -> Event:
 
 
 def noticed(run: Run) -> dict[str, Any]:
-    """Return the run's `model_notice` as a dict to merge into an event's data; {} if the run has no notice."""
+    """Return the run's `model_notice` as a dict to merge into an event's data, or {} if it has none."""
     return {} if run.model_notice is None else {"model_notice": run.model_notice}
 
 
@@ -161,7 +161,7 @@ def _checked(scope: Scope, transcript: Transcript, still_there: StillThere) -> C
 
 
 def _correction(said: str, checked: str) -> list[Event]:
-    """Return the events that change the text `said`, which followers have, into the text `checked`."""
+    """Return the events that change the text `said`, which followers already have, into the text `checked`."""
     if said == checked:
         return []
     same = next((place for place, pair in enumerate(zip(said, checked, strict=False)) if pair[0] != pair[1]), None)

@@ -27,7 +27,7 @@ class Execution:
 
     @property
     def lease(self) -> Lease:
-        """The lease that this attempt works under."""
+        """The lease of this attempt."""
         return self._claimed.lease
 
     @property
@@ -41,14 +41,14 @@ class Execution:
         return self._journal.is_work_left
 
     def stop(self, why: DocuTalkError) -> None:
-        """Stop at once or, if a step is being written, after that step."""
+        """Stop at once. If a step is being written, stop after that step."""
         is_first = self._journal.interrupted is None
         self._journal.interrupt(why)
         if is_first and self._answering is not None:
             self._answering.cancel()
 
     async def work(self) -> str:
-        """Answer the run, record its end unless another attempt must, and return the outcome for the log.
+        """Answer the run, and return the outcome for the log. The run's end is recorded if this attempt ends the run.
 
         Raises:
             Unavailable: This process cannot finish the run now.
@@ -63,7 +63,7 @@ class Execution:
             await asyncio.wait([self._answering])
             return await self._conclude(self._answering)
         except (RunEnded, NotFound) as gone:
-            # There is no run to hand back: it ended elsewhere, or its conversation was deleted.
+            # There is no run to give back: it ended elsewhere, or its conversation was deleted.
             log.info("run_let_go", code=gone.code)
             return "let go"
         finally:
@@ -80,7 +80,7 @@ class Execution:
         journal = self._journal
         if journal.ended is not None:
             return journal.ended
-        # If a library cancelled the task, the run crashed. Handing the run back would make it restart for ever.
+        # If a library cancelled the task, the run counts as crashed. If it were given back, it would restart forever.
         error = RunCrashed() if answering.cancelled() else answering.exception()
         why = error if isinstance(error, Unavailable) else journal.interrupted or error
         match why:

@@ -20,13 +20,14 @@ from backend.runs.repository import Event, RunNotFound, RunRepository
 
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
-"""How often a follower checks a run in another process while notifications from other processes do not arrive."""
+"""Seconds between a follower's checks of a run in another process, while no notifications arrive from other processes.
+"""
 SELDOM_SECONDS = 5.0
-"""How often a follower checks a run in another process while notifications arrive."""
+"""Seconds between a follower's checks of a run in another process, while notifications arrive."""
 MOST_FOLLOWED = 64
-"""The most streams that one user may have open at once in one process."""
+"""The most open streams that one user may have in one process."""
 MOST_READING = 8
-"""The most followers that may read the database at once. The limit leaves threads and connections for the runs."""
+"""The most followers that may read the database at once. The other threads and connections are left for the runs."""
 
 HEARTBEAT = Event("heartbeat", {})
 RECONNECT = Event("reconnect", {"detail": "The server restarts. Connect again with Last-Event-ID."})
@@ -48,7 +49,7 @@ class Follower:
 
         Args:
             database: The database that stores the events.
-            live: The events and text that this process knows without reading the database.
+            live: The events and text that this process has in memory.
             heartbeat_seconds: The seconds without events after which a stream gets a heartbeat.
             is_listening: Returns whether notifications from other processes currently arrive.
             on_waiting: Called whenever a follower waits for a run that this process does not execute.
@@ -68,7 +69,7 @@ class Follower:
         self._live.tell_all()
 
     def admit(self, caller: Caller) -> None:
-        """Raise TooManyRequests if the caller already has the most streams allowed."""
+        """Raise TooManyRequests if the caller already has as many open streams as allowed."""
         if self._followed[caller.user_id] >= MOST_FOLLOWED:
             raise TooManyRequests(
                 f"You have {MOST_FOLLOWED} streams open, which is the limit. Close some of them.",
@@ -76,13 +77,13 @@ class Follower:
             )
 
     def events(self, caller: Caller, run_id: str, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the run's events after number `after`, up to `done`, and heartbeats while there are no events.
+        """Yield the run's events after number `after`, up to `done`. While there are no events, yield heartbeats.
 
-        If the run is deleted, the stream ends too. If the database does not answer, the stream ends with `reconnect`.
+        If the run is deleted, the stream ends. If the database does not answer, the stream ends with `reconnect`.
         """
         events = self._told(caller, run_id, after)
         self._followed[caller.user_id] += 1
-        # A finalizer counts the stream down even if the stream is never read.
+        # A finalizer counts down the user's open streams, even if this stream is never read.
         weakref.finalize(events, self._leave, caller.user_id)
         return events
 
@@ -157,7 +158,7 @@ class Follower:
 
 
 def _untold(channel: Channel, told: int) -> str:
-    """Return the live text from position `told` on, or "" if stored text before the live text has not been read yet."""
+    """Return the live text from position `told` on, or "" if earlier text is stored but was not read yet."""
     return channel.text[told - channel.text_start :] if told >= channel.text_start else ""
 
 

@@ -21,14 +21,14 @@ from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunReposit
 from backend.runs.transcript import Transcript
 
 STORE_TEXT_SECONDS = 1.0
-"""How long streamed text may stay unstored."""
+"""How many seconds streamed text may stay unstored."""
 
 Write = Callable[[RunRepository], None]
 Result = TypeVar("Result")
 
 
 async def unbroken(step: Coroutine[Any, Any, Result]) -> Result:
-    """Finish a step even if the caller is cancelled meanwhile, so that the caller knows whether the step was done."""
+    """Finish a step even if the caller is cancelled during it, so that the caller knows whether the step was done."""
     task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)
@@ -89,7 +89,7 @@ class Journal:
         return (call["result"], call["is_error"]) if "result" in call else None
 
     def interrupt(self, why: DocuTalkError) -> None:
-        """Let no further step begin; the current step still finishes. May be called on any thread.
+        """Prevent further steps. The current step is still finished. May be called on any thread.
 
         A database failure takes precedence over a request to stop. After a database failure it is unknown what was
         done, and only the next attempt can find out from the rows.
@@ -112,7 +112,7 @@ class Journal:
         return unbroken(locked())
 
     async def add_text(self, delta: str) -> None:
-        """Add text to the answer. Followers in this process see the text now, other followers within a second."""
+        """Add text to the answer. Followers in this process get the text now, other followers within a second."""
         self.go_on()
         if not delta:
             return
@@ -122,7 +122,7 @@ class Journal:
             await self._write(tuple)
 
     async def reset(self) -> None:
-        """Discard the current response's text, because the provider broke off and the request is sent again."""
+        """Discard the current response's text, because the provider broke off and the request will be repeated."""
         transcript = self._transcript
         if len(transcript.answer) > transcript.committed:
             transcript.answer = transcript.answer[: transcript.committed]
@@ -154,7 +154,7 @@ class Journal:
         listen(scope.session, "after_commit", lambda _session: self._recorded.extend(appended.events), once=True)
 
     def tell(self) -> None:
-        """Show followers the events that calls have committed."""
+        """Wake followers, so that they get the events that calls have committed."""
         committed, self._recorded = self._recorded, []
         self._channel.store(committed)
         self._channel.tell()
@@ -176,7 +176,7 @@ class Journal:
         await self._end("cancelled", error=told(RunCancelled()))
 
     def close(self) -> None:
-        """Make followers continue from the database alone."""
+        """Close the run's channel in memory. Followers then read the run's events from the database."""
         self._live.close(self.run_id, self._channel)
 
     async def _end(
@@ -189,8 +189,8 @@ class Journal:
         also: Write | None = None,
     ) -> None:
         def last(scope: Scope, runs: RunRepository) -> list[Event]:
-            # Accepting a message and deleting a conversation lock rows in this order, too, which avoids deadlocks:
-            # the conversation, its runs, usage, counters.
+            # To avoid deadlocks, rows are locked in the same order as when a message is accepted or a conversation is
+            # deleted: the conversation, its runs, usage, counters.
             conversation = ConversationRepository(scope).get(self._conversation_id, lock=True)
             run = runs.get(self.run_id, lock=True)
             if run.status in ENDED:

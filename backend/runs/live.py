@@ -1,6 +1,6 @@
-"""Committed events and unstored text for followers in this process, so that they rarely read the database.
+"""Committed events and unstored text, in memory for followers in this process, so that they rarely read the database.
 
-This module only makes followers faster. Without it, followers would see the same events up to a second later.
+This module only makes followers faster. Without it, they would get the same events up to a second later.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from backend.runs.repository import Event
 
 MOST_KEPT = 8
-"""The most committed events that a channel keeps. Followers who need earlier events read the database."""
+"""The most committed events that a channel holds. A follower who needs earlier events reads the database."""
 
 
 class Channel:
@@ -33,7 +33,7 @@ class Channel:
         self.store(stored)
 
     def store(self, events: Sequence[Event]) -> None:
-        """Keep committed events. The events must be in order."""
+        """Add committed events, in their order."""
         for event in events:
             if event.seq is None or (self._kept and event.seq <= self.stored_seq):
                 continue
@@ -43,7 +43,7 @@ class Channel:
             self.stored_seq = event.seq
 
     def after(self, seq: int) -> list[Event] | None:
-        """Return the committed events after number `seq`, or None if the channel no longer keeps all these events."""
+        """Return the committed events after number `seq`, or None if the channel does not have all of them."""
         missing = max(self.stored_seq - seq, 0)
         return self._kept[len(self._kept) - missing :] if missing <= len(self._kept) else None
 
@@ -53,12 +53,12 @@ class Channel:
         self._news = asyncio.Event()
 
     def news(self) -> asyncio.Event:
-        """Return an asyncio event that the next `tell` sets. Get it before reading, so that no news is missed."""
+        """Return an asyncio event that the next `tell` sets. Get it before reading, so that no change is missed."""
         return self._news
 
 
 class Live:
-    """The channels of the runs in this process, and the wake-ups for followers of runs in other processes."""
+    """The channels of the runs in this process, and asyncio events that wake followers of runs in other processes."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}

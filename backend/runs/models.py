@@ -13,7 +13,7 @@ from backend.postgres.repository import Owned, timestamp
 RUNS = LeasedTable("runs", "run", waiting="queued", most_of_a_user=4, notified_as="work")
 
 NULLABLE_JSON: Any = JSON(none_as_null=True)
-"""A JSON column that stores None as SQL's null and not as JSON's null, so that SQL statements can test for null."""
+"""A JSON column that stores None as SQL's null instead of JSON's null, so that SQL statements can test for null."""
 
 
 def _of_run() -> ForeignKeyConstraint:

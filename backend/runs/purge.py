@@ -13,7 +13,7 @@ from backend.runs.repository import RunRepository, purgeable_runs
 FOUND_AT_ONCE = 100
 
 Key = tuple[str, str]
-"""A run's user id and the run's own id."""
+"""A run's user id and run id."""
 Numbered = tuple[str, int]
 """A conversation's user id and its number."""
 

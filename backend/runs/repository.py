@@ -19,7 +19,7 @@ from backend.runs.models import Run, RunEvent, RunResponse
 EventKind = Literal["run", "text", "tool_call", "tool_result", "approval", "citation", "reset", "done", "error"]
 ENDED = ("completed", "failed", "cancelled")
 STEPS = ("tool_call", "tool_result")
-"""The kinds of events that come with a committed step. An attempt that wrote such an event was not fruitless."""
+"""The kinds of events that are written with a committed step. An attempt that wrote one of them is not fruitless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Appended:
     events: list[Event]
     """The events as they were stored, with their numbers."""
     is_work: bool
-    """Whether one of the user's runs now waits to be claimed. Only a run's first and last events can cause that, so
-    the value is False for all other events."""
+    """Whether one of the user's runs now waits to be claimed. The value can be True only after a run's first or last
+    events."""
 
 
 _APPEND = text(
@@ -97,7 +97,7 @@ class RunRepository(UserRepository[Run]):
         return list(self._session.exec(self._mine().where(Run.conversation_id == conversation_id)))
 
     def find_key(self, key: str) -> Run | None:
-        """Return the run that was accepted with an idempotency key, however old the run is, or None."""
+        """Return the run that was accepted with an idempotency key, or None. The run may be of any age."""
         return self._session.exec(self._mine().where(Run.idempotency_key == key)).one_or_none()
 
     def is_busy(self, conversation_id: int) -> bool:
@@ -111,7 +111,7 @@ class RunRepository(UserRepository[Run]):
         return int(self._session.exec(select(func.count()).select_from(unfinished.subquery())).one())
 
     def is_leased(self, run_id: str) -> bool:
-        """Return whether a process holds the run's lease and, by the database's clock, the lease has not run out."""
+        """Return whether a process holds a lease on the run that, by the database's clock, has not run out."""
         leased = self._mine().where(
             Run.id == run_id, col(Run.lease_owner).is_not(None), col(Run.lease_until) >= func.now()
         )
@@ -160,14 +160,14 @@ class RunRepository(UserRepository[Run]):
         """Store events under the run's next numbers.
 
         This locks the run's row until the transaction ends, so numbers commit in order and without a gap. The commit
-        notifies every process. The notification is `work` if a run now waits to be claimed: this run, a run that waited
-        for this run's end, or a run that a claim passed over while this run was accepted. Otherwise the notification is
+        sends a notification to every process. Its kind is `work` if a run now waits to be claimed: this run, a run that
+        waited for this run's end, or a run that a claim skipped while this run was accepted. Otherwise its kind is
         `news`.
 
         Raises:
             RunNotFound: The user has no such run.
-            RunEnded: The run has ended, and `last` was not given.
-            LeaseLost: A later attempt is under way.
+            RunEnded: The run has ended, and `last` is False.
+            LeaseLost: A later attempt has begun.
         """
         appended = self._session.execute(
             _APPEND,
@@ -213,9 +213,9 @@ class RunRepository(UserRepository[Run]):
         return self._session.exec(going_on.limit(1)).first() is None
 
     def in_conversations_of(self, run_ids: Collection[str]) -> set[str]:
-        """Return the ids of all runs in these runs' conversations, including these runs.
+        """Return the ids of all runs in these runs' conversations, including these runs themselves.
 
-        The other runs matter because the input of a later run repeats the conversation's earlier messages.
+        All runs of a conversation are needed, because a later run's input repeats the earlier messages.
         """
         conversations = self._mine().where(col(Run.id).in_(run_ids)).with_only_columns(col(Run.conversation_id))
         return {run.id for run in self._session.exec(self._mine().where(col(Run.conversation_id).in_(conversations)))}

@@ -10,7 +10,7 @@ NO_RESULT = "The call did not run."
 
 @dataclass
 class Transcript:
-    """A run's answer and tool calls so far. Text after the last committed response may still be discarded."""
+    """A run's answer and tool calls so far. The text after the last committed response may later be discarded."""
 
     answer: str = ""
     committed: int = 0
@@ -31,7 +31,7 @@ class Transcript:
 
     @property
     def usage(self) -> dict[str, int]:
-        """The number of requests to the model, and the tokens that these requests used."""
+        """The number of requests to the model, and the number of tokens that they used."""
         used = [response.get("usage", {}) for response in self.responses]
         return {
             "requests": len(self.responses),
@@ -63,7 +63,7 @@ class Transcript:
     def settle_missing(self, outputs: dict[str, str] | None = None) -> list[Event]:
         """Record the calls that never reached a tool as failed, and return their events.
 
-        `outputs` has the text that the model got in place of their results.
+        `outputs` has the text that the model got for each call instead of a result.
         """
         told = outputs or {}
         return [

@@ -28,7 +28,7 @@ MessageText = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 
 
 MOST_UNFINISHED_RUNS = 32
-"""The most messages that one user may have waiting for answers."""
+"""The most messages of one user that may wait for answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Turn:
     is_new: bool = True
     """Whether this request created the run; False if an earlier request with the same key created it."""
     claimed: Claimed | None = None
-    """The run with all data that this process needs to execute it now; None if the run waits in the queue."""
+    """The data with which this process executes the run now; None if the run waits in the queue."""
 
 
 class Turns:
@@ -90,24 +90,24 @@ class Turns:
     ) -> Turn:
         """Record the user's message and the run that will answer it.
 
-        `has_slot` says whether this process has a free slot. If so, the run is leased to this process, unless the run
+        `has_slot` says whether this process has a free slot. If so, the run is leased to this process, except if it
         must wait for another run.
 
         Raises:
             ConversationNotFound: The caller has no such conversation.
             KeyUsedForSomethingElse: The idempotency key was already used with another message.
-            TooManyRequests: The guest has used up the day's turns, or too many of the user's messages wait.
+            TooManyRequests: The guest has used up the day's turns, or too many of the user's messages wait for answers.
         """
         try:
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
         except IntegrityError:
             if idempotency_key is None:
                 raise
-            # An equal request committed first. Now we can find its run.
+            # An equal request committed first. Its run can be found now.
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
 
     def model_notice(self, scope: Scope, caller: Caller) -> ModelNotice | None:
-        """Return why the caller's second model would answer now, or None if the first model would answer."""
+        """Return why the caller would now get the second model, or None if the caller would get the first."""
         preferred, *fallbacks = self._assistant.models_for(caller)
         return self._budget.notice(scope, preferred) if fallbacks and self._budget.is_spent(scope) else None
 
@@ -145,8 +145,8 @@ class Turns:
                 return _turn(earlier, is_new=False)
             conversations = ConversationRepository(scope)
             # Lock the conversation's row first, so that two simultaneous messages are accepted one after the other.
-            # Usage, numbers and the place in the queue are locked after that. All other code uses this order too, so
-            # there is no deadlock.
+            # Usage, counters and the place in the queue are locked after that. All code uses this order, so there is no
+            # deadlock.
             conversation = None if conversation_id is None else conversations.get(conversation_id, lock=True)
             if earlier is not None:
                 runs.change(earlier, idempotency_key=None)
@@ -188,7 +188,7 @@ class Turns:
                     input=fixed_input,
                     idempotency_key=key,
                     request_hash=request_hash,
-                    # Not the time at which the transaction began, because the transaction may have waited for a lock.
+                    # This is not the transaction's start time, because the transaction may have waited for a lock.
                     started_at=self._database.now() if lease else None,
                 )
             )
@@ -207,7 +207,7 @@ class Turns:
             return replace(_turn(run), claimed=claimed)
 
     def _take_model(self, scope: Scope, caller: Caller) -> tuple[str, dict[str, Any] | None]:
-        """Return the model that answers, and the notice for the user if the guests' budget is spent, or None."""
+        """Return the model that answers, and the notice for the user if the guests' budget is spent; otherwise None."""
         preferred, *fallbacks = self._assistant.models_for(caller)
         if not fallbacks or self._budget.take(scope):
             return preferred, None

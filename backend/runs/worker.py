@@ -1,4 +1,4 @@
-"""The worker for runs. It accepts messages, and executes their runs and other runs that no process works on."""
+"""The worker for runs. It accepts messages, and executes their runs and any other runs that no process works on."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class RunWorker(LeasedWorker[Claimed]):
         max_concurrent: int,
         on_work: Callable[[], None] = lambda: None,
     ) -> None:
-        """Set up the worker; `on_work` is called whenever there is a run that has not ended."""
+        """Set up the worker. `on_work` is called whenever there is an unfinished run."""
         super().__init__(leases, slots=max_concurrent, on_work=on_work)
         self._database = database
         self._turns = turns
@@ -42,13 +42,13 @@ class RunWorker(LeasedWorker[Claimed]):
 
     @property
     def _may_claim(self) -> bool:
-        """Whether the model is ready. Until then, this process leaves waiting runs to other processes."""
+        """Whether the model is ready. Until it is, this process leaves waiting runs to other processes."""
         return self._assistant.is_ready
 
     async def accept(
         self, caller: Caller, message: str, *, conversation_id: int | None, idempotency_key: str | None = None
     ) -> Turn:
-        """Accept a message. If there is a free slot and no earlier run must end first, start its run here at once.
+        """Accept a message. Start its run in this process if there is a free slot and no earlier run must end first.
 
         Raises the same errors as `Turns.accept`.
         """
@@ -61,7 +61,7 @@ class RunWorker(LeasedWorker[Claimed]):
         return run
 
     def notified(self, kind: str, run_id: str) -> None:
-        """Handle a notification about a run: that it has news, can be claimed, or should stop."""
+        """Handle a notification that a run has new events, can be claimed, or should stop."""
         self._live.wake(run_id)
         if kind == "cancel":
             # Check the row, because anybody with a database connection can send a notification.
