@@ -44,7 +44,10 @@ class ConversationRepository(UserRepository[Conversation]):
         return self._session.exec(statement).one_or_none()
 
     def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
-        """Return at most `limit` conversations, last changed first, starting after the (updated_at, id) in `before`."""
+        """Return at most `limit` conversations, last changed first.
+
+        `before` is the (updated_at, id) to continue after.
+        """
         statement = self._mine().where(col(Conversation.deleted_at).is_(None))
         if query:
             statement = statement.where(col(Conversation.title).icontains(query, autoescape=True))
@@ -139,7 +142,7 @@ class MessageRepository(UserRepository[Message]):
         return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
 
     def forget_document(self, document_id: int, *, run_ids: Collection[str], operation_ids: Collection[int]) -> None:
-        """Delete what these runs copied from a document into messages, except for the text of the answers."""
+        """Delete what these runs copied from a document into messages, except the text of the answers."""
 
         def blanked(call: dict[str, Any]) -> dict[str, Any]:
             if call.get("operation_id") not in operation_ids:
@@ -157,8 +160,8 @@ class MessageRepository(UserRepository[Message]):
     def all(self, conversation_id: int, *, last: int, up_to: int | None = None) -> list[Message]:
         """Return the last messages of a conversation, oldest first, each answer right after its question.
 
-        An answer has a higher number than the messages that were sent while it was being written. So messages are
-        ordered by run, not by number. With `up_to`, the user's messages with higher numbers are left out.
+        Messages are ordered by run and not by number, because an answer has a higher number than messages that were
+        sent while it was being written. With `up_to`, the user's messages with higher numbers are left out.
         """
         statement = self._mine().where(Message.conversation_id == conversation_id)
         if up_to is not None:

@@ -23,13 +23,13 @@ from backend.postgres.database import Database, Scope
 
 MOST_MESSAGES = 500
 ModelsOf = Callable[[Scope, set[str]], dict[str, str]]
-"""Returns the name of the model that answered in each of these runs, by run id."""
+"""Returns, by run id, the name of the model that answered in each of these runs."""
 
 
 def conversation_routes(
     database: Database, signed_in: Callable[..., Any], *, models_of: ModelsOf, share: FairShare
 ) -> APIRouter:
-    """Return the routes that read `/api/conversations`; `share` limits each user's requests in progress."""
+    """Return the routes that read conversations. `share` limits how many requests each user can have in progress."""
     router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
     ConversationInPath = Annotated[ConversationId, Path()]

@@ -87,7 +87,7 @@ def cursor_after(conversation: Conversation) -> str:
 
 
 def place_of(cursor: str | None) -> tuple[datetime, int] | None:
-    """Return the place that a cursor stands for, or None without a cursor.
+    """Return the place in the list that a cursor encodes, or None if there is no cursor.
 
     Raises:
         InvalidInput: The cursor is malformed.

@@ -90,7 +90,7 @@ def chat_routes(
 
 
 def event_stream(events: AsyncIterator[Event]) -> StreamingResponse:
-    """Return a response that streams events as server-sent events; a stored event has its number as `id`."""
+    """Return a response that streams events as server-sent events. The `id` of a stored event is its number."""
 
     async def lines() -> AsyncIterator[str]:
         async for event in events:

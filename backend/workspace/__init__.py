@@ -1,1 +1,1 @@
-"""Tools that use several features."""
+"""Tools that use both tasks and documents."""

@@ -54,7 +54,7 @@ class TasksFromDocument(BaseModel):
     left_out: int = Field(description="Further ones, for another call.")
 
     def document_ids_read(self) -> list[int]:
-        """Return the id of the document that the text is from."""
+        """Return the id of the document that the tasks were found in."""
         return [self.document_id]
 
 
@@ -64,7 +64,7 @@ Place = tuple[int | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A task as found in the document, ready to be created."""
+    """A task found in the document, with all fields that it needs to be created."""
 
     title: str
     due: datetime | None
@@ -75,16 +75,16 @@ class ToDo:
     """All tasks found in a document."""
 
     places: list[Place]
-    """The places of all tasks, in document order. A task's number is its position in this list, from 1."""
+    """The places of all tasks, in document order. A task's number is its position here, counted from 1."""
     proposals: dict[int, Proposal]
     """The tasks that this call may show, by number."""
 
 
 def find_to_do(arguments: dict[str, Any], open_scope: OpenScope) -> ToDo | None:
-    """Find all tasks in a document, and the due dates of the tasks that the call may show.
+    """Find all tasks in a document, and the due dates of those that the call may show.
 
-    No transaction is open while the text is examined. Returns None if the document cannot be read now; the tool itself
-    raises the reason.
+    No transaction is open while the text is searched. Returns None if the document cannot be read now; the tool itself
+    then raises the reason.
     """
     # Imported here because compiling the module's patterns takes a tenth of a second, which would delay the start.
     from backend.workspace.action_rules import find_actions
@@ -122,7 +122,8 @@ def create_tasks_from_document(
     Use it when the user wants the action items of a document as tasks: show the dry run first, and set dry_run to false
     only after the user agreed in a new message. No task is created twice.
     """
-    # If tasks are created, the document is locked, so the second of two simultaneous calls sees the first call's tasks.
+    # If tasks are created, the document is locked, so that the second of two simultaneous calls sees the tasks of the
+    # first.
     document = readable(DocumentRepository(scope).get(document_id, lock=not dry_run))
     if to_do is None:
         # The document became readable only after the preparation ran.
@@ -130,8 +131,8 @@ def create_tasks_from_document(
     made = _made_before(document_id, scope)
     every = dict(enumerate(to_do.places, 1))
     wanted = _chosen(every, only, document_id) if only else [number for number in every if every[number] not in made]
-    # Another call may have created or deleted tasks since the preparation ran. So a wanted task may have no proposal;
-    # such a task waits for the next call.
+    # Another call may have created or deleted tasks since the preparation ran, so a wanted task may have no proposal.
+    # Such a task is left for the next call.
     shown = [number for number in wanted if number in to_do.proposals]
     tasks = []
     for number in shown:
@@ -162,12 +163,12 @@ def create_tasks_from_document(
 
 
 def _made_before(document_id: int, scope: Scope) -> dict[tuple[int | None, str | None], int]:
-    """Return the ids of the tasks created from a document, by each task's place in the document."""
+    """Return the ids of the tasks that were created from a document, by the place in the document."""
     return {(task.page_number, task.quote): task.id for task in TaskRepository(scope).taken_from(document_id)}
 
 
 def _pages(document_id: int, last: int, open_scope: OpenScope) -> Iterator[DocumentPage]:
-    """Yield a document's pages; no transaction is open while the caller examines a page.
+    """Yield a document's pages. No transaction is open while the caller works on a page.
 
     Reading in several transactions is safe because a document's text never changes.
     """

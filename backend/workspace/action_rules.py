@@ -30,11 +30,11 @@ class Action:
     text: str
     """The item on one line, without bullet, box, label and markup."""
     quote: str
-    """The item exactly as it stands in the page's text."""
+    """The item exactly as it is in the page's text."""
 
 
 def find_actions(pages: Iterable[DocumentPage]) -> Iterator[Action]:
-    """Yield the action items in document order; a repeated text is yielded once. `pages` must be in order."""
+    """Yield the action items in document order; a repeated text only once. `pages` must be in order."""
     finder = _Finder()
     seen: set[str] = set()
     for page in pages:
@@ -114,7 +114,7 @@ class _Item:
 
 
 class _Finder:
-    """Reads a document page by page, and keeps track of the current section."""
+    """Reads a document page by page, and remembers the current section."""
 
     def __init__(self) -> None:
         self._section: int | None = None
@@ -171,7 +171,7 @@ class _Finder:
         return None
 
     def _bare_item(self, line: _Line) -> re.Match[str] | None:
-        """Match a line that is an item without a bullet, because some formats keep headings but lose bullets."""
+        """Match an item that has no bullet. Some file formats keep headings but lose bullets."""
         if not self._is_known or self._has_bullets or line.is_edge:
             return None
         return _BARE.fullmatch(line.text) if line.is_alone or len(line.text) < _LEAST_WRAPPED else None
@@ -191,7 +191,10 @@ class _Finder:
         return level is not None
 
     def _read_prose(self, line: _Line) -> None:
-        """End the section if this line is not part of it; page numbers and running titles do not end a section."""
+        """End the section if this line does not belong to it.
+
+        A page number or a running title does not end a section.
+        """
         if self._section is None or line.is_edge:
             return
         if line.text.endswith(":") and not _OTHER_SECTION.fullmatch(_title(line.text)):

@@ -35,8 +35,8 @@ _IN_ENGLISH = tuple(
     )
 )  # fmt: skip
 MOST_TRIES = 4
-"""The most occurrences of words such as "by" that are tried as the start of a due date, counted from the line's end.
-Each try costs milliseconds."""
+"""The most words such as "by" that are tried as the start of a due date, beginning at the line's end. Each try costs
+milliseconds."""
 _ENDS = " \t.,;!)]"
 _BEFORE = " \t,;:(\u2013\u2014-["
 
@@ -44,8 +44,8 @@ _BEFORE = " \t,;:(\u2013\u2014-["
 def split_due(line: str, *, now: datetime, zone: ZoneInfo) -> tuple[str, datetime | None]:
     """Split the words for a due date off the end of a line; return the rest of the line and the due date.
 
-    The function understands English and German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". If the line
-    has no such words, or the words are not understood, the function returns the unchanged line and None.
+    The words may be English or German: "by next Friday", "(due 2026-12-01)", "bis Ende der Woche". If there are no such
+    words, or they are not understood, return the unchanged line and None.
     """
     text = line.rstrip(_ENDS)
     places = [(found.start(), found.end()) for found in _LEAD.finditer(text, max(len(text) - LONGEST, 0))]

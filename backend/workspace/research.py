@@ -51,7 +51,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """The inputs to `search` that do not come from the tool's caller."""
+    """The inputs to `search` that its caller does not provide."""
 
     vector: QueryVector
     links: Links
@@ -79,7 +79,7 @@ class ItemsFound(BaseModel):
     results: list[Item]
 
     def document_ids_read(self) -> list[int]:
-        """Return the ids of the documents in the results, because the results show their names."""
+        """Return the ids of the found documents, because the results show their names."""
         return [int(found["number"]) for item in self.results if (found := _known(item.id))["kind"] == "document"]
 
 
@@ -90,7 +90,7 @@ class ItemFetched(Item):
     metadata: dict[str, str]
 
     def document_ids_read(self) -> list[int]:
-        """Return the id of the document that the text is from or that it quotes; [] if there is no such document."""
+        """Return the id of the document that the text is from or that the task quotes; [] if there is none."""
         return [int(self.metadata["document_id"])] if "document_id" in self.metadata else []
 
 
@@ -140,7 +140,7 @@ def _page_item(passage: FoundPassage, scope: Scope) -> tuple[str, str]:
 
 
 def _tasks_with(query: str, scope: Scope) -> tuple[list[Task], int]:
-    """Return the tasks that contain words of the question, and how many of these tasks contain all words.
+    """Return the tasks that contain words of the question, and how many of the tasks contain all its words.
 
     Tasks with the most words come first.
     """

@@ -1,4 +1,4 @@
-"""The tools that use several features, and the functions that prepare tools' inputs before their transactions."""
+"""The tools that use both tasks and documents, and the functions that prepare a tool's inputs before it runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ def preparations(
 ) -> dict[str, Preparation]:
     """Return the functions that prepare a tool's inputs before its transaction, by tool name.
 
-    `embed` returns the embedding of the argument `query`; its parameter is the tool's checked arguments. `address` is
-    the service's public address.
+    `embed` gets the tool's checked arguments and returns the embedding of the argument `query`. `address` is the
+    service's public address.
     """
     links = Links(address.rstrip("/"))
     return {
