@@ -47,7 +47,8 @@ MOST_CONNECTIONS = 4096
 """The most connections that one process accepts. It is more than one process can serve well, but an idle connection
 costs only about 10 kB."""
 BACKLOG = 256
-"""How many connections the kernel accepts before the process does. They are not yet counted against the limit."""
+"""How many connections the kernel accepts before the process does. They do not count yet toward the connection limit.
+"""
 OTHER_FILES = 128
 """How many open files are reserved for uses other than client connections and the database, such as uploads, files
 being parsed, child processes, and connections to models."""

@@ -17,7 +17,7 @@ class DocuTalkError(Exception):
         """What a model or a program can do about the failure. It may name tools and API fields, and people never see
         it."""
         self.members: dict[str, int | str] = {}
-        """More members for the problem+json response. They are for programs."""
+        """Additional members of the problem+json response, for programs."""
         self.retry_after = retry_after
         """Seconds after which a retry makes sense, or None."""
 
@@ -33,7 +33,7 @@ def for_models(result: Mapping[str, str]) -> str:
 
 
 def plainly(complaint: Mapping[str, Any], noun: str) -> str:
-    """Return a sentence for one of pydantic's errors. It never quotes the value. `noun` is "field" or "argument"."""
+    """Return a sentence for one of pydantic's errors, without the rejected value. `noun` is "field" or "argument"."""
     limits = complaint.get("ctx", {})
     match complaint["type"]:
         case "string_too_short" | "too_short" if limits.get("min_length") == 1:

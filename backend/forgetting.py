@@ -9,7 +9,7 @@ from backend.tasks.repository import TaskRepository
 
 
 def forget_document(scope: Scope, document_id: int) -> bool:
-    """Erase all copies of a document's text and return True; return False if a run may still use the text."""
+    """Erase all copies of a document's text and return True. If a run may use the text, only return False."""
     ledger, runs = Ledger(scope), RunRepository(scope)
     done = ledger.of_document(document_id)
     run_ids = runs.in_conversations_of({operation.run_id for operation in done if operation.run_id})

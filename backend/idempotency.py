@@ -12,7 +12,7 @@ from backend.errors import InvalidInput
 from backend.plain_text import ONE_LINE
 
 KEY_LIFETIME = timedelta(hours=24)
-"""How long after the first request with a key another request with that key counts as a repeat."""
+"""A request counts as a repeat if its idempotency key was first used less than this time ago."""
 
 IdempotencyKey = Annotated[
     str,

@@ -56,7 +56,10 @@ def configure(level: str = "INFO", *, stream: TextIO = sys.stdout) -> None:
 
 
 def _traceback_without_values(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Replace exc_info with the exception's type and source lines. Its message may quote row data, so it is dropped."""
+    """Replace exc_info with the exception's type and source lines.
+
+    The message is dropped, because it may quote row data.
+    """
     info = event.pop("exc_info", None)
     if info:
         error = info if isinstance(info, BaseException) else sys.exc_info()[1] if info is True else info[1]

@@ -182,7 +182,10 @@ class Process:
             from_thread.run_sync(self.housekeeper.look_soon)
 
     def _on_work(self) -> None:
-        """Reconnect for notifications and do due chores. There is work, so the database is awake anyway."""
+        """Reopen the connection for notifications, and do due chores.
+
+        There is work, so the database is awake anyway.
+        """
         self.notifications.want()
         self.housekeeper.database_is_awake()
 

@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait after it refused a request because of its rate limit."""
+"""How long a provider asks us to wait after it rejected a request because of its rate limit."""
 
 import math
 

@@ -10,7 +10,8 @@ Cut = Literal["length", "content_filter"]
 Ending = Literal["whole", "broken"] | Cut
 
 BROKEN = "finish_reason_unspecified"
-"""The reason for a failed response, and for a missing or unknown reason. LiteLLM's types allow this word."""
+"""The reason that we use if a response failed, or if its reason is missing or unknown. LiteLLM's types allow this word.
+"""
 WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 """LiteLLM's reasons that mean a complete response."""
 _STOPS = frozenset(
@@ -27,7 +28,8 @@ _STOPS = frozenset(
         "endoftext",
     }
 )
-"""The words for `stop` from OpenAI, Gemini, Anthropic, Cohere, Together, Hugging Face and Bedrock's older models."""
+"""The words with which OpenAI, Gemini, Anthropic, Cohere, Together, Hugging Face and Bedrock's older models report
+`stop`."""
 _MORE = {
     "TOOL_CALL": "tool_calls",  # Cohere
     "model_context_window_exceeded": "length",  # Anthropic

@@ -63,7 +63,7 @@ class ModelMisconfigured(ModelFailed):
 
 
 class LibraryMissing(ModelFailed):
-    """LiteLLM needs a library for this provider that is not installed."""
+    """A library that LiteLLM needs for this provider is not installed."""
 
     code = ModelMisconfigured.code
 
@@ -141,10 +141,7 @@ class TooManySteps(ModelFailed):
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes.
-
-    Some details are only in the causes, such as whether a stream stopped or broke off.
-    """
+    """Yield an error and its causes. Only the causes show, for example, whether a stream fell silent or broke off."""
     cause: BaseException | None = error
     seen: set[int] = set()
     # Two errors can be each other's causes. Stop at an error that was already yielded.

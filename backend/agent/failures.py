@@ -85,7 +85,7 @@ def _cut(error: CutOff, model: str) -> ProviderFailed:
 
 
 def _status(causes: Sequence[BaseException]) -> int | None:
-    """Return the HTTP status that an error has or that follows from it, or None."""
+    """Return an error's own HTTP status, or the status that fits the kind of error, or None."""
     if any(isinstance(cause, BrokeOff) for cause in causes):
         return None
     for cause in causes:
@@ -118,7 +118,7 @@ def _answer_in(causes: Sequence[BaseException]) -> int | None:
 
 
 def _status_in(body: dict[str, Any]) -> int | None:
-    """Return the status that an error's body gives as a number or as the error's name, or None."""
+    """Return the HTTP status that an error's body contains, as a number or as an error's name, or None."""
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, dict) else {})}
     for word in (str(said.get("code")), str(said.get("type"))):

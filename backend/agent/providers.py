@@ -133,7 +133,10 @@ class WholeAnswers(LitellmModel):
 
 
 def _whole_response(response: Any) -> Any:
-    """Return LiteLLM's response, with the mark appended if its text was cut off. Raises the same errors as `_after`."""
+    """Return LiteLLM's response, with the mark for a cut-off text appended if needed.
+
+    Raises the same errors as `_after`.
+    """
     if not response.choices:
         raise BrokeOff
     choice = response.choices[0]
@@ -145,7 +148,7 @@ def _whole_response(response: Any) -> Any:
 
 
 async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
-    """Yield LiteLLM's chunks, and then the mark if the text was cut off. Raises the same errors as `_after`.
+    """Yield LiteLLM's chunks, and at the end the mark for a text that was cut off. Raises the same errors as `_after`.
 
     The reason for the end is read from the stream object, not from the chunks. If the provider gave no reason, LiteLLM
     makes one up for the chunks.

@@ -47,7 +47,7 @@ LONGEST_WAIT = 10.0
 LONGEST_RESPONSE = 1_000_000
 """The most characters in one response. A longer response is stopped and counts as failed."""
 DEEPEST_ARGUMENTS = 20
-"""The most nesting levels in a call's arguments."""
+"""How deeply a call's arguments may be nested, in levels."""
 
 Dumped = dict[str, Any]
 _OUTPUT: TypeAdapter[list[ResponseOutputItem]] = TypeAdapter(list[ResponseOutputItem])

@@ -46,7 +46,7 @@ class ConversationRepository(UserRepository[Conversation]):
     def all(self, *, query: str | None, before: tuple[datetime, int] | None, limit: int) -> list[Conversation]:
         """Return at most `limit` conversations, last changed first.
 
-        `before` is the (updated_at, id) to continue after.
+        `before` is the (updated_at, id) of the last conversation on the previous page.
         """
         statement = self._mine().where(col(Conversation.deleted_at).is_(None))
         if query:
@@ -142,7 +142,7 @@ class MessageRepository(UserRepository[Message]):
         return self._session.exec(self._mine().where(Message.id == message_id)).one_or_none()
 
     def forget_document(self, document_id: int, *, run_ids: Collection[str], operation_ids: Collection[int]) -> None:
-        """Delete what these runs copied from a document into messages, except the text of the answers."""
+        """Delete what the given runs copied from a document into messages, except the text of the answers."""
 
         def blanked(call: dict[str, Any]) -> dict[str, Any]:
             if call.get("operation_id") not in operation_ids:

@@ -40,7 +40,7 @@ class Finder:
         self._is_work_left = True
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look for work until cancelled."""
         while True:
             self._wanted.clear()
             # `look_soon` and `look_now` set this again if they are called during the look, which may have missed the
@@ -64,17 +64,17 @@ class Finder:
                 continue
 
     def look_soon(self) -> None:
-        """Look once more in `LOOK_SECONDS`, because another process may have work."""
+        """Look for work in `LOOK_SECONDS`, because another process may have work."""
         if not self._is_work_left:
             self._is_work_left = True
             self._on_work()
             asyncio.get_running_loop().call_later(LOOK_SECONDS, self._wanted.set)
 
     def look_now(self) -> None:
-        """Look at once, because there is work that no process has started."""
+        """Look for work at once, because there is work that no process has started."""
         self._is_work_left = True
         self._wanted.set()
 
     def look_again(self) -> None:
-        """Look at once, because this process may be free for more work."""
+        """Look for work at once, because this process may be free for more work."""
         self._wanted.set()

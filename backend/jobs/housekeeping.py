@@ -131,7 +131,7 @@ class Housekeeper(LeasedWorker[Lease]):
         self._looked_at = self._woken_at = float("-inf")
 
     def database_is_awake(self) -> None:
-        """Look for due chores if the last look was over an hour ago. The database is awake, so a query costs little."""
+        """Look for due chores if the last look was over an hour ago. Call this when the database is awake anyway."""
         if asyncio.get_running_loop().time() - self._looked_at >= REST_SECONDS:
             self.look_now()
 
@@ -150,7 +150,7 @@ class Housekeeper(LeasedWorker[Lease]):
         return _ChoreJob(begun, self._chores.get(begun.id), self._rest)
 
     def _wake(self, ids: Sequence[str]) -> None:
-        """Make these chores due now, unless a process is working on them."""
+        """Make the given chores due now, unless a process is working on them."""
         with self._database.transaction(None) as session:
             session.execute(
                 text("update chores set due_at = now() where id = any(:ids) and lease_owner is null"), {"ids": ids}

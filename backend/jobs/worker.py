@@ -23,7 +23,8 @@ BEATS_OF_A_LEASE = 3
 LAST_STEP_SECONDS = 2.0
 """How many seconds a process that is shutting down waits for the current steps to end."""
 HAND_BACK_SECONDS = 1.0
-"""How many seconds it then waits for the remaining rows to be given back. The limit is for a database that hangs."""
+"""How many seconds a process that is shutting down then waits to give back its remaining rows. The wait is limited
+because the database may hang."""
 
 
 class HandedBack(Unavailable):
@@ -39,7 +40,7 @@ class HandedBack(Unavailable):
 
 
 class Job(Protocol):
-    """One attempt to do a row's work."""
+    """One attempt at the work on a row."""
 
     @property
     def lease(self) -> Lease:
@@ -72,7 +73,7 @@ class _Held(Generic[Begun]):
 
     job: Job
     check_now: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set this event to check at once whether the work should stop, without waiting for the next renewal."""
+    """Set this event to check at once, before the next renewal, whether the work should stop."""
     successor: Begun | None = None
     """The next row for this job's slot, if it was already claimed. Work on it starts when this job ends."""
 
@@ -112,11 +113,11 @@ class LeasedWorker(ABC, Generic[Begun]):
 
     @abstractmethod
     def _begin(self, session: Session, lease: Lease) -> Begun:
-        """Begin an attempt at a row, in the transaction that claims the row."""
+        """Begin an attempt at a row, in the transaction that claims the row. Return the data for `_job`."""
 
     @abstractmethod
     def _job(self, begun: Begun) -> Job:
-        """Return the job that does the work for what `_begin` returned."""
+        """Return the job for an attempt, from the data that `_begin` returned."""
 
     @property
     def _may_claim(self) -> bool:
@@ -124,7 +125,7 @@ class LeasedWorker(ABC, Generic[Begun]):
         return True
 
     def _cancelled(self) -> DocuTalkError:
-        """Return the error that a job is stopped with after its row was cancelled."""
+        """Return the error with which a job is stopped after its row was cancelled."""
         return HandedBack()
 
     async def run(self) -> None:
@@ -145,7 +146,7 @@ class LeasedWorker(ABC, Generic[Begun]):
             held.check_now.set()
 
     def take_slot(self) -> bool:
-        """Take a free slot for a row that is about to be leased here; return False if no slot is free."""
+        """Take a free slot for a row that this process is about to lease; return False if no slot is free."""
         if self._is_stopping or self._free_slots == 0:
             self._is_more_waiting = True
             return False

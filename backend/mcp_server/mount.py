@@ -1,7 +1,7 @@
 """The route `/mcp`, which the app has from the start. The MCP server behind the route starts in the background.
 
-It does not start with the app, because importing the MCP SDK would double the app's start time, and `/health` does not
-need the SDK.
+The app does not wait for the server, because importing the MCP SDK would double the app's start time, and `/health`
+does not need the SDK.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 20.0
 
 
 class McpMount:
-    """Passes requests to the MCP server once it has started. The agent gets the server object from it."""
+    """Passes requests to the MCP server once it has started, and gives the server object to the agent."""
 
     def __init__(self, make: "Callable[[], tuple[ToolServer, ASGIApp]]") -> None:
         """Set the function that builds the server and its guarded endpoint. It is called on a worker thread."""
@@ -31,7 +31,7 @@ class McpMount:
 
     @property
     def route(self) -> Route:
-        """The app's route to this server."""
+        """The route `/mcp`."""
         return Route("/mcp", endpoint=self, methods=None)
 
     async def serve(self, use: "Callable[[ToolServer], Any]") -> None:

@@ -49,10 +49,11 @@ class Call:
     call_id: str | None = None
     idempotency_key: str | None = None
     record: Callable[[Scope, Outcome], None] | None = field(default=None, compare=False)
-    """Called in the call's own transaction, so that its writes commit together with the tool's effect."""
-    on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
-    """Called when it is unknown whether the call was executed. The call must then be repeated with the same identity.
+    """A function that is called in the call's transaction, so that its writes commit together with the tool's effect.
     """
+    on_unavailable: Callable[[Unavailable], None] | None = field(default=None, compare=False)
+    """A function that is called if it is unknown whether the call was executed. The call must then be repeated with the
+    same identity."""
     prepared: Any = field(default=None, compare=False)
     """The value of the tool's PREPARED parameter. If None, the tool's preparation computes it."""
     has_slot: bool = False
@@ -156,7 +157,7 @@ class ToolCall:
             self.prepared[self.tool.prepared] = value
 
     def _commit(self) -> Outcome:
-        """Run the tool, and write its ledger row and the caller's own rows, all in one transaction."""
+        """Run the tool, and write its ledger row and the rows that `record` adds, all in one transaction."""
         tool, call = self.tool, self.call
         self.change_id = uuid4() if tool.writes else None
         with self.database.scope(self.caller.user_id, self.caller.zone, change_id=self.change_id) as scope:
@@ -221,8 +222,8 @@ class ToolCall:
     def _is_in_ledger(self) -> bool:
         """Whether the call gets a row in the ledger.
 
-        A read by a run gets a row too. The row is needed to replay the call, to erase text, and to detect tainted
-        turns.
+        Every write gets a row. A read by a run also gets one, because the row is needed to replay the call, to erase
+        text, and to detect tainted turns.
         """
         return self.tool.writes or self.call.run_id is not None
 
@@ -283,7 +284,7 @@ class Operations:
     """Executes tools. A tool's effect, its ledger row and the run's event commit in one transaction, or none does."""
 
     def __init__(self, database: Database, *, preparations: Mapping[str, Preparation] | None = None) -> None:
-        """Set the database, and the preparations by the names of the tools that need them."""
+        """Set the database, and the preparations by tool name."""
         self._database = database
         self._preparations = dict(preparations or {})
         self.share = FairShare()

@@ -46,8 +46,8 @@ class Tool(Generic[Params, Result]):
     keyed: bool
     """Whether the tool takes an `idempotency_key`. `perform` reads the key; the function does not get it."""
     returns_documents: bool
-    """Whether the result may contain document text, which anybody may have written. Such a result has
-    `document_ids_read`, with the ids of the documents."""
+    """Whether the result may contain document text, which anybody may have written. Such a result has a method
+    `document_ids_read`, which returns the documents' ids."""
 
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> Result:
         """Call the function directly, without checks and without a ledger row."""

@@ -174,9 +174,9 @@ def _quotation_before(answer: str, marks: list[_Mark], number: int) -> tuple[int
 def _opening(answer: str, closing_at: int, *, no_nested_before: int) -> int | None:
     """Return where the quotation that closes at `closing_at` begins, or None.
 
-    Quotation marks inside the quotation must be balanced. If these marks are not balanced, for example because a mark
-    means inches, the start of the longest possible quotation is returned. A quotation that is too long fails the check,
-    while a quotation that is too short would leave words unchecked.
+    Quotation marks inside the quotation must be balanced. If they are not, for example because one of them means
+    inches, the start of the longest possible quotation is returned. A quotation that is too long fails the check, but a
+    quotation that is too short would leave words unchecked.
     """
     closing, depth, outermost = answer[closing_at], 1, None
     for place in range(closing_at - 1, max(-1, closing_at - 1 - LONGEST_QUOTATION), -1):

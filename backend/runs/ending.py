@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 EndStatus = Literal["completed", "failed", "cancelled"]
 StillThere = Callable[[Scope, set[int]], set[int]]
-"""Returns the ids of those of the given documents that the user still has."""
+"""Returns which of the given document ids belong to documents that the user still has."""
 
 _SHOWN = ("name", "arguments", "result", "is_error", "operation_id")
 

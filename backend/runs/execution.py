@@ -32,7 +32,7 @@ class Execution:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """The model that answers."""
+        """The name of the model that answers."""
         return {"model": self._claimed.model}
 
     @property
@@ -48,7 +48,9 @@ class Execution:
             self._answering.cancel()
 
     async def work(self) -> str:
-        """Answer the run, and return the outcome for the log. The run's end is recorded if this attempt ends the run.
+        """Answer the run, and return the outcome for the log.
+
+        Record the run's end, except if another attempt must continue.
 
         Raises:
             Unavailable: This process cannot finish the run now.

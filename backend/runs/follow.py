@@ -25,7 +25,7 @@ POLL_SECONDS = 0.5
 SELDOM_SECONDS = 5.0
 """Seconds between a follower's checks of a run in another process, while notifications arrive."""
 MOST_FOLLOWED = 64
-"""The most open streams that one user may have in one process."""
+"""How many streams one user may have open at once in one process."""
 MOST_READING = 8
 """The most followers that may read the database at once. The other threads and connections are left for the runs."""
 

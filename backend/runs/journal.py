@@ -103,7 +103,10 @@ class Journal:
             raise self.interrupted
 
     def alone(self, step: Coroutine[Any, Any, Result]) -> Coroutine[Any, Any, Result]:
-        """Return a coroutine that runs a writing step while no other step runs, and always finishes the step."""
+        """Return a coroutine that executes a writing step.
+
+        No other step runs meanwhile, and the step always finishes.
+        """
 
         async def locked() -> Result:
             async with self._step:

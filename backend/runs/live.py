@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from backend.runs.repository import Event
 
 MOST_KEPT = 8
-"""The most committed events that a channel holds. A follower who needs earlier events reads the database."""
+"""How many committed events a channel holds at most. A follower who needs earlier events reads the database."""
 
 
 class Channel:

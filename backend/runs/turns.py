@@ -60,7 +60,7 @@ class Turns:
         history_messages: int,
         still_there: StillThere = lambda _scope, ids: ids,
     ) -> None:
-        """Set the parts and the limits.
+        """Set the objects that `Turns` uses, and the limits.
 
         Args:
             database: The database with the conversations and runs.
@@ -107,7 +107,7 @@ class Turns:
             return self._accepted(caller, message, conversation_id, idempotency_key, has_slot)
 
     def model_notice(self, scope: Scope, caller: Caller) -> ModelNotice | None:
-        """Return why the caller would now get the second model, or None if the caller would get the first."""
+        """Return the notice that says why the caller would now get the second model, or None for the first model."""
         preferred, *fallbacks = self._assistant.models_for(caller)
         return self._budget.notice(scope, preferred) if fallbacks and self._budget.is_spent(scope) else None
 
@@ -207,7 +207,10 @@ class Turns:
             return replace(_turn(run), claimed=claimed)
 
     def _take_model(self, scope: Scope, caller: Caller) -> tuple[str, dict[str, Any] | None]:
-        """Return the model that answers, and the notice for the user if the guests' budget is spent; otherwise None."""
+        """Return the model that answers, and a notice for the user if it is the second model.
+
+        The second model answers guests once their budget is spent. Otherwise the notice is None.
+        """
         preferred, *fallbacks = self._assistant.models_for(caller)
         if not fallbacks or self._budget.take(scope):
             return preferred, None

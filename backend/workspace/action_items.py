@@ -185,10 +185,10 @@ def _fitting(title: str) -> str:
 
 
 def _chosen(every: dict[int, Place], only: list[int], document_id: int) -> list[int]:
-    """Return the wanted numbers in order.
+    """Return the wanted task numbers in order.
 
     Raises:
-        InvalidInput: A number is not in the list.
+        InvalidInput: No task in the document has one of these numbers.
     """
     if unknown := sorted(set(only) - set(every)):
         raise InvalidInput(

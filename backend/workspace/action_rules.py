@@ -86,7 +86,7 @@ _MOST_LINES = 8
 _LONGEST_INTRODUCTION = 3
 """The most lines between a heading and its first item."""
 _LEVEL_OF_A_LINE = 6
-"""The level of a heading that is recognized only by its words."""
+"""The level that is assumed for a heading that is recognized only by its words."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class _Line:
     start: int
     end: int
     text: str
-    """The line without surrounding blanks."""
+    """The line without the spaces at its ends."""
     indent: int
     is_alone: bool
     """Whether the line is a paragraph of its own."""

@@ -51,7 +51,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """The inputs to `search` that its caller does not provide."""
+    """The inputs to `search` that do not come from the client or model."""
 
     vector: QueryVector
     links: Links

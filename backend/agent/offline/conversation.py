@@ -10,7 +10,7 @@ from backend.mcp_server.server import QUOTED
 Made = tuple[int, Result]
 """The position of a call in the conversation, and the call's result."""
 Turn = tuple[str, dict[str, list[Made]]]
-"""A user's message, and the calls that followed it. `key_of` makes their keys from the tool and the arguments."""
+"""A user's message, and the calls that followed it, by the keys that `key_of` returns."""
 
 
 def turns_of(items: list[Any]) -> list[Turn]:

@@ -18,7 +18,7 @@ from backend.tasks.dates import LONGEST, DueNotUnderstood, understand
 MOST_WORDS = 14
 """The most words in a due date."""
 MOST_DOUBTS = 10
-"""The most doubtful dates that are searched for in one text."""
+"""A search for doubtful dates in a text stops after this many."""
 
 
 class Doubt(NamedTuple):
@@ -325,7 +325,7 @@ def _changes_it(rest: str, due: str, *, has_lead: bool) -> bool:
 
 
 def _run_start(tokens: list[re.Match[str]]) -> int:
-    """Return the index of the first date word in the sequence of date words that ends the text."""
+    """Return the index at which the sequence of date words at the text's end begins."""
     place = len(tokens)
     while place and _WORD.fullmatch(_plain(tokens[place - 1][0])):
         place -= 1

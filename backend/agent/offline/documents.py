@@ -1,7 +1,7 @@
-r"""The offline model's rules and plans for documents: it finds and quotes passages, and answers what it cannot do.
+r"""The offline model's rules and plans for documents. It finds and quotes passages, and refuses what it cannot do.
 
 `ruled` decides from the user's words alone which clauses are about documents. `Librarian` has the plans for such
-clauses. Text from a document, a file name or a heading is only quoted and never followed.
+clauses. Text from a document, a file name or a heading is only quoted and never treated as an instruction.
 """
 
 import re
@@ -128,7 +128,10 @@ def _rule(clause: str) -> Rule | None:
 
 
 def _asks(words: str, rule: Rule, *, is_question: bool) -> bool:
-    """Return whether a clause asks a question that documents may answer. `rule` is the task rule that it matched."""
+    """Return whether a clause asks a question that documents may answer.
+
+    `rule` is the task rule that the clause matched.
+    """
     name, detail, _ = rule
     if not (is_question or _ASKS.fullmatch(words)) or (_OF_TASKS.match(words) and not _OF_DOCUMENTS.match(words)):
         return False

@@ -19,7 +19,7 @@ from backend.agent.offline.mind import respond
 
 
 class OfflineModel(Model):
-    """The rules behind the SDK's model interface. This model uses no tokens."""
+    """A model for the SDK that answers by the rules in `respond`. It uses no tokens."""
 
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: list[Tool], *_: Any, **__: Any
@@ -36,7 +36,7 @@ class OfflineModel(Model):
         return ModelResponse(output=output, usage=Usage(requests=1), response_id=None)
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """Yield the response that `get_response` returns as events, with the answer word by word."""
+        """Yield the events of the response that `get_response` would return. The answer comes word by word."""
         output = (await self.get_response(*args, **kwargs)).output
         shape = {
             "id": uuid4().hex,

@@ -10,7 +10,7 @@ Fields = dict[str, Any]
 """A tool's arguments."""
 Task = dict[str, Any]
 Act = Callable[[list[int]], Plan]
-"""Returns a plan for the tasks with these numbers."""
+"""Returns a plan for the tasks with the given numbers."""
 Rule = tuple[str, str, Any]
 """A plan's name, the detail for the plan, and the pattern's match. The plan gets the match and the detail."""
 

@@ -8,7 +8,7 @@ from backend.agent.offline.plan import Act, Call, Fields, Plan, Question, Result
 from backend.agent.offline.telling import described, lines_of, refusal, tasks_in
 
 MOST_PAGES = 5
-"""The most pages of tasks that are read."""
+"""The most pages that are read when tasks are listed."""
 
 
 class Planner:
@@ -67,7 +67,7 @@ class Planner:
             self.completed = None
 
     def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
-        """Make the same call for each of these tasks."""
+        """Make the same call for each of the given tasks."""
         return self._each([(tool, {"task_id": number, **fields}) for number in dict.fromkeys(ids)])
 
     def _pages(self, filters: Fields) -> Generator[list[Call], list[Result], tuple[list[Task], bool]]:

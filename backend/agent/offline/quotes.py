@@ -1,4 +1,4 @@
-"""Choose the sentences to quote: the sentences that contain the most of a question's words."""
+"""Choose the sentences to quote. These are the sentences with the most words from the question."""
 
 import math
 import re

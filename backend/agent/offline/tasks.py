@@ -36,7 +36,7 @@ class TaskKeeper(Planner):
         return self._on(text, self._reopened, "reopen_task")
 
     def _reopened(self, ids: list[int]) -> Plan:
-        """Reopen the completed tasks among these tasks, and report the other tasks as open."""
+        """Reopen those of the given tasks that are completed, and report the others as already open."""
         ids = list(dict.fromkeys(ids))
         results = yield [("get_task", {"task_id": number}) for number in ids]
         tasks = [task for result in results for task in tasks_in(result)]
@@ -90,7 +90,7 @@ class TaskKeeper(Planner):
         return " ".join([(yield from self._each(calls)), *names])
 
     def perhaps(self, texts: list[str]) -> str:
-        """Offer to add texts that are not commands as tasks, if they are a list or have a date."""
+        """Offer to add texts as tasks, if they are a list or have a date. The texts are not commands."""
         read = [new_task(text) for text in texts]
         is_task = len(texts) > 1 or ("due" in read[0][0] and not read[0][1])
         if not is_task or any(not arguments["title"] for arguments, _ in read):
@@ -116,7 +116,7 @@ class TaskKeeper(Planner):
         return self._on(match["t"], partial(self._tagged, tags, {}), "update_task")
 
     def _tagged(self, tags: list[str], fields: Fields, ids: list[int]) -> Plan:
-        """Update tasks, and add these tags to each task's own tags."""
+        """Update the given tasks, and add the new tags to each task's own tags."""
         results = yield [("get_task", {"task_id": number}) for number in ids]
         calls: list[Call] = []
         for task in (task for result in results for task in tasks_in(result)):
@@ -242,7 +242,7 @@ class TaskKeeper(Planner):
         return self._ask(question, lambda words: self._on(words, act, tool, found or among))
 
     def _on_title(self, text: str, act: Act, tool: str, *, sure: bool) -> Plan:
-        """Act on the one task whose title has these words. Ask if the user could mean another task."""
+        """Act on the one task whose title has the words of the text. Ask if the user could mean another task."""
         tasks: list[Task] = []
         for filters in ({"query": max(selection.words_of(text), key=len)}, {}):
             tasks, more = yield from self._pages(filters)
@@ -267,10 +267,7 @@ class TaskKeeper(Planner):
         return (yield from act([found[0]["id"]]))
 
     def _on_all(self, text: str, act: Act, tool: str) -> Plan:
-        """Act on all tasks of a kind after the user says yes.
-
-        Only to delete all completed tasks, no question is asked.
-        """
+        """Act on all tasks of a kind after the user says yes. Only the deletion of all completed tasks needs no yes."""
         wanted = selection.wanted(text)
         if wanted.unclear:
             return said.UNCLEAR.format(said.shown(wanted.unclear.strip()))

@@ -5,7 +5,10 @@ from backend.agent.offline.plan import Result, Task
 
 
 def described(task: Task, state: str = "") -> str:
-    """Return a task on one line: its title in quotes, then its other fields. `state` is the word for an open task."""
+    """Return a task on one line: its title in quotes, then its other fields.
+
+    `state` describes a task that is not completed.
+    """
     due, rank, tags = task.get("due_understood") or task.get("due"), task.get("priority"), task.get("tags")
     parts = [f'"{said.on_one_line(task.get("title"))}"', "completed" if task.get("completed") else state]
     parts += [f"due {due}" if due else "", f"{rank} priority" if rank in ("low", "medium", "high") else ""]
@@ -15,7 +18,7 @@ def described(task: Task, state: str = "") -> str:
 
 
 def lines_of(tasks: list[Task]) -> str:
-    """Return a list of tasks with their numbers, one task on each line, starting with a line break."""
+    """Return a list of tasks with their numbers. Each line has one task and begins with a line break."""
     # The lines do not begin with "3. …", because a page that renders Markdown would renumber such lines from 1.
     return "".join(f"\n- Task {task['id']}: {described(task)}" for task in tasks)
 
