@@ -15,7 +15,8 @@ one of our routes."""
 
 
 OPERATION_HEADER = "Operation-Id"
-"""The response header with the number of the operation that a request made, for undoing it."""
+"""The response header with the number of the operation that a request made. A client needs the number to undo the
+operation."""
 
 
 class UserConvertor(Convertor[str]):

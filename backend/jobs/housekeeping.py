@@ -68,9 +68,9 @@ class StillInUse(Exception):
 
 
 def remove_old(database: Database, function: str, *, keep: timedelta) -> Iterator[int]:
-    """Remove all users' rows older than `keep`, oldest first; yield how many rows each transaction removed.
+    """Remove all users' rows older than `keep`, oldest first. Yield how many rows each transaction removed.
 
-    `function` is the name of the database function that removes them.
+    `function` is the name of the database function that removes the rows.
     """
     removed = REMOVED_AT_ONCE
     while removed == REMOVED_AT_ONCE:
@@ -79,7 +79,7 @@ def remove_old(database: Database, function: str, *, keep: timedelta) -> Iterato
 
 
 def prune(database: Database, function: str, *, older_than: datetime, most: int) -> int:
-    """Remove the oldest rows from before `older_than`, at most `most`, and return how many were removed."""
+    """Remove at most `most` rows from before `older_than`, oldest first. Return how many were removed."""
     with database.transaction(None) as session:
         found = session.execute(
             text(f"select {function}(:older_than, :most)"),  # The name is one of our constants.

@@ -67,16 +67,19 @@ class Ledger(UserRepository[Operation]):
         return found
 
     def get(self, operation_id: int) -> Operation:
-        """Return an operation; raise OperationNotFound if the user has no such operation."""
+        """Return an operation, or raise OperationNotFound if the user has no operation with this number."""
         found = self._session.exec(self._mine().where(Operation.id == operation_id)).one_or_none()
         if found is None:
             raise OperationNotFound(operation_id)
         return found
 
     def undoable(self, *, run_id: str | None = None) -> list[Operation]:
-        """Return the operations of a run that can be undone, oldest first; without a run, the user's last operation.
+        """Return the operations of a run that can be undone, oldest first.
 
-        The last operation is never one that undid another. So a user who undoes repeatedly goes back step by step.
+        Without a run, return the user's last operation.
+
+        An operation that undid another one is never returned as the last operation. So a user who undoes repeatedly
+        goes back step by step.
         """
         changed = select(RowChange).where(
             RowChange.user_id == Operation.user_id, RowChange.change_id == Operation.change_id
@@ -88,9 +91,9 @@ class Ledger(UserRepository[Operation]):
         return list(self._session.exec(last))
 
     def wait_for_other_undos(self) -> None:
-        """Let no other undo of this user begin before this transaction ends.
+        """Wait until no other undo of this user is in progress, and block others until this transaction ends.
 
-        A row that was deleted cannot be locked, so without this two undos at once could both restore it.
+        A deleted row cannot be locked. Without this wait, two simultaneous undos could both restore the row.
         """
         self._session.execute(
             text("select pg_advisory_xact_lock(hashtextextended('undo ' || :user_id, 0))"),
@@ -98,9 +101,9 @@ class Ledger(UserRepository[Operation]):
         )
 
     def mark_undone(self, operations: Sequence[Operation]) -> None:
-        """Record that this transaction's change undoes these operations.
+        """Record that this transaction undoes the given operations.
 
-        If one of these operations undid others, the others count as done again.
+        If one of the given operations was itself an undo, the operations that it had undone count as done again.
         """
         values = {"user_id": self._scope.user_id, "ids": [operation.id for operation in operations]}
         self._session.execute(_DONE_AGAIN, values)
@@ -159,7 +162,7 @@ class Ledger(UserRepository[Operation]):
         request_hash: str | None = None,
         document_ids: Sequence[int] = (),
     ) -> int:
-        """Record an operation and return its number. The recorded result of a write has that number too."""
+        """Record an operation and return its number. For a write, the number is also in the recorded result."""
         operation_id = self._next("operation")
         if change_id is not None:
             result = {**result, "operation_id": operation_id}

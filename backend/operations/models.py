@@ -1,4 +1,4 @@
-"""The tables of the ledger, of the row changes that its operations made, and of the access log."""
+"""The tables of the ledger, of the changes of rows by operations, and of the access log."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -66,7 +66,7 @@ class Operation(Owned, table=True):
 
 
 class RowChange(Owned, table=True):
-    """A row's value before and after an operation changed it. A trigger writes these rows."""
+    """A row's values before and after an operation changed it. A trigger writes this record."""
 
     __tablename__ = "row_changes"
 

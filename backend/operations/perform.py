@@ -102,7 +102,7 @@ class ToolCall:
     request_hash: str | None = None
     prepared: dict[str, Any] = field(default_factory=dict)
     change_id: UUID | None = None
-    """A write's random name, under which the database records the changes of rows."""
+    """A random id for a write. The database stores the write's changes of rows under this id."""
 
     def perform(self) -> Outcome:
         """Check, prepare and commit the call. Raises the same errors as `Operations.perform`."""

@@ -1,4 +1,7 @@
-"""The values that rows had before and after operations changed them. Undo needs them, and they are kept for a time."""
+"""The values that rows had before and after operations changed them.
+
+They are kept for a time, so that changes can be undone.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,12 +16,12 @@ PRUNE = "prune_row_changes"
 
 
 class RowChanges(UserRepository[RowChange]):
-    """The changes of the user's rows. A trigger writes them; the app's role may not change or delete them."""
+    """The changes of the user's rows. A trigger records them, and the app's role can neither change nor delete them."""
 
     model = RowChange
 
     def of(self, operations: Sequence[Operation]) -> list[RowChange]:
-        """Return everything that these operations changed, in the order in which it was changed."""
+        """Return all changes that the given operations made, in the order in which they were made."""
         mine = self._mine().where(col(RowChange.change_id).in_([operation.change_id for operation in operations]))
         return list(self._session.exec(mine.order_by(col(RowChange.id))))
 
@@ -30,7 +33,10 @@ class RowChanges(UserRepository[RowChange]):
         self._written("forgotten", kind=kind, row_id=row_id, rows=int(forgotten.scalar_one()))
 
     def forget_document(self, document_id: int, operations: Iterable[Operation]) -> None:
-        """Delete the changes that may hold a document's text: its own, of its tasks, and of these operations."""
+        """Delete the changes that may contain a document's text.
+
+        These are the changes of the document, of the tasks created from it, and by the given operations.
+        """
         forgotten = self._session.execute(
             text("select forget_row_changes(:document_id, cast(:change_ids as uuid[]))"),
             {

@@ -119,7 +119,7 @@ class Tool(Generic[Params, Result]):
 
     @cached_property
     def output_schema(self) -> dict[str, Any]:
-        """The result's JSON schema, shortened. The result of a write also has the number of its operation."""
+        """The result's JSON schema, shortened. A write's result also has the number of the write's operation."""
         schema = _short(self.result_model.model_json_schema(mode="serialization"))
         if self.writes:
             schema["properties"]["operation_id"] = {"type": "integer"}

@@ -1,4 +1,4 @@
-"""Undo: give rows the values that they had before an operation, or before all operations of a turn."""
+"""Undo: give rows back the values that they had before an operation, or before all operations of a turn."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from backend.tasks.repository import TaskRepository, content_of
 from backend.workspace.conversations import hide
 
 LONGEST_VALUE = 80
-"""Characters of a value that an error message shows."""
+"""How many characters of a value are shown in an error message."""
 
 OperationId = Annotated[
     int, Field(ge=1, le=LARGEST_ID, description="The operation_id that a change returned; by default the last."), NUMBER
@@ -38,7 +38,7 @@ DryRun = Annotated[bool, Field(description="Only report what would be undone.")]
 
 Kind = Literal["task", "document", "conversation"]
 Content = dict[str, Any]
-"""What a user sees of a row. Two values of a row with equal content count as the same."""
+"""The part of a row that a user sees. If two versions of a row have equal content, they count as the same."""
 
 
 class RowUndone(BaseModel):
@@ -59,13 +59,13 @@ class Undone(BaseModel):
 
 
 class NothingToUndo(Conflict):
-    """There is no change that could be undone."""
+    """No change can be undone."""
 
     code = "nothing_to_undo"
 
 
 class AlreadyUndone(Conflict):
-    """The operation was undone before."""
+    """The operation is already undone."""
 
     code = "already_undone"
 
@@ -74,14 +74,14 @@ class AlreadyUndone(Conflict):
 
 
 class ChangedSince(Conflict):
-    """A row has changed since the operation, so undoing the operation would lose the later change."""
+    """A row was changed again after the operation. Undoing the operation would lose the later change."""
 
     code = "changed_since"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the operations to be undone did to one row, from the first to the last of them."""
+    """What the undone operations did to one row: its values before the first of them, and after the last."""
 
     kind: Kind
     id: int
@@ -125,10 +125,10 @@ def _undoable(operation: Operation) -> Operation:
 
 
 def _together(changes: Iterable[RowChange]) -> list[Change]:
-    """Return what happened to each row, in the order of the rows' last changes.
+    """Combine the changes of each row into one, and return them in the order of the rows' last changes.
 
     Raises:
-        ChangedSince: Another operation changed a row between two of these changes.
+        ChangedSince: Between two of the given changes of a row, another operation changed the row.
     """
     rows: dict[tuple[str, int], Change] = {}
     for change in changes:
@@ -142,7 +142,7 @@ def _together(changes: Iterable[RowChange]) -> list[Change]:
 
 
 def _undo(change: Change, scope: Scope, *, dry_run: bool) -> RowUndone:
-    """Give one row its former value, or with `dry_run` only check that this is possible."""
+    """Give one row its former values. With `dry_run`, only check that this is possible."""
     content = _CONTENT[change.kind]
     _require_equal(change, _NOW[change.kind](scope, change.id))
     before, after = content(change.before), content(change.after)
@@ -174,7 +174,7 @@ def _set(change: Change, scope: Scope, *, is_there: bool) -> None:
 
 
 def _require_equal(change: Change, now: Content | None) -> None:
-    """Raise ChangedSince with both versions, unless a row's content is what the change left."""
+    """Raise ChangedSince, with both versions, if a row's content differs from the content after the change."""
     then = _CONTENT[change.kind](change.after)
     if then == now:
         return
@@ -197,7 +197,7 @@ def _task_content(image: dict[str, Any] | None) -> Content | None:
 
 
 def _document_content(image: dict[str, Any] | None) -> Content | None:
-    """Return what stays the same of a document while it is there; a deleted document counts as gone."""
+    """Return the part of a document that never changes, or None if the document is deleted."""
     return None if image is None else _shown(Document.model_validate(image))
 
 
@@ -234,10 +234,10 @@ _CONTENT: dict[str, Callable[[dict[str, Any] | None], Content | None]] = {
     "document": _document_content,
     "conversation": _conversation_content,
 }
-"""How to read the content of each kind of row from its stored value."""
+"""For each kind of row, the function that reads the content from a recorded value."""
 _NOW: dict[str, Callable[[Scope, int], Content | None]] = {
     "task": _task_now,
     "document": _document_now,
     "conversation": _conversation_now,
 }
-"""How to read the current content of each kind of row, and lock the row."""
+"""For each kind of row, the function that reads the current content and locks the row."""
