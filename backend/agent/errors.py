@@ -6,7 +6,7 @@ from typing import Any, Literal
 from backend.errors import DocuTalkError
 
 KEPT = " Your message is kept."
-"""The last sentence of an error that a user sees after a failed message. `docutalk doctor` leaves it out."""
+"""The last sentence of an error about a message that got no answer. `docutalk doctor` leaves this sentence out."""
 
 
 class ModelFailed(DocuTalkError):

@@ -133,7 +133,7 @@ class WholeAnswers(LitellmModel):
 
 
 def _whole_response(response: Any) -> Any:
-    """Return LiteLLM's response, with the mark for a cut-off text appended if needed.
+    """Return LiteLLM's response. If its text was cut off, a sentence that says so is appended.
 
     Raises the same errors as `_after`.
     """
@@ -148,10 +148,10 @@ def _whole_response(response: Any) -> Any:
 
 
 async def _whole_stream(stream: Any) -> AsyncIterator[Any]:
-    """Yield LiteLLM's chunks, and at the end the mark for a text that was cut off. Raises the same errors as `_after`.
+    """Yield LiteLLM's chunks. If the text was cut off, then yield the sentence that says so.
 
-    The reason for the end is read from the stream object, not from the chunks. If the provider gave no reason, LiteLLM
-    makes one up for the chunks.
+    Raises the same errors as `_after`. The reason for the end is read from the stream object, not from the chunks. If
+    the provider gave no reason, LiteLLM makes one up for the chunks.
     """
     if isinstance(stream.completion_stream, openai.AsyncStream):
         stream.completion_stream = _without_errors(stream.completion_stream)

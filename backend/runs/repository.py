@@ -52,8 +52,8 @@ class Appended:
     events: list[Event]
     """The events as they were stored, with their numbers."""
     is_work: bool
-    """Whether one of the user's runs now waits to be claimed. The value can be True only after a run's first or last
-    events."""
+    """Whether one of the user's runs now waits to be claimed. Only the first or last events of a run can make this
+    True."""
 
 
 _APPEND = text(
