@@ -79,7 +79,7 @@ class ItemsFound(BaseModel):
     results: list[Item]
 
     def document_ids_read(self) -> list[int]:
-        """Return the ids of the found documents, because the results show their names."""
+        """Return the ids of the found documents. They count as read, because the results show their names."""
         return [int(found["number"]) for item in self.results if (found := _known(item.id))["kind"] == "document"]
 
 

@@ -133,8 +133,8 @@ class Mind(Librarian, TaskKeeper):
     def _found(self, call: Call, turn: Turn, *, is_read: bool) -> Made | None:
         """Return a call's position and result, or None if the call was not made yet.
 
-        If a task was changed after it was read, that read is not used. But a plan that changes tasks keeps using the
-        list that it read first, because the changes since then may be its own.
+        The result of a read is not used if a later call changed the task. But a plan that changes tasks keeps using the
+        list that it read first, because it may have made the later changes itself.
         """
         tool, arguments = call
         since = -1
