@@ -173,7 +173,7 @@ class TaskRepository(UserRepository[Task]):
 
 def content_of(task: Task) -> dict[str, Any]:
     """Return a task's fields, without its version and the time of its last change."""
-    return task.model_dump(exclude={"version", "updated_at"})
+    return {name: getattr(task, name) for name in Task.model_fields if name not in ("version", "updated_at")}
 
 
 def _rank(priority: Any) -> ColumnElement[Any]:

@@ -1,15 +1,13 @@
 """Undo: give rows back the values that they had before an operation, or before all operations of a turn."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
 
-from backend.conversations.models import Conversation
-from backend.conversations.repository import ConversationRepository
-from backend.documents.models import Document
-from backend.documents.repository import DocumentRepository
 from backend.errors import Conflict, InvalidInput
 from backend.operations.ledger import Ledger
 from backend.operations.models import Operation, RowChange
@@ -19,9 +17,8 @@ from backend.plain_text import NUMBER, ONE_LINE
 from backend.postgres.database import Scope
 from backend.postgres.repository import LARGEST_ID
 from backend.runs.repository import RunRepository
-from backend.tasks.models import Task
-from backend.tasks.repository import TaskRepository, content_of
-from backend.workspace.conversations import hide
+from backend.tasks.dates import in_words
+from backend.workspace.undoable import UNDOABLE, Content, Kind
 
 LONGEST_VALUE = 80
 """How many characters of a value are shown in an error message."""
@@ -35,10 +32,6 @@ RunId = Annotated[
     ONE_LINE,
 ]
 DryRun = Annotated[bool, Field(description="Only report what would be undone.")]
-
-Kind = Literal["task", "document", "conversation"]
-Content = dict[str, Any]
-"""The part of a row that a user sees. If two versions of a row have equal content, they count as the same."""
 
 
 class RowUndone(BaseModel):
@@ -105,7 +98,7 @@ def undo(
     operations = [_undoable(ledger.get(operation_id))] if operation_id else ledger.undoable(run_id=run_id)
     if run_id is not None and not operations:
         RunRepository(scope).get(run_id)
-    changes = _together(RowChanges(scope).of(operations))
+    changes = _together(RowChanges(scope).of(operations), scope.zone)
     if not changes:
         raise NothingToUndo(
             "There is nothing to undo.", hint="Only changes of tasks, documents and conversations can be undone."
@@ -124,7 +117,7 @@ def _undoable(operation: Operation) -> Operation:
     return operation
 
 
-def _together(changes: Iterable[RowChange]) -> list[Change]:
+def _together(changes: Iterable[RowChange], zone: ZoneInfo) -> list[Change]:
     """Combine the changes of each row into one, and return them in the order of the rows' last changes.
 
     Raises:
@@ -135,7 +128,7 @@ def _together(changes: Iterable[RowChange]) -> list[Change]:
         key = (change.kind, change.row_id)
         earlier = rows.pop(key, None)
         if earlier is not None:
-            _require_equal(earlier, _CONTENT[change.kind](change.before))
+            _require_equal(earlier, UNDOABLE[earlier.kind].recorded(change.before), zone)
         before = change.before if earlier is None else earlier.before
         rows[key] = Change(change.kind, change.row_id, before, change.after)  # type: ignore[arg-type]
     return list(rows.values())
@@ -143,11 +136,11 @@ def _together(changes: Iterable[RowChange]) -> list[Change]:
 
 def _undo(change: Change, scope: Scope, *, dry_run: bool) -> RowUndone:
     """Give one row its former values. With `dry_run`, only check that this is possible."""
-    content = _CONTENT[change.kind]
-    _require_equal(change, _NOW[change.kind](scope, change.id))
-    before, after = content(change.before), content(change.after)
+    rows = UNDOABLE[change.kind]
+    _require_equal(change, rows.now(scope, change.id), scope.zone)
+    before, after = rows.recorded(change.before), rows.recorded(change.after)
     if not dry_run and before != after:
-        _set(change, scope, is_there=before is not None)
+        rows.set(scope, change.id, change.before)
     return RowUndone(
         kind=change.kind,
         id=change.id,
@@ -156,88 +149,36 @@ def _undo(change: Change, scope: Scope, *, dry_run: bool) -> RowUndone:
     )
 
 
-def _set(change: Change, scope: Scope, *, is_there: bool) -> None:
-    match change.kind, is_there:
-        case "task", True:
-            TaskRepository(scope).restore(Task.model_validate(change.before))
-        case "task", False:
-            TaskRepository(scope).delete(change.id)
-        case "document", True:
-            DocumentRepository(scope).restore(change.id)
-        case "document", False:
-            DocumentRepository(scope).delete(change.id)
-        case "conversation", True:
-            former = Conversation.model_validate(change.before)
-            ConversationRepository(scope).restore(change.id, title=former.title)
-        case "conversation", False:
-            hide(change.id, scope)
-
-
-def _require_equal(change: Change, now: Content | None) -> None:
+def _require_equal(change: Change, now: Content | None, zone: ZoneInfo) -> None:
     """Raise ChangedSince, with both versions, if a row's content differs from the content after the change."""
-    then = _CONTENT[change.kind](change.after)
+    then = UNDOABLE[change.kind].recorded(change.after)
     if then == now:
         return
     name = f"{change.kind.capitalize()} {change.id}"
     if then is None or now is None:
         raise ChangedSince(f"{name} was {'deleted' if now is None else 'added again'} since, so nothing was undone.")
-    differing = [field for field in then if then[field] != now[field]]
     raise ChangedSince(
-        f"{name} has changed since, so nothing was undone. It had {_told(then, differing)}; now it has "
-        f"{_told(now, differing)}."
+        f"{name} has changed since, so nothing was undone. It had {_differing(then, now, zone)}; now it has "
+        f"{_differing(now, then, zone)}."
     )
 
 
-def _told(content: Content, fields: list[str]) -> str:
-    return ", ".join(f"{field.replace('_', ' ')} “{str(content[field])[:LONGEST_VALUE]}”" for field in fields)
+def _differing(content: Content, other: Content, zone: ZoneInfo) -> str:
+    """Return the fields in which a content differs from another one, as words."""
+    fields = [name for name in content if content[name] != other[name]]
+    # The time of completion says nothing more than that the task is completed.
+    told = [name for name in fields if name != "completed_at"] or fields
+    return ", ".join(f"{name.replace('_', ' ')} {_in_words(content[name], zone)}" for name in told)
 
 
-def _task_content(image: dict[str, Any] | None) -> Content | None:
-    return None if image is None else content_of(Task.model_validate(image))
-
-
-def _document_content(image: dict[str, Any] | None) -> Content | None:
-    """Return the part of a document that never changes, or None if the document is deleted."""
-    return None if image is None else _shown(Document.model_validate(image))
-
-
-def _conversation_content(image: dict[str, Any] | None) -> Content | None:
-    """Return a conversation's title; a deleted conversation counts as gone."""
-    return None if image is None else _titled(Conversation.model_validate(image))
-
-
-def _task_now(scope: Scope, task_id: int) -> Content | None:
-    task = TaskRepository(scope).find(task_id)
-    return None if task is None else content_of(task)
-
-
-def _document_now(scope: Scope, document_id: int) -> Content | None:
-    document = DocumentRepository(scope).find(document_id)
-    return None if document is None else _shown(document)
-
-
-def _conversation_now(scope: Scope, conversation_id: int) -> Content | None:
-    conversation = ConversationRepository(scope).find(conversation_id, lock=True)
-    return None if conversation is None else _titled(conversation)
-
-
-def _titled(conversation: Conversation) -> Content | None:
-    return None if conversation.deleted_at is not None else {"title": conversation.title}
-
-
-def _shown(document: Document) -> Content | None:
-    return None if document.deleted_at is not None else {"sha256": document.sha256}
-
-
-_CONTENT: dict[str, Callable[[dict[str, Any] | None], Content | None]] = {
-    "task": _task_content,
-    "document": _document_content,
-    "conversation": _conversation_content,
-}
-"""For each kind of row, the function that reads the content from a recorded value."""
-_NOW: dict[str, Callable[[Scope, int], Content | None]] = {
-    "task": _task_now,
-    "document": _document_now,
-    "conversation": _conversation_now,
-}
-"""For each kind of row, the function that reads the current content and locks the row."""
+def _in_words(value: Any, zone: ZoneInfo) -> str:
+    match value:
+        case None | "" | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return in_words(value, zone)
+        case list():
+            return f"“{', '.join(value)[:LONGEST_VALUE]}”"
+    return f"“{str(value)[:LONGEST_VALUE]}”"
