@@ -14,6 +14,7 @@ import { cancelRun, startRun, tellRun, UNEXPLAINED } from "./run.js";
 import { stickToEnd } from "./scroll.js";
 import { createTaskPanel } from "./tasks.js";
 import { Answer, question } from "./turn.js";
+import { clearUndo, connectUndo } from "./undo.js";
 import { createUploads } from "./uploads.js";
 import { openDocument } from "./viewer.js";
 
@@ -346,6 +347,7 @@ function forgetHere() {
   chats.clear();
   tasks.clear();
   documents.clear();
+  clearUndo();
   leaveConversation();
 }
 
@@ -380,6 +382,7 @@ byId("chat-list").addEventListener("click", (event) => /** @type {Element} */ (e
 for (const example of byId("examples").querySelectorAll("button")) {
   example.addEventListener("click", () => send(example.textContent));
 }
+connectUndo({ onUndone: async () => session() && refreshLists(), onError: report });
 offerToForget(() => {
   composer.clear();
   uploads.clear();

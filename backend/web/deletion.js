@@ -4,7 +4,7 @@ import { ApiError, call } from "./api.js";
 import { byId, failure } from "./dom.js";
 
 /**
- * @param {{onDeleted: (id: number, filename: string) => void}} on
+ * @param {{onDeleted: (id: number, filename: string, operation: string | null) => void}} on `operation` is null if somebody else deleted it
  * @returns {(document: {id: number, filename: string}) => void} asks for confirmation, then deletes the document
  */
 export function createDeletion({ onDeleted }) {
@@ -17,8 +17,9 @@ export function createDeletion({ onDeleted }) {
     if (asked === null) return;
     const { id, filename } = asked;
     confirm.disabled = true;
+    let operation = null;
     try {
-      await call(`/api/documents/${id}`, { method: "DELETE" });
+      operation = (await call(`/api/documents/${id}`, { method: "DELETE" })).headers.get("Operation-Id");
     } catch (error) {
       // A 404 means that somebody else has already deleted the document, which is what was wanted.
       if (!(error instanceof ApiError && error.status === 404)) {
@@ -29,7 +30,7 @@ export function createDeletion({ onDeleted }) {
       confirm.disabled = false;
     }
     dialog.close();
-    onDeleted(id, filename);
+    onDeleted(id, filename, operation);
   });
 
   return (document) => {

@@ -5,6 +5,7 @@ import { createDeletion } from "./deletion.js";
 import { byId, el, failure } from "./dom.js";
 import { announce } from "./notices.js";
 import { createPolling } from "./polling.js";
+import { showUndo } from "./undo.js";
 import { openDocument } from "./viewer.js";
 
 /** @import { DocumentSeen, DocumentsListed } from "./schemas.d.ts" */
@@ -33,7 +34,7 @@ export function createDocumentList({ onError }) {
       if (mine !== round) return;
       list.querySelector(".more")?.remove();
       if (!cursor) keepOnly(page.documents);
-      for (const found of page.documents) show(found, "end");
+      for (const found of page.documents) show(found, "order");
       const next = page.next_cursor;
       if (next) {
         const more = () => fill(mine, next);
@@ -55,14 +56,20 @@ export function createDocumentList({ onError }) {
     for (const item of list.querySelectorAll("li")) if (!item.dataset.documentId) item.remove();
   }
 
-  /** Update a document's row, or add a row at one end of the list. @param {DocumentSeen} found @param {"start" | "end"} place */
+  /** Update a document's row, or add a row at the start of the list or in order. @param {DocumentSeen} found @param {"start" | "order"} place */
   function show(found, place) {
     const before = rows.get(found.id);
     const item = before?.item ?? el("li", { class: "document", "data-testid": "document", "data-document-id": found.id });
     rows.set(found.id, { item, status: found.status });
     fillRow(item, found);
-    if (!before) list[place === "start" ? "prepend" : "append"](item);
+    if (!before && place === "start") list.prepend(item);
+    if (!before && place === "order") list.insertBefore(item, olderThan(found.id));
     if (before && before.status !== found.status) sayOutcome(found);
+  }
+
+  /** Return the first row of an older document. The newest document comes first. @param {number} id */
+  function olderThan(id) {
+    return [...list.children].find((item) => item instanceof HTMLElement && Number(item.dataset.documentId) < id) ?? null;
   }
 
   /** @param {HTMLElement} item @param {DocumentSeen} found */
@@ -105,14 +112,14 @@ export function createDocumentList({ onError }) {
     return list.textContent !== before;
   }
 
-  /** @param {number} id @param {string} filename */
-  function onDeleted(id, filename) {
+  /** @param {number} id @param {string} filename @param {string | null} operation */
+  function onDeleted(id, filename, operation) {
     const item = rows.get(id)?.item;
     const next = item?.nextElementSibling ?? item?.previousElementSibling;
     drop(id);
     tell();
     (next?.querySelector("button") ?? byId("upload")).focus();
-    announce(`${filename} was deleted.`);
+    showUndo("documents", { verb: "Deleted", name: filename, operation, focus: () => rows.get(id)?.item.querySelector("button")?.focus() });
   }
 
   /** @param {number} id */

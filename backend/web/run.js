@@ -29,6 +29,7 @@ let recovering = 0;
  */
 export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   let wrong = UNEXPLAINED;
+  let known = runId ?? null;
   const open = async (/** @type {string | null} */ id, /** @type {number} */ lastId) => {
     const response = id === null && start ? await start() : await resume(String(id), lastId, signal);
     recovering = setTimeout(() => clearNotice("connection"), HOLDS_AFTER);
@@ -37,8 +38,10 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
   for await (const { name, data } of followRun(open, { runId, signal, wait: (delay) => reconnecting(delay, signal) })) {
     if (signal.aborted) return;
     if ("model" in data && data.model) answer.writtenBy(data.model);
-    if (name === "run") onRun(data);
-    else if (name === "text") answer.add(data.delta, data.offset);
+    if (name === "run") {
+      known = data.run_id;
+      onRun(data);
+    } else if (name === "text") answer.add(data.delta, data.offset);
     else if (name === "tool_call") answer.toolCall(data);
     else if (name === "tool_result") answer.toolResult(data);
     else if (name === "citation") answer.cite([...answer.citations, data]);
@@ -50,6 +53,7 @@ export async function tellRun(answer, { runId, start, signal, onRun, retry }) {
       if (data.citations) answer.cite(data.citations);
       if (data.status === "failed") answer.fail(wrong, retry);
       else answer.end(data.status, data.response, why);
+      answer.offerUndo(known);
       announce({ failed: wrong, cancelled: why || "Stopped." }[/** @type {string} */ (data.status)] ?? answer.text);
     }
   }

@@ -117,6 +117,18 @@ export interface RunSeen {
   error: Failure | null;
 }
 
+export interface Undone {
+  rows: RowUndone[];
+}
+
+export interface RowUndone {
+  kind: "task" | "document" | "conversation";
+  id: number;
+  /** A document has no title here. */
+  title: string | null;
+  change: "restored" | "changed back" | "removed";
+}
+
 // What the API's description leaves open.
 
 /** The body of an error answer. */

@@ -2,6 +2,7 @@
 
 import { ApiError, call, get } from "./api.js";
 import { byId, el, failure } from "./dom.js";
+import { showUndo } from "./undo.js";
 
 /** @import { TaskSeen, TasksListed } from "./schemas.d.ts" */
 
@@ -72,10 +73,12 @@ export function createTaskPanel({ onError }) {
       const completed = box.checked;
       box.disabled = true;
       try {
-        await call(`/api/tasks/${task.id}`, { method: "PATCH", body: { completed } });
+        const { headers } = await call(`/api/tasks/${task.id}`, { method: "PATCH", body: { completed } });
         // The row stays in its place until the next refresh, so that a mistaken click can be undone.
         item.dataset.completed = String(completed);
         tell();
+        const verb = completed ? "Completed" : "Reopened";
+        showUndo("tasks", { verb, name: task.title, operation: headers.get("Operation-Id"), focus: () => focus(task.id) });
       } catch (error) {
         if (error instanceof ApiError && error.status === 404) return gone(item);
         box.checked = !completed;
@@ -85,6 +88,16 @@ export function createTaskPanel({ onError }) {
       box.focus();
     });
     return item;
+  }
+
+  /** @param {number} id */
+  function focus(id) {
+    for (const list of [open, done]) rowIn(list, id)?.querySelector("input")?.focus();
+  }
+
+  /** @param {HTMLElement} list @param {number} id */
+  function rowIn(list, id) {
+    return [...list.querySelectorAll("li")].find(({ dataset }) => dataset.taskId === String(id));
   }
 
   doneSection.addEventListener("toggle", () => doneSection.open && refresh());
@@ -100,7 +113,7 @@ export function createTaskPanel({ onError }) {
       }
       await refresh();
       const list = task.completed ? done : open;
-      const found = [...list.querySelectorAll("li")].find(({ dataset }) => dataset.taskId === String(task.id));
+      const found = rowIn(list, task.id);
       const item = found ?? row(task);
       if (!found) list.prepend(item);
       item.scrollIntoView({ block: "center" });

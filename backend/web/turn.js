@@ -5,6 +5,7 @@ import { el, failure } from "./dom.js";
 import { withoutBeginning, withSigns } from "./marks.js";
 import { OFFLINE } from "./model.js";
 import { Prose } from "./prose.js";
+import { isChange, undoLine } from "./undo.js";
 import { inWords } from "./words.js";
 
 /** @import { Citation, MessageSeen, ToolCall, ToolResult } from "./schemas.d.ts" */
@@ -21,6 +22,7 @@ const STATES = { running: "running", done: "done", error: "failed", stopped: "no
  * @property {HTMLElement} phrase what the call does, in words
  * @property {string} name
  * @property {Record<string, unknown> | null} given the call's arguments
+ * @property {boolean} changed whether the call changed something
  */
 
 /** @param {string} text */
@@ -46,10 +48,11 @@ export class Answer {
   #tools = el("div", { class: "tools", hidden: true });
   #sources = el("ol", { class: "sources", "data-testid": "sources", "aria-label": "Sources", hidden: true });
   #end = el("div", { class: "answer-end" });
+  #undo = el("div");
 
   constructor() {
     this.#body.addEventListener("click", (event) => openPressed(event, this.#citations));
-    const parts = [this.#tools, this.#body, this.#sources, this.#end];
+    const parts = [this.#tools, this.#body, this.#sources, this.#end, this.#undo];
     this.element = el("article", { class: "answer", "data-testid": "assistant-message" }, ...parts);
     this.element.prepend(el("span", { class: "visually-hidden" }, "DocuTalk: "));
   }
@@ -64,6 +67,7 @@ export class Answer {
     answer.#citations = message.citations;
     answer.writtenBy(message.model);
     answer.end("completed", message.content);
+    answer.offerUndo(message.run_id);
     return answer;
   }
 
@@ -122,7 +126,7 @@ export class Answer {
     const outcome = el("div", { hidden: true }, el("p", { class: "label" }, "Result"), result);
     const inside = el("div", { class: "tool-inside" }, request, outcome);
     const row = el("details", { class: "tool", "data-testid": "tool-call" }, summary, inside);
-    const parts = { row, state, result, outcome, phrase, name, given };
+    const parts = { row, state, result, outcome, phrase, name, given, changed: false };
     this.#rows.set(call_id, parts);
     this.#mark(parts, "running");
     this.#tools.hidden = false;
@@ -136,6 +140,7 @@ export class Answer {
     parts.result.textContent = shown((is_error && errorIn(result)) || result);
     parts.outcome.hidden = false;
     if (!is_error) parts.phrase.textContent = inWords(parts.name, parts.given, result) ?? parts.phrase.textContent;
+    parts.changed = !is_error && isChange(result);
     this.#mark(parts, is_error ? "error" : "done");
   }
 
@@ -162,6 +167,12 @@ export class Answer {
   fail(sentence, retry) {
     this.end("failed");
     this.#end.replaceChildren(failure(sentence, "Try again", retry));
+  }
+
+  /** If the answer changed something, offer to undo that. @param {string | null} runId the run, which has ended */
+  offerUndo(runId) {
+    const hasChanged = [...this.#rows.values()].some(({ changed }) => changed);
+    if (hasChanged && runId !== null && !this.#undo.hasChildNodes()) this.#undo.append(undoLine(runId));
   }
 
   /** @param {string} text */

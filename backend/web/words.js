@@ -39,7 +39,7 @@ export function inWords(name, given, result) {
 }
 
 /** @param {unknown} result an object, or an object as JSON @returns {Values | null} */
-function parsed(result) {
+export function parsed(result) {
   try {
     const value = typeof result === "string" ? JSON.parse(result) : result;
     return typeof value === "object" ? value : null;

@@ -226,7 +226,7 @@ def test_the_original_is_downloaded_and_deleting_asks_first(open_page: OpenPage,
     document(page, "policy.md").get_by_role("button", name="Delete policy.md").click()
     page.get_by_test_id("delete-confirm").click()
     expect(page.get_by_test_id("document-name")).to_have_text(["notes.txt"])
-    expect(page.get_by_test_id("announcer")).to_have_text("policy.md was deleted.")
+    expect(page.get_by_test_id("documents-undo").locator("p")).to_have_text("Deleted “policy.md”.")
     expect(document(page, "notes.txt").get_by_role("button").first).to_be_focused()
     assert httpx.get(f"{service}/api/documents/1", headers=authorization(page)).status_code == 404
 

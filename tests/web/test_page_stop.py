@@ -73,6 +73,7 @@ def test_a_stop_keeps_what_was_said_and_done(
     expect(page.get_by_test_id("announcer")).to_have_text(STOPPED)
     expect(text_of(page, 1)).to_have_text(re.compile(r"^Adding it\.\s+word0 .*word5"))
     expect(answer.get_by_test_id("tool-call")).to_have_attribute("data-state", "done")
+    expect(answer.get_by_test_id("undo")).to_be_visible()
     expect(page.get_by_test_id("message")).to_be_focused()
     expect(page.get_by_test_id("stop")).to_be_hidden()
     expect(page.get_by_test_id("send")).to_be_visible()
