@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import func, text
 from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from backend.errors import NotFound
 from backend.idempotency import KEY_LIFETIME, KeyUsedForSomethingElse
@@ -73,22 +74,37 @@ class Ledger(UserRepository[Operation]):
             raise OperationNotFound(operation_id)
         return found
 
-    def undoable(self, *, run_id: str | None = None) -> list[Operation]:
-        """Return the operations of a run that can be undone, oldest first.
+    def last_undoable(self) -> list[Operation]:
+        """Return the user's last operation that changed something and is not undone; an empty list if there is none.
 
-        Without a run, return the user's last operation.
-
-        An operation that undid another one is never returned as the last operation. So a user who undoes repeatedly
-        goes back step by step.
+        An operation that undid another one does not count. So a user who undoes repeatedly goes back step by step.
         """
+        last = self._changing().where(col(Operation.undone_by).is_(None), Operation.tool != UNDO)
+        return list(self._session.exec(last.order_by(col(Operation.id).desc()).limit(1)))
+
+    def undoable_of_run(self, run_id: str) -> list[Operation]:
+        """Return a run's operations that changed something and are not undone by a later turn, oldest first."""
+        return self._not_undone_elsewhere(self._changing().where(Operation.run_id == run_id))
+
+    def undoable_since(self, first: Operation) -> list[Operation]:
+        """Return an operation, and what the same client did after it through the same door, oldest first."""
+        by_same = (Operation.door == first.door, col(Operation.client).is_not_distinct_from(first.client))
+        return self._not_undone_elsewhere(self._changing().where(Operation.id >= first.id, *by_same))
+
+    def _changing(self) -> SelectOfScalar[Operation]:
         changed = select(RowChange).where(
             RowChange.user_id == Operation.user_id, RowChange.change_id == Operation.change_id
         )
-        mine = self._mine().where(col(Operation.undone_by).is_(None), changed.exists())
-        if run_id is not None:
-            return list(self._session.exec(mine.where(Operation.run_id == run_id).order_by(col(Operation.id))))
-        last = mine.where(Operation.tool != UNDO).order_by(col(Operation.id).desc()).limit(1)
-        return list(self._session.exec(last))
+        return self._mine().where(changed.exists())
+
+    def _not_undone_elsewhere(self, wanted: SelectOfScalar[Operation]) -> list[Operation]:
+        """Return the operations except those that an operation outside of them undid.
+
+        If one of them undid another one, both must be undone together: the change of the one cancels the other's.
+        """
+        found = list(self._session.exec(wanted.order_by(col(Operation.id))))
+        together = {operation.change_id for operation in found} | {None}
+        return [operation for operation in found if operation.undone_by in together]
 
     def wait_for_other_undos(self) -> None:
         """Wait until no other undo of this user is in progress, and block others until this transaction ends.

@@ -21,6 +21,12 @@ class UndoWanted(BaseModel):
     dry_run: undo.DryRun = False
 
 
+class OperationUndoWanted(UndoWanted):
+    """How to undo one change."""
+
+    and_later: undo.AndLater = False
+
+
 def conversation_change_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
     """Return the routes that rename and delete conversations."""
     router = api_router(signed_in, prefix="/api/conversations", tags=["conversations"])
@@ -66,10 +72,14 @@ def undo_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRou
         operation_id: Annotated[undo.OperationId, Path()],
         caller: SignedInCaller,
         response: Response,
-        wanted: UndoWanted | None = None,
+        wanted: OperationUndoWanted | None = None,
     ) -> undo.Undone:
-        """Undo one change, whichever client made it. The number is the change's Operation-Id."""
-        return await undone({"operation_id": operation_id, **(wanted or UndoWanted()).model_dump()}, caller, response)
+        """Undo one change, whichever client made it. The number is the change's Operation-Id.
+
+        With `and_later`, everything that the same client changed after it is undone too, in one step or not at all.
+        """
+        arguments = (wanted or OperationUndoWanted()).model_dump()
+        return await undone({"operation_id": operation_id, **arguments}, caller, response)
 
     @router.post("/runs/{run_id}/undo", summary="Undo all changes of a turn")
     async def undo_run(

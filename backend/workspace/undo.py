@@ -31,6 +31,7 @@ RunId = Annotated[
     Field(max_length=64, description="A run, to undo all changes of its turn."),
     ONE_LINE,
 ]
+AndLater = Annotated[bool, Field(description="Also undo what the same client changed after operation_id.")]
 DryRun = Annotated[bool, Field(description="Only report what would be undone.")]
 
 
@@ -84,7 +85,11 @@ class Change:
 
 @tool(title="Undo a change", writes=True, destructive=True, idempotent=False)
 def undo(
-    scope: Scope, operation_id: OperationId | None = None, run_id: RunId | None = None, dry_run: DryRun = False
+    scope: Scope,
+    operation_id: OperationId | None = None,
+    run_id: RunId | None = None,
+    and_later: AndLater = False,
+    dry_run: DryRun = False,
 ) -> Undone:
     """Undo a change: what was added goes, what was changed gets its former values, what was deleted comes back.
 
@@ -95,9 +100,7 @@ def undo(
         raise InvalidInput("Say one change or one turn, not both.", hint="Give operation_id or run_id.")
     ledger = Ledger(scope)
     ledger.wait_for_other_undos()
-    operations = [_undoable(ledger.get(operation_id))] if operation_id else ledger.undoable(run_id=run_id)
-    if run_id is not None and not operations:
-        RunRepository(scope).get(run_id)
+    operations = _chosen(scope, operation_id, run_id, and_later=and_later)
     changes = _together(RowChanges(scope).of(operations), scope.zone)
     if not changes:
         raise NothingToUndo(
@@ -111,10 +114,27 @@ def undo(
     )
 
 
-def _undoable(operation: Operation) -> Operation:
-    if operation.undone_by is not None:
-        raise AlreadyUndone
-    return operation
+def _chosen(scope: Scope, operation_id: int | None, run_id: str | None, *, and_later: bool) -> list[Operation]:
+    """Return the operations to undo, oldest first.
+
+    Raises:
+        OperationNotFound: The user has no such operation.
+        RunNotFound: The user has no such run.
+        AlreadyUndone: The operation is already undone.
+    """
+    ledger = Ledger(scope)
+    if operation_id is not None:
+        operation = ledger.get(operation_id)
+        if operation.undone_by is not None:
+            raise AlreadyUndone
+        return ledger.undoable_since(operation) if and_later else [operation]
+    if run_id is None:
+        return ledger.last_undoable()
+    operations = ledger.undoable_of_run(run_id)
+    if not operations:
+        # Tell a run that changed nothing from a run that does not exist.
+        RunRepository(scope).get(run_id)
+    return operations
 
 
 def _together(changes: Iterable[RowChange], zone: ZoneInfo) -> list[Change]:
