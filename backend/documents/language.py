@@ -55,8 +55,7 @@ OTHERS = (
 """Languages for which PostgreSQL has no rules. They are detected only so that a text in one of them is not mistaken for
 a related language above.
 
-Creoles and regional languages that hardly differ from a language above in technical text are left out.
-"""
+Creoles and regional languages that hardly differ from a language above in technical text are left out."""
 
 _SCRIPTS = {
     "russian": re.compile("[\u0400-\u052f]"),
@@ -66,7 +65,7 @@ _SCRIPTS = {
     "hindi": re.compile("[\u0900-\u097f]"),
     "tamil": re.compile("[\u0b80-\u0bff]"),
 }
-"""The letters of each non-Latin script, under the most common of the languages above that use it."""
+"""The letters of each non-Latin script, by the most common of the listed languages that use this script."""
 
 _loading = threading.Lock()
 

@@ -29,7 +29,7 @@ class Purge:
         """Whether a purge is waiting for a run to end."""
 
     def all_due(self) -> Iterator[int]:
-        """Remove the documents deleted at least `keep_deleted` ago, oldest first, and those marked to be purged early.
+        """Remove documents deleted at least `keep_deleted` ago, oldest first, and documents marked for an early purge.
 
         Yields the number of rows that each transaction removed.
         """

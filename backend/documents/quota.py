@@ -13,9 +13,9 @@ class KeepingRules:
     """How much may be stored, and whether original files are kept after they are read."""
 
     most_bytes_of_a_user: int = 268_435_456
-    """Bytes; 0 means no limit."""
+    """Bytes of one user; 0 means no limit. The limit applies to guests too."""
     most_bytes_of_a_guest: int = 0
-    """Bytes; 0 means the limit of any user."""
+    """Bytes of one guest; 0 means that a guest has only the limit of a user."""
     most_bytes_of_guests: int = 0
     """Bytes of all guests together; 0 means no limit."""
     most_bytes: int = 0

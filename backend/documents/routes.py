@@ -170,7 +170,7 @@ async def original_slices(
 ) -> AsyncIterator[bytes]:
     """Yield the original file slice by slice.
 
-    Between slices, a slow reader holds neither a database connection nor one of the user's slots.
+    Between slices, the download holds neither a database connection nor a slot, because the client may be slow.
     """
 
     def read(number: int) -> bytes | None:

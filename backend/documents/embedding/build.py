@@ -19,7 +19,7 @@ BATCH = 64
 BUILD_MEMORY = "256MB"
 """The memory that PostgreSQL may use to build an index."""
 UNDER_WAY_STATUS = os.EX_TEMPFAIL
-"""The exit status of the command when another build is running. It tells the service that nothing failed."""
+"""The exit status when another build is running. The service does not treat this status as a failure."""
 
 
 class BuildUnderWay(Conflict):
@@ -50,14 +50,14 @@ class Due:
 
 
 class Builds:
-    """Works as the owner of the tables, on the passages of all users."""
+    """Builds and switches models with the login of the tables' owner, who can access the passages of all users."""
 
     def __init__(self, url: str) -> None:
         """`url` is the database URL with the owner's login."""
         self._url = url
 
     def due(self, wanted: str | None) -> Due:
-        """Return what must be built before the `wanted` model can be used; None means the model in use.
+        """Return what must be built before the `wanted` model can be used. If `wanted` is None, check the model in use.
 
         Raises SQLAlchemy's errors if the login is not the owner's.
         """
@@ -140,7 +140,7 @@ class Builds:
             )
 
     def _forget_others(self, engine: Engine, model_id: int) -> None:
-        """Delete all vectors except those of `model_id` and of the model in use. If both are one model, do nothing."""
+        """Delete all vectors except those of `model_id` and the model in use; do nothing if `model_id` is in use."""
         with _as_owner(engine) as connection:
             others = connection.execute(
                 text(
@@ -159,7 +159,7 @@ class Builds:
                 connection.execute(text("delete from embedding_models where id = :id"), {"id": other})
 
     def _swap(self, engine: Engine, model_id: int) -> bool:
-        """Make this the model in use if every passage has its vector; return whether every passage has."""
+        """Make this the model in use, and return True. If a passage has no vector of this model, return False."""
         with _as_owner(engine) as connection:
             current = text("select is_current from embedding_models where id = :id")
             if not connection.execute(current, {"id": model_id}).scalar_one():

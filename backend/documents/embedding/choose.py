@@ -4,7 +4,7 @@ from backend.documents.embedding.embedder import DEFAULT, MULTILINGUAL, Embedder
 
 
 def embedder(name: str, *, keys: dict[str, str], base_url: str | None, timeout_seconds: int) -> Embedder:
-    """Return the named model: the bundled model, the extra `multilingual`'s model, or any model that LiteLLM knows.
+    """Return the named model: the bundled model, the model of the extra `multilingual`, or any that LiteLLM knows.
 
     The call is cheap: libraries and weights are loaded at first use.
 
@@ -13,7 +13,7 @@ def embedder(name: str, *, keys: dict[str, str], base_url: str | None, timeout_s
             `@` and a number after a LiteLLM name set the number of dimensions: `openai/text-embedding-3-large@1024`.
         keys: API keys by LiteLLM's provider prefix. LiteLLM finds the keys of other providers in the environment.
         base_url: URL of an OpenAI-compatible server, for models of the provider `openai`.
-        timeout_seconds: Limits one call of a remote model, and all calls for one query together.
+        timeout_seconds: The most seconds for one call of a remote model, and for all calls for one query together.
     """
     if name == DEFAULT:
         from backend.documents.embedding.models.bundled import BundledEmbedder

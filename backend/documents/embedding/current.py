@@ -16,7 +16,7 @@ from backend.postgres.database import Database
 log = structlog.get_logger()
 
 TRUSTED_SECONDS = 5.0
-"""Seconds for which a process keeps using the model it knows. A build keeps the old vectors for longer than this."""
+"""Seconds for which a process uses its cached answer. After a switch, a build keeps the old vectors for longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from backend.errors import DocuTalkError, Unavailable
 DEFAULT = "all-MiniLM-L6-v2"
 """The bundled model: English, offline, in process."""
 MULTILINGUAL = "multilingual-e5-small"
-"""The extra `multilingual`'s model: a hundred languages, offline, in process."""
+"""The model of the extra `multilingual`: a hundred languages, offline, in process."""
 
 Kind = Literal["passage", "query"]
 """What a text is used for; some models embed a question differently from a passage."""

@@ -1,4 +1,4 @@
-"""Keep the embedded database's vectors up to date with the wanted model, and indexed for users with many passages."""
+"""Run builds for the embedded database when vectors of the wanted model, or the index for large users, are missing."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ class Upkeep:
     async def run(self, url: str) -> None:
         """Choose the model at the start, then run builds for the embedded database.
 
-        It checks whether a build is due at the start, and again after passages were added. `url` is the owner's
+        The method checks whether a build is due at the start, and again after passages were added. `url` is the owner's
         database URL.
         """
         is_chosen = await self._choose()

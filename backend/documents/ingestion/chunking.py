@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1_000
 """The most characters of a passage: two or three paragraphs. One embedding can still represent that much text."""
 USUAL_CHARACTERS = 900
-"""The most characters of one part of a long section. The parts have about equal lengths, so no scrap is left over."""
+"""The most characters of one part of a long section. The parts have about equal lengths, so that no part is tiny."""
 SHORT = 300
 """A section with fewer characters is joined to the next section, because a heading alone answers nothing."""
 BLOCK = 16_000
-"""Characters that one call of the splitter gets. Its time grows with the square of the length, and it keeps the
-interpreter's lock."""
+"""The most characters passed to the splitter in one call. The splitter's time grows with the square of the length, and
+it holds the interpreter's lock meanwhile."""
 MOST_HEADING_CHARACTERS = 200
 MOST_TITLE_CHARACTERS = 80
 HEADINGS_SHARE = 4
@@ -73,7 +73,7 @@ def cut(page: "Page", *, title: str, path: OpenHeadings, embedder: Embedder) -> 
 
 
 def follow(page: "Page", path: OpenHeadings) -> None:
-    """Change the open headings as `cut` does, without cutting the page. The page's text is not needed."""
+    """Update `path` to the headings that apply at the page's end, as `cut` does. The page's text is not needed."""
     _Headings(page, path).go_through()
 
 

@@ -1,6 +1,6 @@
-"""Index a document: cut its pages into passages, embed the passages, and store them in batches, a transaction each.
+"""Index a document: cut its pages into passages, embed the passages, and store them, one transaction per batch.
 
-Indexing continues from the place in the text that was indexed last.
+After an interruption, indexing continues at the place where the last stored passage ends.
 """
 
 from collections.abc import Iterator

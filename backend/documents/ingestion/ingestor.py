@@ -20,7 +20,7 @@ class Ingestor:
     """Ingests documents, on the caller's thread."""
 
     def __init__(self, database: Database, embeddings: Embeddings, *, limits: Limits, keeps_originals: bool) -> None:
-        """Limit reading by `limits`. Without `keeps_originals`, delete a file's bytes once its document has ended."""
+        """Limit reading by `limits`. Without `keeps_originals`, delete a file's bytes when its ingestion ends."""
         self._database = database
         self._pages = PageReader(database, limits=limits)
         self._indexer = PageIndexer(database, embeddings)
@@ -65,7 +65,7 @@ class Ingestor:
         )
 
     def _spare(self, lease: Lease) -> None:
-        """Keep a document from being given up because of attempts that only the embedding model made fail."""
+        """Lower the count of fruitless attempts so that a failing embedding model never makes the document fail."""
         with self._database.transaction(lease.user_id) as session:
             session.execute(
                 text(f"update documents set fruitless = least(fruitless, :most) where {FENCE}"),  # noqa: S608

@@ -156,7 +156,7 @@ class _Child:
                 pipe.close()
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield the child's messages; raise Unreadable if the child reports a failure or ends without its last one."""
+        """Yield the child's messages; raise Unreadable if the child fails or ends before its last message."""
         for line in self._lines():
             try:
                 message = json.loads(line.decode("utf-8", "surrogatepass"))
@@ -190,7 +190,7 @@ class _Child:
             yield from map(bytes, whole)
 
     def _waited(self, pipes: set[int]) -> list[int]:
-        """Return the pipes that are ready; raise Unreadable when the time is up, or Stopped if `is_stopped` says so."""
+        """Return the ready pipes; raise Unreadable when the time is up, or Stopped if `is_stopped()` is true."""
         poll = select.poll()
         for pipe in pipes:
             poll.register(pipe, select.POLLIN)

@@ -51,8 +51,8 @@ class Term:
     passages: int
     """How many passages of this language have the term."""
     entries: bytes | memoryview | None = None
-    """The term's postings in the wanted documents, in the format of `models.Postings`. None while it is undecided
-    whether they will be read."""
+    """The term's postings in the wanted documents, in the format of `models.Postings`. None until the search decides
+    whether to read them."""
     spelling: int = 0
     """0 for an ordinary word. For a part of a code, the number of the spelling that the part belongs to, from 1."""
 
@@ -68,8 +68,8 @@ class Weighed:
 
     term: Term
     share: float
-    """The term's share of the summed inverse document frequencies of the question's terms in its language, from 0 to
-    1."""
+    """The term's inverse document frequency, divided by the sum of those of all the question's terms in its language;
+    from 0 to 1."""
 
 
 _Rated = tuple[float, Term]
@@ -144,7 +144,7 @@ def saturated(bm25: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def _in_one_spelling(terms: Sequence[Term]) -> list[Term]:
-    """Keep the codes' terms only in the first spelling that occurs in a passage. Keep all ordinary words."""
+    """Keep all ordinary words and, for each code, the terms of the first spelling that occurs in a passage."""
     there = [term.spelling for term in terms if term.passages and term.identifies]
     return [term for term in terms if term.spelling in (0, min(there, default=1))]
 

@@ -1,10 +1,10 @@
 """Hybrid search: passages whose embedding is near the question's and passages that share its words, scored together.
 
-Every candidate gets two scores, whether the embeddings or the words proposed it. The nearness score runs from 0 for an
-unrelated passage to 1 for an equal passage. The word score runs from 0 for a passage without the question's words to 1
-for a passage full of all of them. Each score counts for one half. A passage's scores do not depend on the other
-candidates. If scores came from ranks, or were stretched between the worst and the best candidate, the best of many bad
-candidates would look good.
+Every candidate gets both scores, even if only one half of the search proposed the candidate. The nearness score runs
+from 0 for an unrelated passage to 1 for an equal passage. The word score runs from 0 for a passage without the
+question's words to 1 for a passage full of all of them. Each score counts for one half. A passage's scores do not
+depend on the other candidates. If scores came from ranks, or were stretched between the worst and the best candidate,
+the best of many bad candidates would look good.
 """
 
 from collections.abc import Mapping
@@ -114,7 +114,7 @@ class Search:
     ) -> tuple[Candidates, Library | Reason]:
         """Return the passages that either half of the search proposes, with both scores, and the searched library.
 
-        If there is nothing to search in, the reason takes the place of the library.
+        If there is nothing to search, return the reason instead of the library.
         """
         import numpy as np
 

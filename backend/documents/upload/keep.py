@@ -18,8 +18,8 @@ class Original:
     """An upload's bytes, and the rules for keeping them.
 
     It is a prepared argument, because the ledger stores ordinary arguments. `Call.record` does not write the bytes,
-    because it runs while the ledger's number is locked: all other calls by the user would then wait until the last of
-    up to 25 slices is written.
+    because it runs while the ledger's number is locked. All other calls by the user would have to wait until all
+    slices, up to 25, are written.
     """
 
     file: ReceivedFile

