@@ -123,7 +123,7 @@ class TaskRepository(UserRepository[Task]):
         return self._session.exec(self._mine().where(Task.id == task_id).with_for_update()).one_or_none()
 
     def restore(self, former: Task) -> Task:
-        """Give a task the values that it had, and a new version; a deleted task comes back under its old number.
+        """Restore a task's former values under a new version. A deleted task comes back with its old number.
 
         Raises:
             TooManyTasks: A deleted task cannot come back, because the user has as many tasks as allowed.
