@@ -39,9 +39,9 @@ class Caller:
             raise Forbidden(f"This token may not {scope}.", hint=f"Use a token with the scope `{scope}`.")
 
     def require_person(self) -> None:
-        """Raise Forbidden if a personal access token was used, for what only a person's own session may do.
+        """Raise Forbidden if a personal access token was used, because some actions need a person's own session.
 
-        That is creating and revoking tokens, deleting the account, and removing data before its time.
+        These actions are creating and revoking tokens, deleting the account, and removing data before its time.
         """
         if self.by_token:
             raise Forbidden("A personal access token may not do this. Sign in as yourself.")

@@ -46,7 +46,7 @@ class User(Owned, table=True):
 
 
 class LoginSession(Owned, table=True):
-    """A guest's session (later: a browser's session). Only the hash of its token is stored."""
+    """A guest's session. Only the hash of its token is stored."""
 
     __tablename__ = "sessions"
 
