@@ -61,7 +61,7 @@ class BodyStalled(DocuTalkError):
 
 
 class BodyCut(DocuTalkError):
-    """A client left while sending its body. Nobody reads the answer. Only the log and the metrics get its status."""
+    """A client disconnected while sending a body. Nobody reads the answer; its status is only logged and counted."""
 
     status = 400
     code = "bad_request"
@@ -182,7 +182,7 @@ async def _read(scope: Scope, receive: Receive) -> Receive:
     Raises:
         ContentTooLarge: The declared or the received size exceeds the limit.
         BodyStalled: The client sent nothing for too long.
-        BodyCut: The client left.
+        BodyCut: The client disconnected.
     """
     declared = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
     if not declared:

@@ -14,8 +14,8 @@ from backend.limits.limiter import Limiter
 
 AT_ONCE = 4
 MOST_WAITING = 1_000
-"""The most requests that wait for a slot. Loading the page causes about thirty requests, and a room full of people may
-load it at the same moment."""
+"""The most requests that wait for a slot. Loading the page causes about thirty requests, and many people at one address
+may load the page at the same moment."""
 WAIT_SECONDS = 5.0
 MOST_KNOWN = 10_000
 """The most credentials that are remembered. The least recently used credential is dropped first."""
@@ -56,7 +56,7 @@ class Visitors:
 
 
 class Slot:
-    """The slot for a stranger's request. It is held until the sender is recognized or the answer begins."""
+    """The slot of a request from an unknown sender. It is held until the sender is known or the answer begins."""
 
     def __init__(self, strangers: "Strangers", credential: bytes | None) -> None:
         self._strangers = strangers
@@ -116,13 +116,13 @@ class Strangers:
                 self._known.popitem(last=False)
 
     def forget(self, credential: bytes | None) -> None:
-        """Treat requests with this credential as a stranger's again, because it was not valid."""
+        """Treat senders of this credential as unknown again, because it was not valid."""
         if credential is not None:
             self._known.pop(credential, None)
 
 
 async def recognize(scope: Scope) -> None:
-    """Record that a request's credential is valid, so that the request is no longer a stranger's."""
+    """Record that a request's credential is valid, so that its sender no longer counts as unknown."""
     if (slot := scope.get(_SLOT)) is not None:
         await slot.recognize()
 
