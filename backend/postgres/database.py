@@ -27,13 +27,11 @@ GIVE_WAY_SECONDS = 0.4
 """Seconds that a statement waits for a locked row in work that nobody waits for, such as removing expired guests.
 
 PostgreSQL looks for deadlocks after one second. In a deadlock, this work has failed by then, so no user's request
-fails.
-"""
+fails."""
 IDLE_SECONDS = 15.0
 """Seconds that a transaction may go without a statement. After that the server ends it and frees its locks.
 
-Our transactions never wait for a network, so only a stopped or hanging process is idle this long.
-"""
+Our transactions never wait for a network, so only a stopped or hanging process is idle this long."""
 
 _ENTER = text(
     "select set_config('role', :role, true), set_config('app.user_id', :user_id, true), "
@@ -282,7 +280,7 @@ class Database:
 
 
 def become(session: Session, user_id: str) -> None:
-    """Give a transaction that began as nobody to this user, after a lookup has found the user's id."""
+    """Make this user the tenant of a transaction that began as nobody. A lookup has found the user's id."""
     session.execute(_BECOME, {"user_id": user_id})
 
 

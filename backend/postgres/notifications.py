@@ -31,7 +31,7 @@ ASK_AGAIN_SECONDS = 60.0
 """Seconds to wait after the first probe that did not arrive. Each further wait is twice as long."""
 LONGEST_ASK_AGAIN_SECONDS = 3600.0
 LOOK_SECONDS = 10.0
-"""Seconds between checks for work, in a process that gets no messages and has no other way to learn of work."""
+"""Seconds between checks for work, in a process that gets no messages and has no other source of work."""
 SWALLOWED = (
     "A connection pooler drops notifications, so other processes' changes are looked for every half second. Set "
     "MIGRATION_DATABASE_URL to the database's direct address to be notified at once."
@@ -57,7 +57,7 @@ class Notifications:
     def __init__(self, database: Database, *, keeps_trying: bool = False) -> None:
         """With `keeps_trying`, also reconnect while idle.
 
-        That is for processes that learn of new work in no other way.
+        This is for processes that have no other source of new work.
         """
         self._database = database
         self._keeps_trying = keeps_trying

@@ -99,7 +99,7 @@ class UserRepository(Generic[Row]):
         )
 
     def _counted(self, statement: str, **values: Any) -> int:
-        """Run a statement that counts in a row, and return the number. The row's only foreign key must be the user.
+        """Run a statement that increments a counter; return the count. The row's only foreign key must name the user.
 
         Raises:
             AccountGone: The user was deleted meanwhile.
