@@ -78,7 +78,7 @@ async function send(text) {
 }
 
 /**
- * Follow a run that is already in progress. Return false if this page stopped following it, or did not start to.
+ * Follow a run that is already in progress. Return false if this page stopped following the run, or never started.
  * @param {string | null} runId
  * @param {string} text the question
  * @param {Element} asked the question's element
@@ -182,7 +182,7 @@ function end(mine) {
 
 // ── Which conversation is shown ──────────────────────────────────────────────────────────────
 
-/** Note which conversation this is, once the server has said so. @param {string} id */
+/** Record which conversation is shown, once the server has reported its id. @param {string} id */
 function settleIn(id) {
   if (conversation === id) return;
   conversation = id;

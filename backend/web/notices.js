@@ -25,7 +25,7 @@ export function clearNotice(kind) {
   notice.replaceChildren();
 }
 
-/** Make a screen reader say a text. @param {string} text */
+/** Make a screen reader read a text aloud. @param {string} text */
 export function announce(text) {
   byId("announcer").replaceChildren(text);
 }

@@ -78,7 +78,7 @@ export class Answer {
     return read.textContent;
   }
 
-  /** Note which model writes the answer. @param {string | null} model null if the model is unknown */
+  /** Record which model writes the answer. @param {string | null} model null if the model is unknown */
   writtenBy(model) {
     // The offline model repeats the user's own words; only language models are known to write Markdown.
     this.#isMarkdown = model !== null && model !== OFFLINE;

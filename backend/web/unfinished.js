@@ -103,7 +103,7 @@ function closed(line) {
       const start = open.findLastIndex(({ mark }) => mark === "[");
       const destination = start < 0 ? -1 : endOfDestination(line, end);
       if (destination === line.length + 1) return withClosers(line.slice(0, end), open.slice(0, start), NOWHERE);
-      // Markers that are open within a link's words are left alone. Brackets that are not a link are ordinary text.
+      // Markers that are open within a link's words stay as they are. Brackets that are not a link are ordinary text.
       if (destination >= 0) open.length = start;
       else if (start >= 0) open.splice(start, 1);
       end = Math.max(end, destination);
