@@ -25,7 +25,8 @@ class Leased:
 
     table: str
     waits: str
-    """The SQL condition that a row waits to be worked on. Expired leases are removed before it is checked."""
+    """The SQL condition that a row waits to be worked on. Expired leases are removed before the condition is
+    checked."""
     fits: str = "true"
     """The SQL condition that no other row of the same user must be done before this row."""
     beside: tuple[str, str] = ("", "")
