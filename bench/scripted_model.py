@@ -40,7 +40,7 @@ class Answer:
     ends: Literal["whole", "cut", "unmarked"] = "whole"
     """`cut` breaks the connection in the middle; `unmarked` ends it properly but without a finish reason."""
     pieces: int = 3
-    """The number of pieces after which an answer ends that is not whole."""
+    """The number of pieces after which an incomplete answer ends."""
     wait: float = 0.0
     """Seconds before each piece."""
     input_tokens: int = 100

@@ -40,7 +40,7 @@ def goals(evidence: Evidence) -> list[Goal]:
 
 
 def lost(evidence: Evidence) -> Iterator[str]:
-    """Yield acknowledged messages that got neither what they asked for nor an error that says why."""
+    """Yield acknowledged messages that got neither the requested result nor an error with the reason."""
     for message in evidence.messages:
         run = evidence.run(message)
         what = f"{message.wish.nonce}, run {min(message.run_ids)}"
@@ -77,7 +77,7 @@ def _are_calls_of(wish: Wish, calls: list[dict[str, Any]]) -> bool:
 
 
 def done_twice(evidence: Evidence) -> Iterator[str]:
-    """Yield what exists twice, and what nobody asked for."""
+    """Yield runs, messages, tasks and operations that exist twice, and tasks that no message asked for."""
     keys = Counter((run["user_id"], run["idempotency_key"]) for run in evidence.runs)
     sent = [message for conversation in evidence.conversations for message in conversation.messages]
     asked = {title for message in sent for title in message.wish.titles}
@@ -158,14 +158,14 @@ def stuck(evidence: Evidence) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Wait:
-    """How long a run waited until somebody executed it."""
+    """How long a run waited until a process executed it."""
 
     run_id: str
     why: str
     seconds: float
-    """In wall clock time."""
+    """The wait in seconds of wall clock time."""
     able: float
-    """The part of these seconds in which a service was ready and the database was up."""
+    """The seconds of the wait in which a service was ready and the database was up."""
 
 
 def interrupted(evidence: Evidence) -> list[tuple[Kill, Row]]:
@@ -180,7 +180,7 @@ def takeovers(evidence: Evidence) -> list[Wait]:
 
 
 def last_steps(evidence: Evidence) -> Counter[str]:
-    """Count the last events of the interrupted runs before their interruption."""
+    """Count, by kind, the last event of each interrupted run before its interruption."""
     before = [
         [event["kind"] for event in evidence.events[run["id"]] if event["at"] <= kill.at]
         for kill, run in interrupted(evidence)
@@ -189,7 +189,7 @@ def last_steps(evidence: Evidence) -> Counter[str]:
 
 
 def turns(evidence: Evidence) -> list[Wait]:
-    """Return how long each run that waited for earlier ones took to be claimed once it was its turn."""
+    """Return the wait from turn to claim, for each run that came after an earlier run of its conversation."""
     waits = []
     for runs in evidence.in_turn:
         free_at = 0.0
@@ -201,7 +201,7 @@ def turns(evidence: Evidence) -> list[Wait]:
 
 
 def cancels(evidence: Evidence) -> list[Wait]:
-    """Return how long each run that was cancelled before its end continued afterwards."""
+    """Return the time from cancel to end, for each run that was cancelled before its end."""
     waits = []
     for message in evidence.messages:
         run = evidence.run(message)
@@ -212,7 +212,7 @@ def cancels(evidence: Evidence) -> list[Wait]:
 
 
 def claimed_late(evidence: Evidence) -> Iterator[str]:
-    """Yield the runs that waited too long until somebody continued them."""
+    """Yield the runs that waited too long until a process continued them."""
     for wait in (*takeovers(evidence), *turns(evidence), *cancels(evidence)):
         if wait.able > evidence.lease_seconds + CLAIM_SECONDS:
             yield f"run {wait.run_id} was {wait.why} after {wait.seconds:.1f} s, of which {wait.able:.1f} s count"

@@ -17,16 +17,17 @@ LAST_MESSAGES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Habits:
-    """What clients do, as shares of all messages or streams."""
+    """How often clients do unusual things, as shares of all messages or streams."""
 
     cancels: float = 0.03
     drops: float = 0.35
     json: float = 0.5
-    """Third copies that are sent as JSON; the first two are always streams, one to each process."""
+    """The share of third copies that request JSON. The first two copies always request streams, one from each
+    process."""
     bursts: float = 0.35
-    """Messages whose successor is sent before they are answered."""
+    """The share of messages that are followed by another message before they are answered."""
     simultaneous: float = 0.3
-    """The share of these whose successor is sent at the same moment."""
+    """The share of such following messages that are sent at the same moment as the first message."""
 
 
 class Clients:
@@ -52,7 +53,7 @@ class Clients:
             await asyncio.wait(self._cancels, timeout=PATIENCE_SECONDS)
 
     def close(self) -> None:
-        """Stop starting anything new."""
+        """Send no further messages."""
         self._closing.set()
 
     async def go_on_everywhere(self) -> None:

@@ -26,7 +26,7 @@ AWAY = (429, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Person:
-    """A user."""
+    """A user of the services, and the token that identifies this user."""
 
     id: str
     token: str
@@ -116,7 +116,7 @@ class Copy:
         place: int,
         drop_after: int | None,
     ) -> None:
-        """Take the service to start with, and after how many events of a stream to hang up, once."""
+        """Start with service `place`. If `drop_after` is not None, hang up once, after that many events of a stream."""
         self._network = network
         self._message = message
         self._telling = telling

@@ -29,7 +29,7 @@ class Clock:
     """Counts only the seconds in which a run could have been continued."""
 
     def __init__(self, ready: Sequence[tuple[float, float]], down: Sequence[tuple[float, float]]) -> None:
-        """Take the spans in which a service was ready, and those in which the database was down."""
+        """Store the spans in which a service was ready, and the spans in which the database was down."""
         marks = sorted(
             [(at, 1, 0) for at, _ in ready]
             + [(at, -1, 0) for _, at in ready]
@@ -44,7 +44,7 @@ class Clock:
                 self._spans.append((at, following[0]))
 
     def between(self, start: float, end: float) -> float:
-        """Return how many of the seconds between two times count."""
+        """Return the seconds between two times in which a run could have been continued."""
         return sum(max(0.0, min(end, last) - max(start, first)) for first, last in self._spans)
 
 

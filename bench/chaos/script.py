@@ -1,7 +1,7 @@
 """The scripted model's answers. Their effects depend only on the request; their words are new for every request.
 
-After a crash, a provider that is asked again gives the same answer in other words. A service that mixes the texts of
-two attempts is detected by that.
+After a crash, a provider that is asked again gives the same answer in other words. This exposes a service that mixes
+the texts of two attempts.
 """
 
 import itertools

@@ -35,12 +35,13 @@ class Service:
     directory: Path
     port: int
     forked: bool
-    """Whether its processes are forked from one that has imported everything, rather than started as new
-    interpreters."""
+    """Whether the processes are forked from a process that has imported everything. Otherwise each is a new
+    interpreter."""
     pid: int = 0
     is_ready: bool = False
     spans: list[tuple[float, float]] = field(default_factory=list)
-    """The spans in which it was ready, in seconds since the epoch; while it is ready, the last span is open."""
+    """The spans in which the service was ready, in seconds since the epoch; while the service is ready, the last span
+    is open."""
     starts: list[float] = field(default_factory=list)
     """The seconds that each start took until it was ready."""
     surprises: list[str] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Service:
             raise RuntimeError(f"Service {self.name} does not become ready; its log is in {self.directory}.")
 
     def look(self) -> None:
-        """Record it if the process has ended by itself, and start another one."""
+        """If the process has ended by itself, record this and start another process."""
         if (status := self._exit_status()) is not None:
             self.surprises.append(f"Service {self.name}, process {self.pid}, ended by itself with status {status}.")
             if len(self.surprises) > MOST_FALSE_STARTS:

@@ -21,23 +21,24 @@ TRAP_SECONDS = 20.0
 """How many seconds a kill waits for its moment before another one is tried."""
 MOST_TRIES = 10
 STEPS = (frozenset({"text"}), frozenset({"text"}), frozenset({"tool_call"}), frozenset({"tool_result"}))
-"""The events at which kills strike: while the model speaks, before and between a response's calls, and after a call."""
+"""The events at which kills strike: while the model streams, before and between a response's calls, and after a
+call."""
 
 Blow = Literal["kill 0", "kill 1", "kill both", "crash", "stop 0", "stop 1"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much happens: a number of kills and crashes, or as much as there is time for."""
+    """The length of the storm: a number of kills and crashes, or a number of seconds."""
 
     seconds: float | None = None
     kills: int = 0
     crashes: int = 0
     is_calm: bool = False
-    """Whether nothing happens at all."""
+    """Whether there are no kills, crashes or stops at all."""
 
     def blows(self, seed: int) -> Iterator[Blow]:
-        """Yield what happens, in an order that depends only on the seed."""
+        """Yield the kills, crashes and stops, in an order that depends only on the seed."""
         if self.is_calm:
             return
         if self.seconds is None:
@@ -74,7 +75,7 @@ class Stop:
     seconds: float
     streams: int
     left: tuple[str, ...]
-    """How streams ended that got neither `reconnect` nor `done`."""
+    """How the streams without a `reconnect` or `done` event ended."""
 
 
 @dataclass
@@ -87,13 +88,13 @@ class Storm:
     size: Size
     seed: int
     after_each: Callable[[], None]
-    """Called after each blow."""
+    """Called after each kill, crash or stop."""
     kills: list[Kill] = field(default_factory=list)
     crashes: list[Crash] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
 
     async def rage(self) -> None:
-        """Carry out all blows one after the other; return when all services are ready again."""
+        """Carry out all kills, crashes and stops one after the other; return when all services are ready again."""
         rng = random.Random(f"{self.seed} when")
         ends_at = time.monotonic() + (self.size.seconds or float("inf"))
         told_at = time.monotonic()

@@ -27,7 +27,7 @@ with scripted_model([says("Hello.")]) as model:
     agent = Agent(name="Warm", model=litellm_model(choice), model_settings=ModelSettings(include_usage=True))
 
     async def ask() -> None:
-        """Ask once, and close the connections, because they belong to this loop."""
+        """Send the model one request, then close the connections, because they belong to this event loop."""
         answered = Runner.run_streamed(agent, "Hello", run_config=RunConfig(tracing_disabled=True))
         async for _ in answered.stream_events():
             continue

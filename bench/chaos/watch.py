@@ -1,4 +1,4 @@
-"""Knows from followers' events which process executes which run, so that a kill can hit it in mid-turn."""
+"""Derive from followers' events which process executes which run, so that a kill can hit a process in mid-turn."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Watch:
         return {run_id for run_id, place in self._places.items() if place == (service, service.pid)}
 
     def saw(self, stream: Stream, run_id: str, kind: str, *, stored: bool) -> None:
-        """Process one event; a trap set for it springs before anything else happens."""
+        """Process one event. If a trap waits for this event, spring the trap first."""
         stream.heard += 1
         if kind in ("run", "done"):
             self._places.pop(run_id, None)

@@ -23,7 +23,8 @@ USER = "ten thousand"
 PASSAGES = 10_000
 PASSAGES_OF_A_DOCUMENT = 40
 PASSES = 10
-"""The median pass counts, because a machine's speed may vary by half from minute to minute."""
+"""How often the questions are asked. The median pass is reported, because a machine's speed may vary by half from
+minute to minute."""
 NOISE = 0.02
 """Standard deviation in each dimension, so that a passage and its copy are as close as two versions of one text."""
 
@@ -38,7 +39,7 @@ class Cpu:
 
     @property
     def total(self) -> float:
-        """The sum of all three."""
+        """The CPU of embedding, process and database together."""
         return self.embedding + self.process + self.database
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 CARRIED = Path(__file__).parents[1] / "data"
 """The directory of the sets that come with the project."""
 DEPTH = 10
-"""Documents of a list that are looked at."""
+"""How many documents at the start of a result list are scored."""
 
 
 @dataclass(frozen=True)
