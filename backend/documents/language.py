@@ -13,7 +13,8 @@ UNSURE = "simple"
 MOST_CHARACTERS = 3_000
 """Characters that are read; more do not make the result more certain."""
 LEAST_LETTERS = 50
-"""The fewest letters that show a language. A shorter text, such as a name, could be in any language."""
+"""The fewest letters from which a language can be detected. A shorter text, such as a name, could be in any
+language."""
 LEAST_CONFIDENCE = 0.5
 
 CONFIGURATIONS = {

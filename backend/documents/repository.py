@@ -25,7 +25,7 @@ document with the same bytes."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that will become a document, without its bytes."""
+    """The metadata of a file that will become a document."""
 
     filename: str
     original_filename: str

@@ -37,7 +37,7 @@ class DocumentJob:
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """Empty, because only the outcome is logged."""
+        """No additional fields, because only the outcome is logged."""
         return {}
 
     def stop(self, why: DocuTalkError) -> None:

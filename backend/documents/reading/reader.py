@@ -32,7 +32,7 @@ LONGEST_LINE = 8 * LONGEST_PAGE
 LONGEST_REPORT = 2_000
 AT_ONCE = 256 * 1024
 POLL_SECONDS = 0.5
-"""How often to check `is_stopped` while the child sends nothing."""
+"""Seconds between two checks of `is_stopped` while the child sends nothing."""
 PROGRAM = Path(child.__file__)
 ISOLATED = ("-I", "-S", "-B", "-X", "utf8", "-W", "ignore")
 
@@ -64,7 +64,7 @@ def read(
 
     Raises:
         Unreadable: The file cannot be read, or cannot be read beyond the pages yielded so far.
-        Stopped: `is_stopped` returned true. It is checked twice a second while the child sends nothing.
+        Stopped: `is_stopped` returned true. The function is called twice a second while the child sends nothing.
     """
     limits = limits or Limits()
     if path.stat().st_size == 0:

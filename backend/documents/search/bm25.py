@@ -47,7 +47,7 @@ class Term:
     language: str
     lexeme: str
     positions: tuple[int, ...]
-    """Positions in the question, the same in every language. Positions of codes come after all others."""
+    """The word's positions in the question, the same in every language. Codes come after all other words."""
     passages: int
     """How many passages of this language have the term."""
     entries: bytes | memoryview | None = None
@@ -180,7 +180,7 @@ def _terms(session: Session, query: str, codes: str, library: Library, values: d
 def _entries(
     session: Session, chosen: Sequence[Weighed], library: Library, values: dict[str, Any]
 ) -> Iterator[bytes | memoryview]:
-    """Yield the postings of each chosen term. Read the postings that `_terms` did not include."""
+    """Yield the postings of each chosen term. Read the postings that `_terms` did not return."""
     left = [one.term for one in chosen if one.term.entries is None]
     asked = {"languages": [term.language for term in left], "lexemes": [term.lexeme for term in left]}
     rows = iter(session.execute(statement(_ENTRIES, only(library, "p"), "entries"), values | asked) if left else ())

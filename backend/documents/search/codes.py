@@ -21,7 +21,7 @@ _JOINED = re.compile(r"(?<![^\W_])([^\W\d_]+)(?=\d{3})")
 
 
 def codes_of(question: str) -> tuple[str, str]:
-    """Return a question's codes and its other words, each joined by spaces."""
+    """Return a question's codes as one string and its other words as another, both joined by spaces."""
     words = [word for word in question.split() if any(map(str.isalnum, word))]
     are_codes = [is_code(word) for word in words]
     codes = [word for word, is_one in zip(words, are_codes, strict=True) if is_one]

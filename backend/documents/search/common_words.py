@@ -321,7 +321,7 @@ def _names(words: Sequence[str]) -> frozenset[str]:
 
 
 def _language_of(words: Sequence[str], languages: Sequence[str]) -> str | None:
-    """Return the language that has the most of these words as common words, or None without evidence for a language."""
+    """Return the language in which the largest number of words is common, or None if no word indicates one."""
     common = Counter(language for word in words for language in _languages_of(word))
     telling = Counter(
         language

@@ -62,15 +62,15 @@ class FoundPassage:
     page_number: int | None
     text: str
     score: float
-    """From 0 to 1, highest first in the list, and comparable between questions. It is the mean of the passage's
-    nearness, from unrelated to equal, and `text_score`."""
+    """The passage's score, from 0 to 1: the mean of its nearness, from unrelated to equal, and `text_score`. Scores of
+    different questions can be compared. The passage with the highest score comes first in the list."""
     start: int
     end: int
     vector_score: float | None
     """The cosine between question and passage; None while this model has no embedding of the passage."""
     text_score: float
-    """From 0 for a passage without any of the question's words to 1 for a passage full of all these words. Each word is
-    weighed by its rarity. A passage of average length that has each word once scores 0.7."""
+    """The word score: from 0 for a passage without any of the question's words to 1 for a passage full of all these
+    words. Each word is weighed by its rarity. A passage of average length that has each word once scores 0.7."""
     headings: str
 
 

@@ -24,7 +24,7 @@ class IndexedPassage:
 
     page_number: int | None
     chunk_index: int
-    """From 0, in document order."""
+    """The passage's number in the order of the document, from 0."""
     start: int
     end: int
     content: str

@@ -93,7 +93,7 @@ class FileKind(NamedTuple):
     """A file's type, and the name to show for it."""
 
     filename: str
-    """For people: one line, no path, and no characters that hide or reverse what follows."""
+    """The name to show: one line, no path, and no characters that hide or reverse what follows."""
     content_type: str
 
 

@@ -24,7 +24,7 @@ FIELD = "file"
 FRAMING_BYTES = 1024 * 1024
 """Bytes that a request may have in addition to its files."""
 STALL_SECONDS = 30.0
-"""How long a client may send nothing in the middle of an upload."""
+"""The most seconds for which a client may send nothing in the middle of an upload."""
 
 _MOST_PARTS = 100
 _BATCH_BYTES = 256 * 1024

@@ -19,8 +19,8 @@ MOST_UNPACKED = 512 * 1024 * 1024
 """The most bytes of all files inside an office document together, unpacked."""
 
 HIGHEST_RATIO = 200
-"""How many times its own size an office document may unpack to. Text compresses to about a tenth, endless zeros to a
-thousandth."""
+"""The most that an office document may grow when it is unpacked, as a multiple of its size. Text compresses to about a
+tenth, endless zeros to a thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Limits:
     """The limits for reading one file."""
 
     seconds: int = 120
-    """Limits both the time spent waiting for the child and the child's CPU time."""
+    """The most seconds of waiting for the child, and the most seconds of the child's CPU time."""
 
     memory_mb: int = 1024
     pages: int = 5_000
