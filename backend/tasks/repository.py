@@ -190,7 +190,7 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "priority": (col(Task.priority), _rank),
     "title": (col(Task.title), func.lower),
 }
-"""For each sort key, its column and a function that returns the part of a value that is compared."""
+"""For each sort key: the column, and the function that turns a value of the column into what is compared."""
 
 
 def _key(sort: Sort) -> ColumnElement[Any]:
