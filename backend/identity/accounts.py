@@ -292,13 +292,13 @@ def hashed(token: str) -> str:
 
 
 def owner_of_session(session: Session, token: str) -> tuple[str, str] | None:
-    """Return (user_id, session id) for a session's token, whichever user it belongs to, or None."""
+    """Find a session of any user by its token; return (user_id, session id), or None if there is no such session."""
     row = session.execute(text("select user_id, id from find_session(:hash)"), {"hash": hashed(token)}).one_or_none()
     return None if row is None else (row.user_id, row.id)
 
 
 def owner_of_api_token(session: Session, token: str) -> tuple[str, int] | None:
-    """Return (user_id, token id) for a personal access token, whichever user it belongs to, or None."""
+    """Find a personal access token of any user; return (user_id, token id), or None if there is no such token."""
     row = session.execute(text("select user_id, id from find_api_token(:hash)"), {"hash": hashed(token)}).one_or_none()
     return None if row is None else (row.user_id, row.id)
 
