@@ -11,7 +11,7 @@ from backend.limits.limiter import Limiter
 MOST_AT_WORK = 4
 """The most concurrent calls by one user in one process. Each call holds a thread and, mostly, also a connection."""
 WAIT_SECONDS = 5.0
-"""How long a call waits for a free slot before it is refused."""
+"""The most seconds that a call waits for a free slot. After that the call is refused."""
 
 Result = TypeVar("Result")
 
