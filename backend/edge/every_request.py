@@ -165,7 +165,7 @@ def _completed(given: list[tuple[bytes, bytes]], status: int, request_id: str) -
 
 
 def _route(scope: Scope) -> str:
-    """Return the path template of the route that answered. The path itself may contain people's words."""
+    """Return the path template of the route that answered. The path itself may contain text that a user wrote."""
     # FastAPI records only its own routes. For other routes without parameters, the path equals the template.
     plain = scope["path"] if "endpoint" in scope and not scope.get("path_params") else "unknown"
     return str(getattr(scope.get("route"), "path_format", plain))

@@ -1,7 +1,8 @@
 """Keep foreign web pages from using the service.
 
-A page may use a host name that leads to this service, or send a request without seeing the answer. Nearly every route
-needs a bearer token, but anybody can get a guest's token, so a token is not enough protection.
+A foreign page could use a host name of its own that resolves to this service's address. It could also send a request
+whose answer it cannot read. Nearly every route needs a bearer token, but anybody can get a guest's token, so a token is
+not enough protection.
 """
 
 from urllib.parse import urlsplit

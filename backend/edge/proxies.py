@@ -34,7 +34,7 @@ class Proxies:
 
 
 def _without_port(hop: str) -> str:
-    """Return the address in a hop, without the port and the IPv6 brackets that some proxies add."""
+    """Return the address in one entry of the header, without the port and the IPv6 brackets that some proxies add."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
