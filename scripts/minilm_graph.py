@@ -106,7 +106,7 @@ class _Graph:
         return name
 
     def _stored(self, name: str) -> str:
-        """Refer to a tensor at its place in the weights' file."""
+        """Add a tensor to the graph as a reference to its place in the weights' file, and return its name."""
         raw = self._given[name].raw_data
         tensor = TensorProto(name=name, data_type=TensorProto.INT8, dims=self._given[name].dims)
         tensor.data_location = TensorProto.EXTERNAL
