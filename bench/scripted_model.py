@@ -24,9 +24,9 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any] | str = field(default_factory=dict)
-    """An object, or text that is sent unchanged."""
+    """The arguments as an object, or as text that is sent unchanged."""
     id: str | None = "call_1"
-    """None leaves the id out."""
+    """The id of the call. With None, the call is sent without an id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,13 +25,13 @@ class Habits:
     """The share of third copies that request JSON. The first two copies always request streams, one from each
     process."""
     bursts: float = 0.35
-    """The share of messages that are followed by another message before they are answered."""
+    """The share of messages that start a burst: another message follows before they are answered."""
     simultaneous: float = 0.3
-    """The share of such following messages that are sent at the same moment as the first message."""
+    """The share of bursts in which both messages are sent at the same moment."""
 
 
 class Clients:
-    """All users and their conversations; what they say depends only on the seed."""
+    """All users and their conversations. The text of the messages depends only on the seed."""
 
     def __init__(self, network: Network, *, seed: int, habits: Habits) -> None:
         self.conversations: list[Conversation] = []

@@ -17,7 +17,7 @@ from bench.chaos.services import Service
 from bench.chaos.watch import Stream, Watch
 
 PATIENCE_SECONDS = 180.0
-"""How long a client tries to get an answer."""
+"""The most seconds that a client tries to get an answer."""
 LONGEST_PAUSE = 5.0
 """The most seconds that a client waits when the service asks it to come back later."""
 AWAY = (429, 502, 503, 504)
@@ -44,7 +44,7 @@ class Conversation:
     person: Person
     id: int | None = None
     messages: list["Message"] = field(default_factory=list)
-    """In the order in which they were sent."""
+    """The messages, in the order in which they were sent."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Network:
         self.services = services
         self.watch = watch
         self.surprises: list[str] = []
-        """Observations that no client should make."""
+        """What clients observed although it must never happen."""
         self.counts: Counter[str] = Counter()
         # Each request has its own connection, because one kept from before a restart would break through no fault of
         # ours.
@@ -125,7 +125,7 @@ class Copy:
         self._given_up = False
 
     async def deliver(self) -> None:
-        """Send the message and follow its run until the run has ended or patience runs out."""
+        """Send the message and follow its run until the run has ended or `PATIENCE_SECONDS` are over."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._telling.has_ended and not self._given_up and time.monotonic() < deadline:
             service = self._network.service(self._place)

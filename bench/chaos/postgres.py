@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, read past its policies as superuser, and crashed."""
+"""The embedded PostgreSQL, read by a superuser, whom no row policy limits, and crashed on purpose."""
 
 import asyncio
 import os

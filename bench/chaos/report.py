@@ -14,7 +14,7 @@ from bench.chaos.delivery import Network
 from bench.chaos.evidence import Evidence
 
 MOST_SHOWN = 5
-"""Violations shown for each goal; the JSON has all of them."""
+"""The most violations shown for each goal. The JSON report has all violations."""
 
 
 @dataclass(frozen=True)

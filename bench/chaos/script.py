@@ -1,7 +1,7 @@
-"""The scripted model's answers. Their effects depend only on the request; their words are new for every request.
+"""The scripted model's answers, whose effects depend only on the request and whose words differ each time.
 
-After a crash, a provider that is asked again gives the same answer in other words. This exposes a service that mixes
-the texts of two attempts.
+A real provider that is asked again after a crash also answers in other words. The differing words expose a service that
+mixes the texts of two attempts.
 """
 
 import itertools

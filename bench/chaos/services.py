@@ -23,7 +23,8 @@ READY_SECONDS = 90.0
 """The most seconds for a start, with all imports on a busy machine and the creation of the database."""
 MOST_FALSE_STARTS = 10
 PORTS = range(20_000, 32_000)
-"""Below the ports that the system assigns to connections, so that a service's port stays free while it is down."""
+"""The services' ports. They are below the ports that the system assigns to connections, so that a service's port stays
+free while it is down."""
 
 
 @dataclass(eq=False)

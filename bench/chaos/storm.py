@@ -14,11 +14,11 @@ from bench.chaos.services import Service, until
 from bench.chaos.watch import Watch
 
 CHOOSY_SECONDS = 1.0
-"""How long a kill waits for the process whose turn it is; after that, any process that is executing a run will do."""
+"""The seconds for which a kill only hits the chosen process. After that it hits any process that is executing a run."""
 STOP_SECONDS = 10.0
 """The most seconds that a service may take to stop."""
 TRAP_SECONDS = 20.0
-"""How many seconds a kill waits for its moment before another one is tried."""
+"""The most seconds that a kill waits for its event. After that, the kill is tried again."""
 MOST_TRIES = 10
 STEPS = (frozenset({"text"}), frozenset({"text"}), frozenset({"tool_call"}), frozenset({"tool_result"}))
 """The events at which kills strike: while the model streams, before and between a response's calls, and after a

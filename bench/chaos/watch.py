@@ -59,7 +59,8 @@ class Watch:
     async def trapped(self, kinds: frozenset[str], spring: Callable[[Service], bool], *, seconds: float) -> bool:
         """Call `spring` with a service at the next event of these kinds in a run that the service is executing.
 
-        The call is repeated as long as it returns False. Returns whether it returned True in time.
+        While `spring` returns False, it is called again at each further such event. Returns whether `spring` returned
+        True in time.
         """
         self._trap = _Trap(kinds, spring, asyncio.Event())
         sprung = self._trap.sprung

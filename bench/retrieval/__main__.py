@@ -93,7 +93,7 @@ def _measure_multilingual(report: Report, opened: Shelves, sets: list[Judged], c
 
 
 def _real(sets: list[Judged], model: Embedder, cache: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sets' vectors: those of all passages, and those of some questions."""
+    """Return the vectors of all the sets' passages, and the vectors of some of their questions."""
     passages = [embedded(model, passage_texts(texts_of(judged, model)), "passage", cache) for judged in sets]
     asked = [
         text for judged in sets for _, text in judged.questions[:: len(judged.questions) // QUESTIONS_OF_A_SET + 1]

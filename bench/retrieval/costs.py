@@ -90,7 +90,7 @@ def costs(shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: P
 def _fill(
     shelves: Shelves, sets: Sequence[Judged], embedder: Embedder, cache: Path | None, chance: np.random.Generator
 ) -> Vectors:
-    """Index runs of the sets' passages, each in several documents; return all vectors by passage id."""
+    """Index sequences of the sets' passages, one document each; return the vectors in order of passage id."""
     shelves.add_user(USER)
     shelf: list[tuple[str, Text, Any]] = []
     for judged in sets:

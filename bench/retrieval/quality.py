@@ -15,7 +15,7 @@ from bench.retrieval.sets import DEPTH, Judged, ndcg
 from bench.retrieval.shelves import MODEL_ID, Shelves, embedded, passage_texts, texts_of
 
 PASSAGES = 4 * DEPTH
-"""Enough for ten documents, because few have more than three passages."""
+"""The passages requested for each question. They cover ten documents, because few have more than three passages."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Row:
 
 @dataclass
 class Report:
-    """Everything that was measured; parts that were left out are empty."""
+    """Everything that was measured. A part that was not measured is empty."""
 
     facts: dict[str, str]
     qualities: list[tuple[str, Quality]] = field(default_factory=list)

@@ -30,11 +30,11 @@ class Scale:
     recall: float
     """Recall@10, compared with an exact search."""
     fewest: int
-    """The fewest passages returned for a question, which asked for 100."""
+    """The fewest passages that the index returned for any question. Each search requested 100."""
     approximate: float
-    """Milliseconds for the nearest 100 by the index, the median."""
+    """Median milliseconds for finding the nearest 100 passages with the index."""
     exact: float
-    """Milliseconds for the nearest 100 by an exact search, the median."""
+    """Median milliseconds for finding the nearest 100 passages with an exact search."""
     small_recall: float
     """Recall@10 of a user with so few passages that search is exact, although the index exists."""
 
