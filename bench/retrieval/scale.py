@@ -30,7 +30,7 @@ class Scale:
     recall: float
     """Recall@10, compared with an exact search."""
     fewest: int
-    """The fewest passages that the index returned for any question. Each search requested 100."""
+    """The fewest passages that a search returned for any question. Each search requested 100."""
     approximate: float
     """Median milliseconds for finding the nearest 100 passages with the index."""
     exact: float
