@@ -68,8 +68,8 @@ class Weighed:
 
     term: Term
     share: float
-    """The term's inverse document frequency, divided by the sum of those of all the question's terms in its language;
-    from 0 to 1."""
+    """The term's inverse document frequency, divided by the sum over all terms of the question in that language; from 0
+    to 1."""
 
 
 _Rated = tuple[float, Term]
