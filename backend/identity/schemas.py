@@ -58,7 +58,7 @@ class UserSeen(BaseModel):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        """Return the form of a user that is shown to that user."""
+        """Return a user's row as the JSON form that is shown to that user."""
         return cls(
             id=user.user_id,
             name=user.name,
@@ -118,7 +118,7 @@ class TokenSeen(BaseModel):
 
     @classmethod
     def of(cls, token: ApiToken) -> "TokenSeen":
-        """Return the form of a token that has no secret."""
+        """Return a token's row as its JSON form, without the secret."""
         return cls.model_validate(token.model_dump(), extra="ignore")
 
 
