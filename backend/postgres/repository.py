@@ -62,7 +62,7 @@ class AccountGone(Unauthorized):
 
 
 class Counter(Owned, table=True):
-    """The last number given to one kind of the user's rows. Numbers are never reused."""
+    """The last number given to a user's rows of one kind. Numbers are never reused."""
 
     __tablename__ = "counters"
 
