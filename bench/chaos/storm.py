@@ -21,8 +21,8 @@ TRAP_SECONDS = 20.0
 """The most seconds that a kill waits for its event. After that, the kill is tried again."""
 MOST_TRIES = 10
 STEPS = (frozenset({"text"}), frozenset({"text"}), frozenset({"tool_call"}), frozenset({"tool_result"}))
-"""The events at which kills strike: while the model streams, before and between a response's calls, and after a
-call."""
+"""The events that trigger a kill. `text` strikes while the model streams; it is listed twice, so it is chosen twice as
+often. `tool_call` strikes before or between a response's calls, and `tool_result` after a call."""
 
 Blow = Literal["kill 0", "kill 1", "kill both", "crash", "stop 0", "stop 1"]
 
