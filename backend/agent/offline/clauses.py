@@ -57,18 +57,23 @@ def asked(rule: Rule, clause: str, message: str) -> Rule:
 
     "Task 3 is done" completes the task. "Task 3 is done?" only shows the task.
     """
-    _, detail, match = rule
+    name, detail, match = rule
+    is_question = re.search(rf"{re.escape(clause)}[\s.!]*\?", message) is not None
+    if name in said.UNDOES and is_question and said.MAY_UNDO.match(clause):
+        return "say", said.CAN_UNDO, None
+    if name == "undo" and is_question and not said.ASKS_YOU.match(message):
+        return "regret", "", match
     is_statement = detail in {"complete_task", "reopen_task"} and said.STATES.match(match[0])
-    if not is_statement or not re.search(rf"{re.escape(clause)}[\s.!]*\?", message):
+    if not is_statement or not is_question:
         return rule
     is_kind = said.SEVERAL.match(match["t"]) and not selection.numbers_in(match["t"])
     return ("show", "", match) if is_kind else ("act", "get_task", match)
 
 
 def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """Drop a clause such as "oops" before a clause that reopens a task, because the second clause says what to do."""
+    """Drop "oops" and similar clauses before a clause that reopens or undoes, because that clause says what to do."""
     rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
-    return rest if rest and rest[0][1][0] == "reopen" else rules
+    return rest if rest and rest[0][1][0] in {"reopen", *said.UNDOES} else rules
 
 
 def _with_date_last(clause: str) -> str:

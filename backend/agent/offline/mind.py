@@ -1,10 +1,10 @@
 """Work out what a message asks for, which plans it needs, and which tool calls are still to be made.
 
 `respond` stores no state: each call goes through the whole conversation again. For every clause in a user message, the
-first matching row in a table of rules applies. The row names a plan, which is a method of `TaskKeeper` or `Librarian`.
-A plan is a generator that yields tool calls and receives their results. If the conversation already has a call's
-result, that result is used. The first calls without a result are returned, and the loop makes them. Text that tools
-return is only treated as data.
+first matching row in a table of rules applies. The row names a plan, which is a method of `TaskKeeper`, `Librarian` or
+`Undoer`. A plan is a generator that yields tool calls and receives their results. If the conversation already has a
+call's result, that result is used. The first calls without a result are returned, and the loop makes them. Text that
+tools return is only treated as data.
 """
 
 from typing import Any
@@ -16,9 +16,10 @@ from backend.agent.offline.documents import Librarian, ruled
 from backend.agent.offline.plan import Call, Plan, Question
 from backend.agent.offline.tasks import TaskKeeper
 from backend.agent.offline.telling import tasks_in
+from backend.agent.offline.undoing import Undoer, tasks_left_by
 
 
-class Mind(Librarian, TaskKeeper):
+class Mind(Librarian, TaskKeeper, Undoer):
     """Goes through a conversation and answers its last user message."""
 
     def __init__(self, there: set[str]) -> None:
@@ -62,6 +63,9 @@ class Mind(Librarian, TaskKeeper):
         plans = {each for _, (name, detail, _) in rules for each in (name, detail)}
         if plans & said.LOST and plans & said.CHANGES:
             return said.PARTLY
+        changing = [name for _, (name, detail, _) in rules if {name, detail} & (said.CHANGES | said.ADDS)]
+        if len(changing) > 1 and said.UNDOES & {*changing}:
+            return said.UNDO_ALONE
         for clause, (name, detail, match) in rules:
             if pending and said.EARLIER.match(clause):
                 break
@@ -88,9 +92,11 @@ class Mind(Librarian, TaskKeeper):
         """Go through an earlier turn. If its calls do not follow from these rules, use only their results."""
         if isinstance(calls := self.hear(turn, is_past=True), list) or (turn[1] and said.LOST & {*calls.split("\n\n")}):
             self.open_question = None
-            found = [(key, task) for key, made in turn[1].items() for task in tasks_in(made[-1][1])]
-            for key, task in found:
-                self.note(key.split()[0], task["id"])
+            found = [
+                (key, task)
+                for key, made in turn[1].items()
+                for task in tasks_in(made[-1][1]) + tasks_left_by(made[-1][1])
+            ]
             writes = [task for key, task in found if key.split()[0] not in said.READS]
             self.named = writes or [task for _, task in found]
 
@@ -153,10 +159,8 @@ def respond(conversation: str | list[Any], tools: set[str]) -> str | list[Call]:
     items = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
     *earlier, now = turns_of(items)
     mind = Mind(tools)
-    for turn in earlier[-said.REMEMBERED_TURNS :]:
-        mind.recall(turn)
-    answer = mind.hear(now)
-    if isinstance(answer, str) and mind.completed is not None:
-        named = said.NO_UNDO.replace(said.REOPEN_IT, f'"Reopen task {mind.completed}"')
-        return answer.replace(said.NO_UNDO, named)
-    return answer
+    for number, turn in enumerate(earlier):
+        if number >= len(earlier) - said.REMEMBERED_TURNS:
+            mind.recall(turn)
+        mind.changes.add(turn)
+    return mind.hear(now)

@@ -23,7 +23,8 @@ HELP = """I keep your tasks. You can say, for example:
 - "Add a task to call mom tomorrow at 5pm, high priority"
 - "Show me all my tasks", "What's pending?" or "What's due this week?"
 - "Mark task 3 as complete", "Reopen task 3", "Change task 1 to 'Call mom tonight'" or "Move task 2 to Monday"
-- "Delete the meeting task" or "Delete all completed tasks\""""
+- "Delete the meeting task" or "Delete all completed tasks"
+- "Undo that" or "Bring back the meeting task\""""
 WHO = f'I am {OFFLINE_NAME}, the offline rules model: fixed rules, not a language model. Say "help" for what I can do.'
 BEYOND = (
     "I can't help with that. I am the offline rules model and only look after tasks. For more, ask the "
@@ -35,11 +36,16 @@ UNSURE = (
 )
 TOO_MUCH = "That is too much at once for the offline rules model. Please split it into several messages."
 TOO_LONG = f"I am the offline rules model and read at most {LONGEST_MESSAGE:,} characters. Please shorten your message."
-REOPEN_IT = '"Reopen task" with its number'
-NO_UNDO = (
-    f"I can't undo a change, so I changed nothing. I can reopen a completed task: say {REOPEN_IT}. I can add a "
-    "deleted task again if you say its title."
+CAN_UNDO = (
+    'I can undo what I changed in this conversation. Say "undo that" for what I did last, "bring back task 3" for a '
+    'deleted task, or "redo" to take an undo back.'
 )
+UNDO_ONE_TURN = (
+    'I undo one message at a time, the last one first. Say "undo that", and say it again to go further back.'
+)
+UNDO_ALONE = "I undo only in a message of its own, so I changed nothing. Please send each wish in a message of its own."
+CAN_REOPEN = 'I changed nothing. To open a completed task again, say "Reopen task" with its number.'
+NOTHING_TO_UNDO = "There is nothing to undo."
 UNLIKE = "I can't follow conditions or exceptions, so I changed nothing. Please name the tasks by number."
 PARTLY = "I did not understand all of that, so I changed nothing. Please say what to change in a separate message."
 WISH = 'I only keep tasks. Say "Add a task to …" to note that, or say which task you mean, as in "Complete task 2".'
@@ -90,9 +96,13 @@ TOO_MANY = (
     "Those are too many tasks to change or look through at once, so I changed nothing. Please name them by number."
 )
 NO_ORDER = 'I can\'t list tasks sorted, after a date or without something. Ask for example "What is due this week?"'
-LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NO_UNDO, NOT_NEW, NO_THEM}
+LOST = {UNSURE, BEYOND, UNLIKE, PARTLY, WISH, QUESTION, NO_ORDER, NOT_NEW, NO_THEM}
+LOST |= {UNDO_ALONE, UNDO_ONE_TURN, CAN_REOPEN}
+# The plans that undo, and the plans that add tasks.
+UNDOES = {"undo", "undo_kind", "undo_task", "bring_back", "redo", "regret"}
+ADDS = {"add", "make_tasks"}
 # These changes are not made if another clause in the message was not understood.
-CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend"}
+CHANGES = {"delete_task", "complete_task", "reopen", "change", "clear", "tag", "amend", *UNDOES}
 THERE_IS_NONE = 'There is no task {}. Say "show my tasks" to see them.'
 WHAT = 'What should change? Say for example "Rename task 2 to Call mom" or "Move task 2 to Monday, high priority".'
 # The status of a task for which the tool would change nothing.
@@ -147,13 +157,49 @@ _NO_VERB = (r"(?:(?:add|create)\b(?! (?:me )?(?:all (?:of )?)?(?:them|these|thos
             rf"|(?:remind me|thanks|thank you)\b|(?:an?|another)(?: [\w-]+){{0,2}} {_TASK}\b"
             rf"|(?:show|list|see|view|what|which|how many)\b.{{0,60}}\b(?:{_TASK}|pending|left|due|list|completed)\b)")
 _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
-# Regret. A message with nothing but regret is a request to undo.
-_MISTAKE = r"(?:that|this|it) was (?:a mistake|wrong|an error|an accident)|oops|whoops"
+# Regret. A message that consists only of regret may be a wish to undo, so the rules ask.
+_MISTAKE = (r"(?:(?:that|this|it)(?: was|'s| is) (?:all )?(?:a mistake|wrong|an error|an accident|not right|by accident"
+            r"|by mistake|not what i (?:meant|wanted|asked for|said))|o+ps|whoo+ps|my (?:mistake|bad)"
+            r"|i made a mistake|wrong (?:task|one)|i(?:'ve)? changed my mind"
+            r"|i(?:'ve| have)?(?: just| accidentally| only)* (?:deleted|removed|completed|finished|changed|added"
+            r"|renamed|moved|picked|did) (?:the wrong (?:task|one|thing|date)"
+            r"|(?:it|that|this) (?:by (?:mistake|accident)|accidentally))"
+            r"|i (?:didn'?t|did not) (?:mean|want|intend)\b(?! to (?:undo|un-?do|revert|bring)\b)"
+            r"(?: for)?(?: you)?(?: to(?: (?:do|delete|complete|change|remove|add|move|finish|say|rename))?)?"
+            r"(?: (?:it|that|this|them|so|task [0-9]{1,9}|the [\w' -]{1,40} task))?)")
 _WISH = (r"(?:(?:can|could|would|will) (?:you|i|we)|i(?: want|'d like| would like| wish)(?: you)? to|let's|let me"
          r"|help me(?: to)?|i (?:need|have) to|i must)")
 _POLITE = (r"(?:(?:please|pls|plz|kindly|hey|hi|hello|ok|okay|so|now|then|also|and|yes|no|just|docutalk|well"
            r"|actually|oops|whoops|wait|sorry|hmm|oh|ah|go ahead and"
            rf"|{_WISH})[,!:]* +)+(?=\S)")
+# Undoing. `_BEFORE` and `_AFTER` are courtesy and regret around a wish.
+_REGRET = rf"(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|nope|nah|actually|damn|thanks|thank you|but)"
+_BEFORE = rf"(?:{_REGRET}[\s,.;:!-]+)*"
+_AFTER = (rf"(?:[\s,.;:!-]+(?:because |since )?(?:{_REGRET}|for me|now|right (?:now|away)|again|once more"
+          r"|one more time|too|as well|immediately|completely|please))*")
+_UNDO = r"(?:un-?do|revert|roll ?back)"
+_UNDO_IT = r"(?:un-?do|revert|roll ?back|reverse|take back)"
+_ACTIONS = (r"(?:changes?|actions?|steps?|edits?|operations?|commands?|modifications?|updates?|requests?|turns?"
+            r"|messages?)")
+_RECENT = r"(?:(?:very )?last|latest|previous|most recent|recent|prior)"
+_THOSE = r"(?:it|that|this|them|those|these)"
+_DID = r"(?: (?:that )?(?:you|i|we)(?:'ve| have)?(?: just| last| only)* (?:did|made|done|changed|said|asked(?: for)?))"
+_AGO = (r"(?: (?:just now|now|last|there|right now|a (?:moment|second|minute) ago|by (?:mistake|accident)"
+        r"|accidentally))*")
+_AS_IT_WAS = (r"(?:(?: to| as| like)? (?:the way|how|what|where) (?:it|that|this|they|things|everything)"
+              r" (?:was|were|had been)(?: before| originally| earlier)?"
+              r"| to (?:its|the|their) (?:old|former|original|previous|earlier) (?:states?|values?|versions?|titles?"
+              r"|names?|(?:due )?dates?|priority))")
+_AS_BEFORE = rf"{_AS_IT_WAS}?"
+_LAST_TURN = (rf"(?:(?:(?:all|both|everything|each|any)(?: of)? )?{_THOSE}(?: all| both| one| ones)?"
+              rf"|(?:all )?(?:of )?(?:that|this|those|these) {_ACTIONS}{_DID}?|(?:the|my|your|our) {_ACTIONS}{_DID}?"
+              rf"|(?:all )?(?:of )?(?:the|my|your|our) (?:{_ACTIONS}|things|stuff)(?=.*\b(?:just|last)\b){_DID}"
+              rf"|(?:what|whatever){_DID}{_AGO}|what (?:just )?happened{_AGO}"
+              rf"|(?:everything|all|anything)(?: of)?(?: what)?(?=.*\b(?:just|last|now|ago)\b){_DID}{_AGO}"
+              rf"|(?:my|the|that) mistake|both(?: of)?(?: the| my| your)?(?: {_ACTIONS})?)")
+_LAST_CHANGE = rf"(?:the |my |your |that |our )?{_RECENT}(?: (?:{_ACTIONS}|things?|one|move))?{_DID}?"
+_ON_A_LIST = r"(?: (?:to|on|onto|in|into) (?:my|the) (?:[\w-]+ ){0,2}(?:lists?|tasks|to-?dos?|reminders))"
+_COUNT = r"(?:two|three|four|five|six|seven|eight|nine|ten|few|couple(?: of)?|several|[0-9]{1,9})"
 _QUESTION = r"(?:should|have|must|need|ought|did|do|does|may|shall|will|would|why) (?:i|you|we|he|she|they|it|the)\b"
 # Words for more than one task.
 _GROUP = r"(?:tasks|to-?dos|reminders|items|things|ones|lists? of)\b"
@@ -171,7 +217,7 @@ _SOME_TASK = r"(?:tasks? .+|#[0-9].*|(?:it|that|this|them|both|these|those)\b.*|
 _UNDONE = (r"(?:not (?:yet )?(?:\w+ )?(?:done|completed?|finished)|(?:un|in)-?(?:done|finished|completed?)|pending|open"
            r"|active|to-?do|outstanding|(?:in )?progress)")
 _HEAD = (rf"(?:{_COMMAND}|{_VERB}\b|what|which|how|show|list|who|help|hi\b|hello|i (?:need|have|finished)\b|don't"
-         r"|tell me)")
+         rf"|tell me|(?:un-?do|re-?do|revert)(?: {_THOSE})?(?=[\s.!?]*$)|(?:bring|take) {_THOSE} back(?=[\s.!?]*$))")
 # This matches only at the start of a run of separators, because trying each separator in a long run would take
 # quadratic time.
 _START = r"(?:^|(?<![\s,;(])[\s,;(]+)(?:and )?"
@@ -263,6 +309,7 @@ YES = {(tool, is_one): _re(
         ("complete_task", _COMPLETE),
         ("reopen_task", _REOPEN),
         ("update_task", "change|update"),
+        ("undo", "undo|restore|bring back"),
     ) for is_one in (True, False)}
 NO = _re(rf"(?:{_NO}|(?:cancel|stop) {_THESE})(?:,? (?:thanks|thank you|please))?")
 # While a question is open, these words neither answer it nor make a new request.
@@ -274,8 +321,28 @@ AND_THEN = _re(r"[\s,]*(?:[.!;]|(?:and|then|also|plus|&)\s)")
 # A reminder about the task that was added just before: "… and remind me tomorrow".
 REMINDS = _re(r"remind me(?: (?:about|of) (?:it|that|this|them))?(?P<when>\b.*?)"
               r"(?: (?:about|of) (?:it|that|this|them))?")
-_REGRET = rf"(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|actually|my mistake)"
 OOPS = _re(rf"{_REGRET}(?:[\s,.!]+{_REGRET})*")
+# Undoing: words that ask whether something can be undone, the kinds of changes with their tools, and deleted tasks.
+MAY_UNDO = _re(rf"(?:{_POLITE})?(?:can|could|may) (?:i|we)\b")
+ASKS_YOU = _re(r".*\b(?:(?:can|could|would|will) you|please|pls|plz)\b")
+KINDS = tuple((_re(pattern), tools) for pattern, tools in (
+    (r"delet|remov", ("delete_task",)),
+    (r"complet|finish", ("complete_task",)),
+    (r"add|creat", ("add_task", "create_tasks_from_document")),
+    (r"re-?open", ("reopen_task",)),
+    (r"re-?nam|re-?schedul|mov|postpon", ("update_task",)),
+    (r"", ("update_task", "complete_task", "reopen_task")),
+))
+DELETED = _re(r"(?:(?:the|my|that|this|all|those|these|last|just|recently|accidentally) )*"
+              r"(?:deleted|removed|erased|lost)\b")
+I_DELETED = _re(r" (?:that |which )?(?:you|i|we)(?:'ve| have)?(?: just| last| accidentally)* (?:deleted|removed|erased)"
+                r"(?: just now| last| by (?:mistake|accident)| accidentally)?$")
+ALL_DELETED = _re(r"(?:everything|all|(?:all )?(?:of )?(?:the |my )?tasks)")
+THE_DELETED = _re(r"(?:one|task|(?:the )?last(?: one| task)?)?")
+ON_LIST_AGAIN = _re(rf"{_ON_A_LIST}$")
+CHANGED_NOTHING = _re(r"there is nothing to undo\b.*")
+COUNTS_NO_MORE = _re(r"(?:there is nothing to undo|that was undone before)\b.*")
+UNDONE_ROWS = {"restored": "is back", "changed back": "has its former values", "removed": "is removed"}
 # A statement about a task, not a command.
 STATES = _re(rf"(?!(?:{_VERB}|check|tick|cross|open)\b)\S")
 MAKES_LIST = _re(r"\A(?:make|create)(?: me| us)?(?: an?| the| my)? list of\b")
@@ -323,13 +390,21 @@ NTHS = {"1st": 0, "first": 0, "2nd": 1, "second": 1, "3rd": 2, "third": 2, "4th"
 RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
     ("say", NOTHING_CHANGED,
      rf"(?:{_NO})(?:,? (?:thanks|thank you|please))?"
-     r"|(?:forget it|(?:don't|do not|never)(?! (?:let me )?forget\b)).*"),
+     r"|(?:forget it|(?:don't|do not|never)(?! (?:let me )?forget\b)).*|(?:there(?:'s| is) )?no need (?:to|for)\b.*"
+     rf"|i (?:don't|do not) (?:want|need)(?: you)? to (?:{_UNDO}|restore|bring back)\b.*"),
     ("say", "There is nothing for me to confirm.", rf"(?:{_AGREED})(?:,? (?:please|thanks|thank you|i do))?"),
     ("say", HELLO,
      r"how are you|(?:hi|hello|hey|greetings|good (?:morning|afternoon|evening|day))(?: there| docutalk| again)?"),
     ("say", "You're welcome.",
      r"(?:thanks|thank you|thx|great|perfect|awesome|cool|nice|good job|ok|okay|got it|bye|goodbye|good night)"
      r"(?:,? (?:so much|a lot|very much|you|thanks|thank you|again))?"),
+    ("say", CAN_UNDO,
+     rf"(?:how (?:do|can|could|should|would) (?:i|you|we)|how to|is it possible to|are you able to"
+     rf"|what can (?:i|you|we)) (?:{_UNDO}|bring back|restore|un-?delete)\b.*"
+     rf"|(?:is|do you have) (?:there )?(?:an? )?undo\b.*|(?:can|could|what can|which changes can)(?: {_THOSE}| changes?"
+     r"| a change| deletions?| a deletion)? be (?:undone|taken back|restored|brought back)"
+     rf"|(?:can|could) (?:you|i|we) (?:also )?(?:{_UNDO}|bring back|restore) (?:things|changes|tasks|stuff|something"
+     r"|anything|a change|a task|deleted tasks|a deleted task|deletions)"),
     ("say", HELP, r"help(?: me| please)?|\?|commands|examples|i need (?:some )?help|how does (?:this|it) work"
      r"|what (?:can|do|else can) (?:you|i) (?:do|say|ask|help)\b(?! about| on| to).{0,40}"
      rf"|how (?:do|can|should|to) .*\b(?:{_TASK}|you|this)\b.*"
@@ -355,12 +430,50 @@ RULES = tuple((plan, detail, _re(pattern)) for plan, detail, pattern in (
      r"(?:'s| is| was| are| has| have)?(?:n'?t| not)(?: been)?(?: yet| actually| really)? "
      rf"{_DONE}(?: yet| after all)?"),
     ("reopen", "reopen_task", r"open (?P<t>(?:task |#|the |my |it\b|that\b).*) again"),
-    ("say", NO_UNDO,
-     r"(?:undo|revert|restore|un-?delete|recover|bring back|roll ?back|take (?:it|that|this) back|un-?do)\b.*"
-     r"|(?:put|take|move|bring|get|return|send) .+ back(?: (?:to|on|onto|in|into) (?:my|the)\b.*)?"
-     r"|(?:re-?)?add (?:the .+|it|that|this|them) (?:back|again)(?: (?:to|on|onto) (?:my|the)\b.*)?"
-     r"|(?:start|activate) .+ again|"
-     + _MISTAKE),
+    ("redo", "",
+     rf"{_BEFORE}(?:re-?do(?: {_THOSE}(?: all| both)?| (?:the |my )?(?:{_RECENT} )?(?:{_ACTIONS}|un-?do))?"
+     rf"|ctrl ?[+-] ?y){_AFTER}"),
+    ("redo", "undo",
+     rf"{_BEFORE}(?:{_UNDO_IT}|cancel) (?:the |that |this |my |your )(?:{_RECENT} )?(?:un-?do(?:ing)?|reversal){_AFTER}"
+     rf"|{_BEFORE}{_UNDO_IT} what(?: you| i)(?: just)? undid{_AFTER}|{_BEFORE}un-?undo(?: {_THOSE})?{_AFTER}"
+     rf"|{_BEFORE}take (?:the|that|your) (?:{_RECENT} )?undo back{_AFTER}"),
+    ("say", UNDO_ONE_TURN,
+     rf"{_BEFORE}(?:{_UNDO_IT}|take) (?:everything|all|every {_ACTIONS}"
+     rf"|all (?:of )?(?:the |my |your |our )(?:{_ACTIONS}|things)(?!.*\bjust\b)"
+     rf"|(?:the |my |your |all )?(?:{_RECENT} )?{_COUNT} (?:{_RECENT} )?(?:{_ACTIONS}|things|times|ones)"
+     rf"|{_LAST_TURN} (?:twice|(?:{_COUNT}) times|{_COUNT} steps))"
+     rf"(?:(?!.*\b(?:just|ago)\b){_DID})?(?: back| so far| today| (?:in|from) this (?:conversation|chat))*{_AFTER}"
+     rf"|{_BEFORE}{_UNDO} (?:twice|{_COUNT} (?:times|steps|changes))"),
+    ("undo", "last",
+     rf"{_BEFORE}(?:{_UNDO_IT}|cancel|scratch|take) {_LAST_CHANGE}(?: back)?{_AFTER}"),
+    ("undo", "",
+     rf"{_BEFORE}(?:{_UNDO}|{_UNDO_IT} {_LAST_TURN}{_AS_BEFORE}|(?:(?:i )?take|roll|turn) {_LAST_TURN} back"
+     rf"|scratch {_THOSE}"
+     r"|(?:cancel|discard) (?:that|this|the|my|your|those|these) (?:changes?|edits?|modifications?)"
+     rf"|(?:change|set|switch|turn) (?:{_THOSE}|everything|things) back{_AS_BEFORE}"
+     rf"|(?:put|bring|get|set|change|make|leave) (?:{_THOSE}|everything|things)(?: back)?{_AS_IT_WAS}"
+     rf"|(?:{_UNDO_IT}|cancel) (?:the |that |my |your )(?:{_RECENT} )?re-?do"
+     rf"|ctrl ?[+-] ?z|(?:go|step) back (?:one|a) step|(?:do|make|hit|press|use) (?:an |the )?undo){_AFTER}"),
+    ("undo_kind", "",
+     rf"{_BEFORE}(?:{_UNDO_IT}) (?:the |my |your |that |this |those )?(?P<last>{_RECENT} )?"
+     r"(?P<kind>deletions?|delet(?:e|ing)|removals?|remov(?:e|ing)|complet(?:e|ing|ions?)|finishing"
+     r"|add(?:ing|itions?)?|creat(?:ing|ions?)|re-?nam(?:e|ing)|renames?|re-?schedul(?:e|ing)|mov(?:e|ing)|postponing"
+     r"|re-?open(?:ing)?|(?:changes?|changing|edits?|editing|updates?|updating)(?= ))\b"
+     rf"(?: (?:of|to|on|for|in|from)\b)?(?P<t>(?: .+?)?){_AFTER}"),
+    ("bring_back", "",
+     rf"{_BEFORE}(?:restore|un-?(?:delete|remove|erase|trash|cancel)|recover|retrieve"
+     rf"|bring back|put back|add back|re-?instate|resurrect|give me back)(?P<t>\b.*?){_AFTER}"),
+    ("bring_back", "",
+     rf"{_BEFORE}(?:put|bring|get|have|take|return|send) (?P<t>.+?) back{_ON_A_LIST}?"
+     rf"{_AS_BEFORE}{_AFTER}"
+     rf"|{_BEFORE}(?:i (?:want|need)|i'd like|give me) (?!to\b|an?\b)(?P<t2>.+?) back{_AFTER}"),
+    ("bring_back", "",
+     rf"(?:re-?)?add (?P<t>the .+|it|that|this|them) (?:back|again){_ON_A_LIST}?"),
+    ("undo_task", "",
+     rf"{_BEFORE}(?:{_UNDO} (?P<t>.+?)|(?:move|change|set) (?P<t2>.+?) back){_AS_BEFORE}{_AFTER}"),
+    ("say", CAN_REOPEN, r"(?:start|activate) .+ again"),
+    ("regret", "",
+     rf"{_BEFORE}{_MISTAKE}{_AFTER}|i (?:didn'?t|did not) (?:mean|want|intend)(?: you)? to {_UNDO}\b.*"),
     ("say", UNLIKE, rf"(?:mark|check|tick|cross|{_DELETE}|{_COMPLETE})\b.*{_UNLESS}.*"),
     ("change", "",
      r"(?:add|attach|write) (?:an? |the )?(?P<t>(?:note|description) (?:to|for|on) .+)"),

@@ -19,9 +19,6 @@ class Planner:
         """The tasks that the conversation mentioned last."""
         self.open_question: Question | None = None
         """The question that the next message may answer."""
-        self.completed: int | None = None
-        """The number of the last task that this conversation completed; None if it was reopened or deleted after that.
-        """
 
     def _leave(self, words: str, answered: Callable[[str], Plan | None]) -> str:
         """Remember an open question, and return the question's words."""
@@ -53,18 +50,9 @@ class Planner:
         self.named = [task for result in results for task in tasks_in(result)] * (tool != "delete_task")
         lines, state = list[str](), "pending" if tool == "get_task" else ""
         for (_, arguments), result in zip(calls, results, strict=True):
-            for task in tasks_in(result):
-                self.note(tool, task["id"])
             told = [f"{said.DONE[tool]} task {task['id']}: {described(task, state)}." for task in tasks_in(result)]
             lines += told or [refusal(result, arguments.get("task_id"))]
         return "\n".join(lines)
-
-    def note(self, tool: str, task_id: int) -> None:
-        """Remember which task was completed last, so that an answer can say how to reopen it."""
-        if tool == "complete_task":
-            self.completed = task_id
-        elif tool in {"reopen_task", "delete_task"} and task_id == self.completed:
-            self.completed = None
 
     def _for(self, tool: str, fields: Fields, ids: list[int]) -> Plan:
         """Make the same call for each of the given tasks."""

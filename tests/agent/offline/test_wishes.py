@@ -459,31 +459,6 @@ def test_a_tag_that_is_added_leaves_the_others() -> None:
     assert tasks.tasks[1]["tags"] == ["home", "work", "urgent", "phone"]
 
 
-@pytest.mark.spec("OFFLINE-22")
-@pytest.mark.parametrize(
-    "said",
-    [
-        "undo",
-        "Oops, undo that",
-        "Put task 3 back on my list",
-        "That was a mistake",
-        "bring back the milk task",
-        "undelete the milk task",
-    ],
-)
-def test_a_wish_to_undo_is_answered_with_what_can_be_done(said: str) -> None:
-    tasks = TaskList(*TITLES)
-    tasks.complete_task(3)
-    before = deepcopy(tasks.tasks)
-
-    calls, answer = Talk(tasks).say(said)
-
-    assert calls == []
-    assert 'say "Reopen task" with its number' in answer
-    assert "/api/" not in answer
-    assert tasks.tasks == before
-
-
 @pytest.mark.spec("OFFLINE-29")
 @pytest.mark.parametrize(
     "said",
@@ -528,17 +503,6 @@ def test_a_task_that_was_completed_is_reopened_with_all_its_fields(said: str) ->
     assert writes(calls) == [("reopen_task", {"task_id": 3})]
     assert answer == 'Reopened task 3: "Buy milk".'
     assert tasks.tasks == before
-
-
-@pytest.mark.spec("OFFLINE-22")
-def test_a_wish_to_undo_names_the_task_that_the_conversation_completed_last() -> None:
-    talk = Talk(TaskList(*TITLES))
-    talk.say("Complete tasks 2 and 7")
-    talk.say("Show task 1")
-
-    assert 'say "Reopen task 7".' in talk.say("Undo that")[1]
-    talk.say("Reopen task 7")
-    assert 'say "Reopen task" with its number.' in talk.say("Undo that")[1]
 
 
 @pytest.mark.spec("OFFLINE-29")
