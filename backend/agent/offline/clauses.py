@@ -71,8 +71,8 @@ def asked(rule: Rule, clause: str, message: str) -> Rule:
 
 
 def without_oops(rules: list[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """Drop "oops" and similar clauses before a clause that reopens or undoes, because that clause says what to do."""
-    rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]), rules))
+    """Drop clauses such as "oops" and "stop" before a clause that reopens or undoes: that clause says what to do."""
+    rest = list(dropwhile(lambda each: said.OOPS.fullmatch(each[0]) or said.NO.fullmatch(each[0]), rules))
     return rest if rest and rest[0][1][0] in {"reopen", *said.UNDOES} else rules
 
 

@@ -161,9 +161,11 @@ _COMMAND = rf"(?:{_NO_VERB}|{_VERB} {_THIS_TASK})"
 _MISTAKE = (r"(?:(?:that|this|it)(?: was|'s| is) (?:all )?(?:a mistake|wrong|an error|an accident|not right|by accident"
             r"|by mistake|not what i (?:meant|wanted|asked for|said))|o+ps|whoo+ps|my (?:mistake|bad)"
             r"|i made a mistake|wrong (?:task|one)|i(?:'ve)? changed my mind"
-            r"|i(?:'ve| have)?(?: just| accidentally| only)* (?:deleted|removed|completed|finished|changed|added"
+            r"|(?:that|this|it)(?: was|'s| is) the wrong (?:task|one)|not that one"
+            r"|(?:i|you|we)(?:'ve| have)?(?: just| only)? (?:(?:deleted|removed|completed|finished|changed|added"
             r"|renamed|moved|picked|did) (?:the wrong (?:task|one|thing|date)"
-            r"|(?:it|that|this) (?:by (?:mistake|accident)|accidentally))"
+            r"|[^,.;:!?]{1,40} (?:by (?:mistake|accident)|accidentally))"
+            r"|accidentally (?:deleted|removed|completed|finished|changed|added|renamed|moved) [^,.;:!?]{1,40})"
             r"|i (?:didn'?t|did not) (?:mean|want|intend)\b(?! to (?:undo|un-?do|revert|bring)\b)"
             r"(?: for)?(?: you)?(?: to(?: (?:do|delete|complete|change|remove|add|move|finish|say|rename))?)?"
             r"(?: (?:it|that|this|them|so|task [0-9]{1,9}|the [\w' -]{1,40} task))?)")
@@ -174,9 +176,10 @@ _POLITE = (r"(?:(?:please|pls|plz|kindly|hey|hi|hello|ok|okay|so|now|then|also|a
            rf"|{_WISH})[,!:]* +)+(?=\S)")
 # Undoing. `_BEFORE` and `_AFTER` are courtesy and regret around a wish.
 _REGRET = rf"(?:{_MISTAKE}|sorry|wait|hmm|oh|ah|no|nope|nah|actually|damn|thanks|thank you|but)"
-_BEFORE = rf"(?:{_REGRET}[\s,.;:!-]+)*"
-_AFTER = (rf"(?:[\s,.;:!-]+(?:because |since )?(?:{_REGRET}|for me|now|right (?:now|away)|again|once more"
-          r"|one more time|too|as well|immediately|completely|please))*")
+_BEFORE = rf"(?:{_REGRET}[\s,.;:!-]++)*"
+_AFTER = (rf"(?:[\s,.;:!-]++(?:because |since )?(?:{_REGRET}|for me|now|right (?:now|away)|again|once more"
+          r"|one more time|too|as well|immediately|completely|please))*"
+          r"(?:\s*[^\w\s\U000f0000-\U0010ffff]{1,8})?")
 _UNDO = r"(?:un-?do|revert|roll ?back)"
 _UNDO_IT = r"(?:un-?do|revert|roll ?back|reverse|take back)"
 _ACTIONS = (r"(?:changes?|actions?|steps?|edits?|operations?|commands?|modifications?|updates?|requests?|turns?"
@@ -185,7 +188,7 @@ _RECENT = r"(?:(?:very )?last|latest|previous|most recent|recent|prior)"
 _THOSE = r"(?:it|that|this|them|those|these)"
 _DID = r"(?: (?:that )?(?:you|i|we)(?:'ve| have)?(?: just| last| only)* (?:did|made|done|changed|said|asked(?: for)?))"
 _AGO = (r"(?: (?:just now|now|last|there|right now|a (?:moment|second|minute) ago|by (?:mistake|accident)"
-        r"|accidentally))*")
+        r"|accidentally|in (?:my|your|the|that) last (?:message|turn|answer|reply|request)))*")
 _AS_IT_WAS = (r"(?:(?: to| as| like)? (?:the way|how|what|where) (?:it|that|this|they|things|everything)"
               r" (?:was|were|had been)(?: before| originally| earlier)?"
               r"| to (?:its|the|their) (?:old|former|original|previous|earlier) (?:states?|values?|versions?|titles?"

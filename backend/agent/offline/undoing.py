@@ -129,6 +129,8 @@ class Undoer(Planner):
             if is_clear and len(of_last) == 1:
                 return self._undone([{"operation_id": of_last[0].id}])
             return self._choose(of_last if is_clear else deletions)
+        if said.NTH_ONE.fullmatch(words) and deletions:
+            return self._choose(deletions)
         return self._on_named(words, deletions, NOT_DELETED)
 
     def _on_named(self, text: str, changes: list[Change], missing: str) -> Plan:

@@ -432,6 +432,7 @@ HOSTILE = [
     "\n- " * 600,
     "oops, " * 390 + "undo x",
     "undo " + "that again " * 170,
+    "undo " + ". - " * 490,
     "undo it" + " sorry" * 320 + " now then",
     "i didn't mean " * 140,
     "bring " + "it back " * 240,

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from backend.agent.offline.mind import respond
 from backend.errors import DocuTalkError, for_models
+from backend.identity.authenticator import Authenticator
 from backend.identity.caller import Caller
 from backend.operations.perform import Operations
+from backend.postgres.database import Database
 from backend.tasks.tools import (
     add_task,
     complete_task,
@@ -24,6 +26,7 @@ from backend.tasks.tools import (
 from backend.workspace.undo import undo
 from tests.agent.offline.test_tasks import JSON, Conversation, TaskList
 from tests.agent.talk import say
+from tests.documents.filed import file
 
 TOOLS = {
     tool.name: tool
@@ -101,6 +104,22 @@ def test_undo_goes_back_turn_by_turn_and_redo_comes_forward(guest: httpx.Client)
 
 
 @pytest.mark.spec("OFFLINE-22")
+def test_tasks_that_were_created_from_a_document_are_removed_together(
+    guest: httpx.Client, authenticator: Authenticator, database: Database
+) -> None:
+    caller = authenticator.caller(guest.headers["Authorization"].removeprefix("Bearer "))
+    document = file(database, caller, "TODO: call Anna\n\nTODO: pay the plumber", filename="notes.md")
+    asked = say(guest, f"Create tasks from document {document.id}").json()
+    made = say(guest, "yes", asked["conversation_id"]).json()
+    assert made["response"].startswith("Added 2 tasks")
+
+    undone = say(guest, "Undo that", asked["conversation_id"]).json()["response"]
+
+    assert undone.count("is removed.") == 2
+    assert guest.get("/api/tasks").json()["tasks"] == []
+
+
+@pytest.mark.spec("OFFLINE-22")
 @pytest.mark.parametrize(
     "said",
     [
@@ -138,6 +157,19 @@ def test_undo_goes_back_turn_by_turn_and_redo_comes_forward(guest: httpx.Client)
         "undo that, I changed my mind",
         "Undo that; it was a mistake",
         "nope, undo that",
+        "stop, undo that",
+        "Undo that 🙏",
+        "undo :(",
+        "Undo that…",
+        "that's the wrong one, undo",
+        "Not that one! Undo that",
+        "You deleted the wrong task. Undo that",
+        "I deleted milk by accident, undo it",
+        "undo everything you did in your last message",
+        "undo the delete of milk",
+        "undo your changes",
+        "revert it to how it was before",
+        "put things back the way they were",
         "hmm, no. take that back",
         "thanks, but undo that",
         "I'd like to undo that",
@@ -304,6 +336,10 @@ def test_forty_deletions_are_undone_in_one_turn(chat: Chat, tasks: RealTasks) ->
         "I changed my mind, bring it back",
         "undo the deletion of task 1",
         "undelete the last one",
+        "bring the milk back on my list please",
+        "restore task one",
+        "bring back the task called milk",
+        "I'd like the milk task back",
     ],
 )
 def test_a_deleted_task_is_brought_back(chat: Chat, said: str) -> None:
