@@ -52,7 +52,7 @@ class Mind(Librarian, TaskKeeper, Undoer):
         clauses = clauses_of(words)
         if len(clauses) > said.MOST_CLAUSES:
             return said.TOO_MUCH
-        if question and said.NO.fullmatch(reply):
+        if question and (said.NO.fullmatch(reply) or rule_of(reply)[0] == "regret"):
             return said.NOTHING_CHANGED
         agreed = question and self._agreed(question, words, clauses)
         if question and not agreed and said.NO_ANSWER.fullmatch(reply):

@@ -501,6 +501,17 @@ def test_regret_alone_is_asked_about(chat: Chat, regret: str) -> None:
     assert chat.say("oops").startswith("Do you mean the undo?")
 
 
+@pytest.mark.spec("OFFLINE-34")
+@pytest.mark.parametrize("reply", ["not that one", "oops, wrong task", "that's wrong"])
+def test_regret_after_a_question_is_a_no(chat: Chat, reply: str) -> None:
+    chat.say("Add tasks: milk, bread")
+    assert chat.say("Delete all my tasks").startswith("Shall I delete all of these?")
+
+    assert chat.say(reply) == "All right. I changed nothing."
+    chat.say("yes")
+    assert len(chat.titles()) == 2
+
+
 @pytest.mark.spec("OFFLINE-32")
 @settings(max_examples=100, deadline=None)
 @given(
