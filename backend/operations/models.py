@@ -72,7 +72,7 @@ class RowChange(Owned, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": True})
     change_id: UUID = Field(sa_type=Uuid)
-    kind: str = Field(sa_type=Text, description="task, or document")
+    kind: str = Field(sa_type=Text, description="task, document, or conversation")
     row_id: int = Field(sa_type=Integer)
     before: dict[str, Any] | None = Field(default=None, sa_type=JSONB, description="None if the row was added.")
     after: dict[str, Any] | None = Field(default=None, sa_type=JSONB, description="None if the row was removed.")
