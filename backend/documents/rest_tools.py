@@ -36,7 +36,7 @@ def show_document(document_id: DocumentId, scope: Scope) -> DocumentSeen:
 
 @tool(title="Delete a document", writes=True, destructive=True, published=False)
 def delete_document(document_id: DocumentId, scope: Scope, purge: bool = False) -> DocumentDeleted:
-    """Hide a document everywhere. With `purge`, the document may already be deleted."""
+    """Hide a document everywhere. With `purge`, also mark it to be removed for good, even if it is already hidden."""
     document = DocumentRepository(scope).delete(document_id, purge=purge)
     return DocumentDeleted(document_id=document.id, filename=document.filename)
 

@@ -1,1 +1,1 @@
-"""The only engine, session and commit; also roles, schema, the embedded server and notifications."""
+"""The only code that connects to the database and commits; also roles, schema, embedded server and notifications."""

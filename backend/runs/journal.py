@@ -138,8 +138,9 @@ class Journal:
     ) -> None:
         """Commit a response that calls tools, before any of these tools runs.
 
-        Each item in `calls` is `{call_id, name, arguments}`. `outputs` has the text that each earlier call returned to
-        the model. These texts are needed to report calls that never reached a tool, such as calls with unknown names.
+        Each item in `calls` is `{call_id, name, arguments}`. For each call in the earlier responses, `outputs` has the
+        text that the model got back. Some of those calls never reached a tool, for example because no tool has that
+        name. For them, this text is stored as the result.
         """
         self.go_on()
         missing = self._transcript.settle_missing(outputs)

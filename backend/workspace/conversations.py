@@ -27,7 +27,7 @@ def rename_conversation(conversation_id: ConversationId, title: ConversationTitl
 
 @tool(title="Delete a conversation", writes=True, destructive=True, published=False)
 def delete_conversation(conversation_id: ConversationId, scope: Scope, purge: bool = False) -> ConversationDeleted:
-    """Hide a conversation everywhere. With `purge`, remove it for good; it may already be deleted."""
+    """Hide a conversation everywhere. With `purge`, remove it for good, even if it is already hidden."""
     conversations = ConversationRepository(scope)
     conversation = conversations.find(conversation_id, lock=True)
     if conversation is None or (conversation.deleted_at is not None and not purge):

@@ -36,8 +36,8 @@ MOST_TERMS = 16
 MOST_POSITIONS = 16_384
 """PostgreSQL's highest position for a word in a text."""
 MOST_POSTINGS = 20_000
-"""The most postings scored for one language of a question, over all its terms. The rarest term is always scored in
-full."""
+"""A question is searched once for each language of the user's documents. This is the most postings that one such search
+scores, counting all terms together. The rarest term is scored in full, even if it alone has more."""
 
 
 @dataclass(frozen=True, slots=True)
