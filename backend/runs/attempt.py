@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from backend.conversations.models import Message
-from backend.conversations.repository import MessageRepository
+from backend.conversations.repository import ConversationRepository, MessageRepository
 from backend.errors import DocuTalkError
 from backend.identity.accounts import AccountRepository
 from backend.identity.caller import ALL_SCOPES, Caller
@@ -19,7 +19,7 @@ from backend.postgres.repository import AccountGone
 from backend.runs.ending import RunCancelled, RunCrashed, noticed
 from backend.runs.journal import Journal
 from backend.runs.models import Run
-from backend.runs.repository import Event, RunRepository
+from backend.runs.repository import Event, RunNotFound, RunRepository
 from backend.runs.transcript import Transcript
 
 log = structlog.get_logger()
@@ -101,7 +101,10 @@ class Attempts:
         """Begin an attempt at a run under a new lease, in the transaction that claims the run."""
         scope = Scope(session, lease.user_id, self._now(), UTC)
         runs = RunRepository(scope)
-        run = runs.get(lease.id)
+        run = runs.find(lease.id)
+        if run is None:
+            raise RunNotFound
+        conversation = ConversationRepository(scope).find(run.conversation_id)
         user = AccountRepository(scope).find()
         caller = _caller_of(run, user)
         transcript = Transcript()
@@ -125,7 +128,9 @@ class Attempts:
             # One unreadable row must not keep other rows from being claimed.
             log.exception("run_unreadable", run_id=run.id)
             refused = RunCrashed()
-        if run.cancel_requested:
+        # During an update, an older version may accept a message in a deleted conversation. If the run could not
+        # be claimed and ended, it would stay the next one in the queue and block other runs.
+        if run.cancel_requested or conversation is None or conversation.deleted_at is not None:
             refused = RunCancelled()
         elif user is None:
             refused = AccountGone()

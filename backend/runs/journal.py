@@ -17,7 +17,7 @@ from backend.plain_text import storable
 from backend.postgres.database import Database, Scope
 from backend.runs.ending import EndStatus, RunCancelled, StillThere, end, told
 from backend.runs.live import Live
-from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunRepository
+from backend.runs.repository import ENDED, Appended, Event, RunEnded, RunNotFound, RunRepository
 from backend.runs.transcript import Transcript
 
 STORE_TEXT_SECONDS = 1.0
@@ -195,8 +195,10 @@ class Journal:
         def last(scope: Scope, runs: RunRepository) -> list[Event]:
             # To avoid deadlocks, rows are locked in the same order as when a message is accepted or a conversation is
             # deleted: the conversation, its runs, usage, counters.
-            conversation = ConversationRepository(scope).get(self._conversation_id, lock=True)
-            run = runs.get(self.run_id, lock=True)
+            conversation = ConversationRepository(scope).find(self._conversation_id, lock=True)
+            run = runs.find(self.run_id)
+            if conversation is None or run is None:
+                raise RunNotFound
             if run.status in ENDED:
                 raise RunEnded
             if run.attempt != self._attempt:

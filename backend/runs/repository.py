@@ -86,6 +86,11 @@ class RunRepository(UserRepository[Run]):
             raise RunNotFound
         return run
 
+    def find(self, run_id: str) -> Run | None:
+        """Return a run, even of a deleted conversation, with its row locked; None if there is no such run."""
+        locked = self._mine().where(Run.id == run_id).with_for_update().execution_options(populate_existing=True)
+        return self._session.exec(locked).one_or_none()
+
     def unended(self, conversation_id: int) -> list[Run]:
         """Return the runs of a conversation that have not ended, oldest first, with their rows locked."""
         mine = self._mine().where(Run.conversation_id == conversation_id, col(Run.ended_at).is_(None))
@@ -227,8 +232,7 @@ class RunRepository(UserRepository[Run]):
 
     def purge(self, run_id: str) -> None:
         """Delete an ended run's events, responses and input. The run's messages and its rows in the ledger stay."""
-        locked = self._mine().where(Run.id == run_id).with_for_update().execution_options(populate_existing=True)
-        run = self._session.exec(locked).one_or_none()
+        run = self.find(run_id)
         if run is None:
             raise RunNotFound
         for table in (RunEvent, RunResponse):

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +15,16 @@ from backend.identity.caller import Caller
 from backend.jobs import finder
 from backend.mcp_server.server import ToolServer
 from backend.operations.perform import Operations
-from backend.postgres.database import Database
+from backend.postgres.database import UTC, Database
 from backend.runs import journal as journals
 from backend.runs.journal import Journal
 from backend.runs.models import RUNS, Run
-from backend.runs.repository import RunRepository
+from backend.runs.repository import Event, RunRepository
 from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
 from backend.tasks.tools import TASK_TOOLS
 from backend.workspace.conversations import hide
 from tests.conftest import query
-from tests.own_database import opened
+from tests.own_database import OwnDatabase, knowing_everybody, opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
 from tests.statements import on_statement
 
@@ -395,3 +396,37 @@ def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
 
     assert quiet == 1, "The process looks once as it begins."
     assert replies == ["You said for a slot.", "You said for the one before."]
+
+
+def wait_until_none_is_left(own: OwnDatabase) -> None:
+    while own.query("select 1 from runs where ended_at is null"):
+        time.sleep(0.05)
+
+
+@pytest.mark.spec("LEASE-14")
+def test_a_run_of_a_deleted_conversation_is_ended_and_blocks_nobody(
+    own: OwnDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "LOOK_SECONDS", 0.1)
+
+    async def story(database: Database) -> tuple[dict[str, Any], list[Event]]:
+        guests = knowing_everybody(database)
+        alice, bob = (guests.caller(guests.welcome_guest(address="tests", zone=UTC)[1]) for _ in range(2))
+        waiting = Parts.of(database, ScriptedAssistant(echo)).turns
+        of_alice, of_bob = (
+            waiting.accept(caller, "hello", conversation_id=None, has_slot=False) for caller in (alice, bob)
+        )
+        # An older version does not know deleted conversations, and accepts messages in them.
+        own.query("update conversations set deleted_at = now() where user_id = %s", alice.user_id)
+        parts = Parts.of(database, ScriptedAssistant(echo))
+        async with asyncio.timeout(20):
+            answered = await parts.told(bob, of_bob)
+            await asyncio.to_thread(wait_until_none_is_left, own)
+            own.query("update conversations set deleted_at = null")
+            return answered[-1].data, await parts.told(alice, of_alice)
+
+    with opened(own.url) as database:
+        answered, ended = asyncio.run(story(database))
+
+    assert answered["status"] == "completed"
+    assert ended[-1].data["status"] == "cancelled"
