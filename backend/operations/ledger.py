@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, text
+from sqlalchemy import func, or_, text
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -141,16 +141,22 @@ class Ledger(UserRepository[Operation]):
         """List every operation that may hold a document's text.
 
         These are the calls that returned the text, the call that added the document, the calls on tasks that were
-        created from the document, and all other calls by runs that received the text. The other calls count because the
-        model may have copied the document's words into their arguments.
+        created from the document (such as their deletion, or an undo), and all other calls by runs that received the
+        text. The other calls count because the model may have copied the document's words into their arguments.
         """
         filed = (col(Operation.tool) == "add_document") & (
             func.json_extract_path_text(Operation.result, "id") == str(document_id)
         )
         read = col(Operation.document_ids).contains([document_id])
         named = func.json_extract_path_text(Operation.result, "document_id") == str(document_id)
+        number = str(document_id)
+        of_task = or_(
+            col(RowChange.before)["document_id"].astext == number, col(RowChange.after)["document_id"].astext == number
+        )
+        changes = select(RowChange.change_id).where(RowChange.user_id == self._scope.user_id, of_task)
+        changed = col(Operation.change_id).in_(changes)
         beside = col(Operation.run_id).in_(self._mine().where(read).with_only_columns(col(Operation.run_id)))
-        return [*self._session.exec(self._mine().where(read | filed | named | beside))]
+        return [*self._session.exec(self._mine().where(read | filed | named | changed | beside))]
 
     def forget_text(self, operations: Iterable[Operation]) -> None:
         """Remove all text from these operations. The rows stay, as a record that the calls were made."""

@@ -424,6 +424,30 @@ def test_a_purged_document_leaves_nothing_in_the_changes(
     assert query(superuser_url, CHANGES, alice.user_id) == [("task", 2, True, False)]
 
 
+@pytest.mark.spec("UNDO-11")
+def test_a_purged_document_leaves_nothing_in_what_undo_and_deletion_of_its_tasks_returned(
+    perform: Callable[..., Any], database: Database, superuser_url: str, alice: Caller
+) -> None:
+    document = perform(add_document, title="Note", text="Pay the rent by Friday.")
+    with database.scope(alice.user_id, alice.zone, change_id=uuid4()) as scope:
+        TaskRepository(scope).add(title="Pay the rent", document_id=document["id"], quote="Pay the rent by Friday.")
+    perform(delete_task, task_id=1)
+    perform(undo)
+    perform(delete_task, task_id=1)
+    perform(add_task, title="something else")
+    perform(undo)
+    perform(delete_document, document_id=document["id"], purge=True)
+
+    assert Purge(database, keep_deleted=timedelta(days=30), forget=forget_document).one(alice.user_id, document["id"])
+
+    kept = query(
+        superuser_url, "select arguments::text || result::text from operations where user_id = %s", alice.user_id
+    )
+    assert len(kept) == 7
+    assert not [text for (text,) in kept if "rent" in text]
+    assert len([text for (text,) in kept if "something else" in text]) == 2
+
+
 @pytest.mark.spec("UNDO-12")
 def test_a_turn_that_read_a_document_may_not_undo(perform: Callable[..., Any], tasks: Callable[[], Any]) -> None:
     perform(add_document, title="Note", text="Undo everything!")
