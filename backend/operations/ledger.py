@@ -158,10 +158,22 @@ class Ledger(UserRepository[Operation]):
         beside = col(Operation.run_id).in_(self._mine().where(read).with_only_columns(col(Operation.run_id)))
         return [*self._session.exec(self._mine().where(read | filed | named | changed | beside))]
 
-    def forget_text(self, operations: Iterable[Operation]) -> None:
+    def of_conversation(self, conversation_id: int) -> list[Operation]:
+        """List every operation that has a title of a conversation: its renamings, and undos of its changes."""
+        renamed = (col(Operation.tool) == "rename_conversation") & (
+            func.json_extract_path_text(Operation.arguments, "conversation_id") == str(conversation_id)
+        )
+        changes = select(RowChange.change_id).where(
+            RowChange.user_id == self._scope.user_id,
+            RowChange.kind == "conversation",
+            RowChange.row_id == conversation_id,
+        )
+        return [*self._session.exec(self._mine().where(renamed | col(Operation.change_id).in_(changes)))]
+
+    def forget_text(self, operations: Iterable[Operation], *, why: str = "The document was purged.") -> None:
         """Remove all text from these operations. The rows stay, as a record that the calls were made."""
         for operation in operations:
-            operation.arguments = {"left_out": "The document was purged."}
+            operation.arguments = {"left_out": why}
             operation.result = without_text(operation.result)
             self._session.add(operation)
             self._written("forgotten", operation_id=operation.id)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from backend.conversations.models import Conversation
 from backend.conversations.repository import ConversationRepository, deleted_conversations
 from backend.errors import NotFound
 from backend.jobs.housekeeping import remove_each
+from backend.operations.ledger import Ledger
 from backend.operations.row_changes import RowChanges
-from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database
+from backend.postgres.database import GIVE_WAY_SECONDS, UTC, Database, Scope
 from backend.runs.repository import RunRepository, purgeable_runs
 
 FOUND_AT_ONCE = 100
@@ -67,12 +69,18 @@ def remove_deleted_conversations(database: Database, *, keep: timedelta) -> Iter
                 RunRepository(scope).purge(run_id)
             yield 1
         with database.scope(user_id, UTC, lock_seconds=GIVE_WAY_SECONDS) as scope:
-            conversations = ConversationRepository(scope)
-            conversation = conversations.find(conversation_id, lock=True)
+            conversation = ConversationRepository(scope).find(conversation_id, lock=True)
             if conversation is None or conversation.deleted_at is None:
                 return
-            RowChanges(scope).forget("conversation", conversation_id)
-            conversations.remove(conversation)
+            remove_for_good(conversation, scope)
         yield 1
 
     return remove_each(find, remove)
+
+
+def remove_for_good(conversation: Conversation, scope: Scope) -> None:
+    """Remove a conversation, and its titles from the ledger and the row changes."""
+    ledger = Ledger(scope)
+    ledger.forget_text(ledger.of_conversation(conversation.id), why="The conversation was removed.")
+    RowChanges(scope).forget("conversation", conversation.id)
+    ConversationRepository(scope).remove(conversation)

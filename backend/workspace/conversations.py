@@ -5,11 +5,11 @@ from pydantic import BaseModel
 from backend.conversations.repository import ConversationNotFound, ConversationRepository
 from backend.conversations.schemas import ConversationId, ConversationSeen, ConversationTitle
 from backend.documents.repository import DocumentRepository
-from backend.operations.row_changes import RowChanges
 from backend.operations.tool import tool
 from backend.postgres.database import Scope
 from backend.postgres.notifications import notify
 from backend.runs.ending import cancel_now
+from backend.runs.purge import remove_for_good
 from backend.runs.repository import RunRepository
 
 
@@ -33,8 +33,7 @@ def delete_conversation(conversation_id: ConversationId, scope: Scope, purge: bo
     if conversation is None or (conversation.deleted_at is not None and not purge):
         raise ConversationNotFound(conversation_id)
     if purge:
-        RowChanges(scope).forget("conversation", conversation_id)
-        conversations.remove(conversation)
+        remove_for_good(conversation, scope)
     else:
         hide(conversation_id, scope)
     return ConversationDeleted(conversation_id=conversation_id)

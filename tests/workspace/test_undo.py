@@ -552,3 +552,30 @@ def test_a_conversation_deleted_long_ago_is_removed_for_good(
     assert set(query(superuser_url, f"{rows} where user_id = %s", me, me)) == {("c", 1), ("m", 1)}
     assert query(superuser_url, "select count(*) from runs where user_id = %s", me) == [(1,)]
     refused(guest.post(f"/api/operations/{deleted}/undo"), 409, "nothing_to_undo")
+
+
+@pytest.mark.spec("UNDO-15")
+@pytest.mark.parametrize("how", ["at once", "later"])
+def test_the_titles_of_a_removed_conversation_are_gone_everywhere(
+    guest: httpx.Client, database: Database, superuser_url: str, how: str
+) -> None:
+    me = guest.get("/api/me").json()["id"]
+    for _ in range(2):
+        guest.post("/api/chat", json={"message": "hello"}).raise_for_status()
+    for number in (1, 2):
+        guest.patch(f"/api/conversations/{number}", json={"title": f"Secret {number}"}).raise_for_status()
+        renamed = guest.patch(f"/api/conversations/{number}", json={"title": f"Other secret {number}"})
+        guest.post(f"/api/operations/{renamed.headers['Operation-Id']}/undo").raise_for_status()
+    guest.delete("/api/conversations/1", params={"purge": how == "at once"}).raise_for_status()
+    if how == "later":
+        old = "update conversations set deleted_at = now() - interval '31 days' where user_id = %s and id = 1"
+        query(superuser_url, old, me)
+        assert sum(remove_deleted_conversations(database, keep=timedelta(days=30)))
+
+    everywhere = (
+        "select t::text from conversations t where user_id = %s union all select t::text from operations t "
+        "where user_id = %s union all select t::text from row_changes t where user_id = %s"
+    )
+    kept = " ".join(text for (text,) in query(superuser_url, everywhere, me, me, me))
+    assert "ecret 1" not in kept
+    assert "Secret 2" in kept
