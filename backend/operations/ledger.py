@@ -116,6 +116,14 @@ class Ledger(UserRepository[Operation]):
             {"user_id": self._scope.user_id},
         )
 
+    def wait_for_other_records(self) -> None:
+        """Wait until no other operation of this user is being recorded, and block others until this transaction ends.
+
+        A run's call locks the ledger's counter and then the run's row. An operation that locks a run's row must
+        therefore lock the counter first. Otherwise each of the two could wait for the other.
+        """
+        self._hold("operation")
+
     def mark_undone(self, operations: Sequence[Operation]) -> None:
         """Record that this transaction undoes the given operations.
 

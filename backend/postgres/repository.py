@@ -98,6 +98,14 @@ class UserRepository(Generic[Row]):
             noun=noun,
         )
 
+    def _hold(self, noun: str) -> None:
+        """Lock the counter for a kind of row until the transaction ends, without taking a number."""
+        self._counted(
+            "insert into counters (user_id, noun, last) values (:user_id, :noun, 0) "
+            "on conflict (user_id, noun) do update set last = counters.last returning last",
+            noun=noun,
+        )
+
     def _counted(self, statement: str, **values: Any) -> int:
         """Run a statement that increments a counter; return the count. The row's only foreign key must name the user.
 

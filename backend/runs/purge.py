@@ -81,6 +81,7 @@ def remove_deleted_conversations(database: Database, *, keep: timedelta) -> Iter
 def remove_for_good(conversation: Conversation, scope: Scope) -> None:
     """Remove a conversation, and its titles from the ledger and the row changes."""
     ledger = Ledger(scope)
+    ledger.wait_for_other_records()
     ledger.forget_text(ledger.of_conversation(conversation.id), why="The conversation was removed.")
     RowChanges(scope).forget("conversation", conversation.id)
     ConversationRepository(scope).remove(conversation)

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from backend.conversations.repository import ConversationNotFound, ConversationRepository
 from backend.conversations.schemas import ConversationId, ConversationSeen, ConversationTitle
 from backend.documents.repository import DocumentRepository
+from backend.operations.ledger import Ledger
 from backend.operations.tool import tool
 from backend.postgres.database import Scope
 from backend.postgres.notifications import notify
@@ -43,6 +44,7 @@ def hide(conversation_id: int, scope: Scope) -> None:
     """Delete a conversation in such a way that it can come back, and end its runs."""
     conversations, runs = ConversationRepository(scope), RunRepository(scope)
     conversation = conversations.get(conversation_id, lock=True)
+    Ledger(scope).wait_for_other_records()
     for run in runs.unended(conversation_id):
         cancel_now(scope, conversation, run, still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids))
         # A process that works on the run finds its lease gone, and stops.

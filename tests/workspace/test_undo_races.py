@@ -1,0 +1,69 @@
+"""Undo, and the deletions that it undoes, while other transactions change the same rows: everybody gets an answer."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from backend.documents.quota import KeepingRules
+from backend.identity.caller import Caller
+from backend.operations.perform import Call, Operations, Outcome
+from backend.postgres.database import Database, Scope
+from backend.runs.journal import Journal
+from backend.tasks.tools import add_task
+from backend.workspace.conversations import delete_conversation
+from tests.conftest import query, wait_until
+from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
+
+WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+@pytest.fixture(scope="module")
+def operations(database: Database) -> Operations:
+    return Operations(database, preparations={"add_document": lambda *_: KeepingRules()})
+
+
+@pytest.fixture
+def until_waiting(superuser_url: str) -> Callable[[], object]:
+    """Waits until another transaction waits for a lock."""
+    return lambda: wait_until(lambda: query(superuser_url, WAITING))
+
+
+@pytest.mark.spec("UNDO-14")
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_conversation_is_deleted_while_a_call_of_its_run_commits(
+    database: Database,
+    operations: Operations,
+    alice: Caller,
+    superuser_url: str,
+    until_waiting: Callable[[], object],
+    purge: bool,
+) -> None:
+    is_recorded = threading.Event()
+
+    async def one_call(_said: list[str], journal: Journal) -> None:
+        call_id = f"{journal.run_id}-1-1"
+        call = {"call_id": call_id, "name": "add_task", "arguments": {"title": "milk"}}
+        await journal.add_response({}, [call], outputs={})
+
+        def record(scope: Scope, outcome: Outcome) -> None:
+            is_recorded.set()
+            until_waiting()
+            journal.record(scope, outcome)
+
+        made = Call(run_id=journal.run_id, call_id=call_id, record=record)
+        await asyncio.to_thread(operations.perform, add_task, {"title": "milk"}, alice, made)
+        await journal.finish(FINAL, outputs={})
+
+    async def story() -> None:
+        parts = Parts.of(database, ScriptedAssistant(one_call))
+        turn = await parts.worker.accept(alice, "hello", conversation_id=None)
+        await asyncio.to_thread(is_recorded.wait, 10)
+        wanted = {"conversation_id": turn.conversation_id, "purge": purge}
+        await operations.perform_fairly(delete_conversation, wanted, alice)
+
+    asyncio.run(story())
+
+    made = "select tool, outcome from operations where user_id = %s order by id"
+    assert query(superuser_url, made, alice.user_id) == [("add_task", "ok"), ("delete_conversation", "ok")]
