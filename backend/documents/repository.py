@@ -164,6 +164,8 @@ class DocumentRepository(UserRepository[Document]):
         document = self.get(document_id, lock=True, even_deleted=True)
         if document.purge_wanted:
             raise CannotComeBack(f"Document {document_id} is being removed for good.")
+        # `keep` holds this counter while it stores an equal file.
+        self._hold("document")
         if (equal := self.find_equal(document.sha256)) is not None and equal.id != document_id:
             raise CannotComeBack(f"You have the same file again, as document {equal.id}.")
         document.deleted_at, document.cancel_requested, document.updated_at = None, False, self._scope.now

@@ -1,21 +1,30 @@
 """Undo, and the deletions that it undoes, while other transactions change the same rows: everybody gets an answer."""
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from backend.documents.quota import KeepingRules
+from backend.documents.repository import CannotComeBack, DocumentRepository, NewFile
+from backend.documents.rest_tools import delete_document
+from backend.documents.tools import add_document
 from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations, Outcome
-from backend.postgres.database import Database, Scope
+from backend.postgres.database import UTC, Database, Scope
 from backend.runs.journal import Journal
 from backend.tasks.tools import add_task
 from backend.workspace.conversations import delete_conversation
+from backend.workspace.undo import undo
 from tests.conftest import query, wait_until
+from tests.documents.files import TEXT
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
 
+WORDS = "The rent is due on the first."
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
@@ -67,3 +76,38 @@ def test_a_conversation_is_deleted_while_a_call_of_its_run_commits(
 
     made = "select tool, outcome from operations where user_id = %s order by id"
     assert query(superuser_url, made, alice.user_id) == [("add_task", "ok"), ("delete_conversation", "ok")]
+
+
+@pytest.mark.spec("UNDO-7")
+def test_a_file_is_added_again_while_its_document_comes_back(
+    database: Database, operations: Operations, alice: Caller, until_waiting: Callable[[], object]
+) -> None:
+    added: dict[str, Any] = {"title": "Note", "text": WORDS}
+    operations.perform(add_document, added, alice)
+    operations.perform(delete_document, {"document_id": 1}, alice)
+
+    with ThreadPoolExecutor() as others:
+        with database.scope(alice.user_id, UTC) as scope:
+            DocumentRepository(scope).restore(1)
+            again = others.submit(operations.perform, add_document, added, alice)
+            until_waiting()
+        assert again.result().result["id"] == 1
+
+
+@pytest.mark.spec("UNDO-7")
+def test_a_document_does_not_come_back_while_its_file_is_added_again(
+    database: Database, operations: Operations, alice: Caller, until_waiting: Callable[[], object]
+) -> None:
+    sha256 = hashlib.sha256(WORDS.encode()).hexdigest()
+    file = NewFile(filename="a.txt", original_filename="a.txt", content_type=TEXT, file_size=len(WORDS), sha256=sha256)
+    with database.scope(alice.user_id, UTC) as scope:
+        DocumentRepository(scope).keep(file, [WORDS.encode()], KeepingRules())
+    gone = operations.perform(delete_document, {"document_id": 1}, alice)
+
+    with ThreadPoolExecutor() as others:
+        with database.scope(alice.user_id, UTC) as scope:
+            DocumentRepository(scope).keep(file, [WORDS.encode()], KeepingRules())
+            back = others.submit(operations.perform, undo, {"operation_id": gone.operation_id}, alice)
+            until_waiting()
+        with pytest.raises(CannotComeBack, match="the same file again"):
+            back.result()
