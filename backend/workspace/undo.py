@@ -106,6 +106,10 @@ def undo(
         raise NothingToUndo(
             "There is nothing to undo.", hint="Only changes of tasks, documents and conversations can be undone."
         )
+    # To avoid deadlocks, all rows are locked before the first one is changed: a change also locks the user's place in a
+    # queue, and an ingestion that ends locks its document first.
+    for change in sorted(changes, key=lambda change: (change.kind, change.id)):
+        _require_equal(change, UNDOABLE[change.kind].now(scope, change.id), scope.zone)
     rows = [_undo(change, scope, dry_run=dry_run) for change in reversed(changes)]
     if not dry_run:
         ledger.mark_undone(operations)
@@ -155,9 +159,8 @@ def _together(changes: Iterable[RowChange], zone: ZoneInfo) -> list[Change]:
 
 
 def _undo(change: Change, scope: Scope, *, dry_run: bool) -> RowUndone:
-    """Give one row its former values. With `dry_run`, only check that this is possible."""
+    """Give one row its former values, and return what that does to it. With `dry_run`, change nothing."""
     rows = UNDOABLE[change.kind]
-    _require_equal(change, rows.now(scope, change.id), scope.zone)
     before, after = rows.recorded(change.before), rows.recorded(change.after)
     if not dry_run and before != after:
         rows.set(scope, change.id, change.before)

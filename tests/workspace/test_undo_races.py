@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import CannotComeBack, DocumentRepository, NewFile
@@ -111,3 +112,25 @@ def test_a_document_does_not_come_back_while_its_file_is_added_again(
             until_waiting()
         with pytest.raises(CannotComeBack, match="the same file again"):
             back.result()
+
+
+@pytest.mark.spec("UNDO-3")
+def test_two_documents_come_back_while_work_on_one_of_them_ends(
+    database: Database, operations: Operations, alice: Caller, until_waiting: Callable[[], object]
+) -> None:
+    for words in ("one", "two"):
+        operations.perform(add_document, {"title": words, "text": words}, alice)
+    first = operations.perform(delete_document, {"document_id": 1}, alice).operation_id
+    operations.perform(delete_document, {"document_id": 2}, alice)
+
+    mine = {"user_id": alice.user_id}
+    with ThreadPoolExecutor() as others:
+        with database.scope(alice.user_id, UTC) as scope:
+            # A step of ingestion first locks the document's row, and its end also the user's place in the queue.
+            scope.session.execute(text("select from documents where user_id = :user_id and id = 1 for update"), mine)
+            back = others.submit(operations.perform, undo, {"operation_id": first, "and_later": True}, alice)
+            until_waiting()
+            scope.session.execute(
+                text("update documents set status = 'pending', attempt = 1 where user_id = :user_id and id = 1"), mine
+            )
+        assert [row["id"] for row in back.result().result["rows"]] == [2, 1]
