@@ -111,7 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         chat_routes(process.worker, process.follower, signed_in, wait_seconds=settings.chat_wait_seconds)
     )
     app.include_router(conversation_change_routes(process.operations, signed_in))
-    app.include_router(undo_routes(process.operations, signed_in))
+    app.include_router(undo_routes(process.operations, signed_in, on_undone=process.ingestion.look_now))
     app.router.routes.append(process.mcp.route)
     install_problems(app)
     app.add_middleware(

@@ -57,14 +57,18 @@ def conversation_change_routes(operations: Operations, signed_in: Callable[..., 
     return router
 
 
-def undo_routes(operations: Operations, signed_in: Callable[..., Any]) -> APIRouter:
-    """Return the routes that undo an operation, or a whole turn."""
+def undo_routes(operations: Operations, signed_in: Callable[..., Any], *, on_undone: Callable[[], None]) -> APIRouter:
+    """Return the routes that undo an operation, or a whole turn.
+
+    `on_undone` is called when a document may have come back that is not read to its end.
+    """
     router = api_router(signed_in, prefix="/api", tags=["undo"])
     SignedInCaller = Annotated[Caller, Depends(signed_in)]
 
     async def undone(arguments: dict[str, Any], caller: Caller, response: Response) -> undo.Undone:
         outcome = await operations.perform_fairly(undo.undo, arguments, caller)
         response.headers[OPERATION_HEADER] = str(outcome.operation_id)
+        on_undone()
         return undo.Undone.model_validate(outcome.result)
 
     @router.post("/operations/{operation_id}/undo", summary="Undo a change")

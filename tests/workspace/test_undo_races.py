@@ -18,14 +18,24 @@ from backend.identity.caller import Caller
 from backend.operations.perform import Call, Operations, Outcome
 from backend.postgres.database import UTC, Database, Scope
 from backend.runs.journal import Journal
+from backend.settings import Settings
 from backend.tasks.tools import add_task
 from backend.workspace.conversations import delete_conversation
 from backend.workspace.undo import undo
-from tests.conftest import query, wait_until
+from tests.conftest import query, serving, signed_in_guest, wait_until
 from tests.documents.files import TEXT
+from tests.own_database import OwnDatabase, opened
+from tests.pooler import pooler
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant
 
 WORDS = "The rent is due on the first."
+FILE = NewFile(
+    filename="a.txt",
+    original_filename="a.txt",
+    content_type=TEXT,
+    file_size=len(WORDS),
+    sha256=hashlib.sha256(WORDS.encode()).hexdigest(),
+)
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
@@ -99,15 +109,13 @@ def test_a_file_is_added_again_while_its_document_comes_back(
 def test_a_document_does_not_come_back_while_its_file_is_added_again(
     database: Database, operations: Operations, alice: Caller, until_waiting: Callable[[], object]
 ) -> None:
-    sha256 = hashlib.sha256(WORDS.encode()).hexdigest()
-    file = NewFile(filename="a.txt", original_filename="a.txt", content_type=TEXT, file_size=len(WORDS), sha256=sha256)
     with database.scope(alice.user_id, UTC) as scope:
-        DocumentRepository(scope).keep(file, [WORDS.encode()], KeepingRules())
+        DocumentRepository(scope).keep(FILE, [WORDS.encode()], KeepingRules())
     gone = operations.perform(delete_document, {"document_id": 1}, alice)
 
     with ThreadPoolExecutor() as others:
         with database.scope(alice.user_id, UTC) as scope:
-            DocumentRepository(scope).keep(file, [WORDS.encode()], KeepingRules())
+            DocumentRepository(scope).keep(FILE, [WORDS.encode()], KeepingRules())
             back = others.submit(operations.perform, undo, {"operation_id": gone.operation_id}, alice)
             until_waiting()
         with pytest.raises(CannotComeBack, match="the same file again"):
@@ -134,3 +142,19 @@ def test_two_documents_come_back_while_work_on_one_of_them_ends(
                 text("update documents set status = 'pending', attempt = 1 where user_id = :user_id and id = 1"), mine
             )
         assert [row["id"] for row in back.result().result["rows"]] == [2, 1]
+
+
+@pytest.mark.spec("UNDO-1")
+def test_a_document_that_comes_back_is_read_even_if_no_notification_arrives(
+    own: OwnDatabase, make_settings: Callable[..., Settings]
+) -> None:
+    with pooler(own.url, "swallows notifications") as between, opened(own.url) as database:
+        settings = make_settings(database_url=own.url, migration_database_url=between.url)
+        with serving(settings) as url, signed_in_guest(url) as guest:
+            user_id = guest.get("/api/me").json()["id"]
+            with database.scope(user_id, UTC) as scope:
+                DocumentRepository(scope).keep(FILE, [WORDS.encode()], KeepingRules())
+            deleted = guest.delete("/api/documents/1").raise_for_status().headers["Operation-Id"]
+            guest.post(f"/api/operations/{deleted}/undo").raise_for_status()
+
+            wait_until(lambda: guest.get("/api/documents/1").json()["status"] == "ready")
