@@ -55,6 +55,7 @@ _NOUNS = {
     "document_id": "document number",
     "document_ids": "document number",
     "conversation_id": "conversation number",
+    "operation_id": "change number",
     "token_id": "token number",
     "page_number": "page number",
     "passage_id": "passage number",

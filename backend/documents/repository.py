@@ -163,11 +163,13 @@ class DocumentRepository(UserRepository[Document]):
         """
         document = self.get(document_id, lock=True, even_deleted=True)
         if document.purge_wanted:
-            raise CannotComeBack(f"Document {document_id} is being removed for good.")
+            raise CannotComeBack(f"Document {document_id} is being removed for good, so it cannot come back.")
         # `keep` holds this counter while it stores an equal file.
         self._hold("document")
         if (equal := self.find_equal(document.sha256)) is not None and equal.id != document_id:
-            raise CannotComeBack(f"You have the same file again, as document {equal.id}.")
+            raise CannotComeBack(
+                f"You have the same file again, as document {equal.id}, so document {document_id} stays deleted."
+            )
         document.deleted_at, document.cancel_requested, document.updated_at = None, False, self._scope.now
         self._keep(document, "restored")
         if document.ended_at is None:

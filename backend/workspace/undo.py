@@ -97,7 +97,7 @@ def undo(
     any client; pass the operation_id of an earlier change. An undo can be undone itself.
     """
     if operation_id is not None and run_id is not None:
-        raise InvalidInput("Say one change or one turn, not both.", hint="Give operation_id or run_id.")
+        raise InvalidInput("Choose one change or one answer to undo, not both.", hint="Give operation_id or run_id.")
     ledger = Ledger(scope)
     ledger.wait_for_other_undos()
     operations = _chosen(scope, operation_id, run_id, and_later=and_later)
@@ -179,10 +179,10 @@ def _require_equal(change: Change, now: Content | None, zone: ZoneInfo) -> None:
         return
     name = f"{change.kind.capitalize()} {change.id}"
     if then is None or now is None:
-        raise ChangedSince(f"{name} was {'deleted' if now is None else 'added again'} since, so nothing was undone.")
+        raise ChangedSince(f"{name} {'was deleted' if now is None else 'came back'} since, so nothing was undone.")
     raise ChangedSince(
-        f"{name} has changed since, so nothing was undone. It had {_differing(then, now, zone)}; now it has "
-        f"{_differing(now, then, zone)}."
+        f"{name} has changed since, so nothing was undone. Then: {_differing(then, now, zone)}. "
+        f"Now: {_differing(now, then, zone)}."
     )
 
 
@@ -191,17 +191,23 @@ def _differing(content: Content, other: Content, zone: ZoneInfo) -> str:
     fields = [name for name in content if content[name] != other[name]]
     # The time of completion says nothing more than that the task is completed.
     told = [name for name in fields if name != "completed_at"] or fields
-    return ", ".join(f"{name.replace('_', ' ')} {_in_words(content[name], zone)}" for name in told)
+    return ", ".join(_in_words(name, content[name], zone) for name in told)
 
 
-def _in_words(value: Any, zone: ZoneInfo) -> str:
+def _in_words(name: str, value: Any, zone: ZoneInfo) -> str:
+    """Return a field and its value as words, such as “no due date”."""
+    if name == "completed":
+        return "completed" if value else "not completed"
+    noun = _NOUNS.get(name) or name.replace("_", " ")
+    if value in (None, "", []) or (name, value) == ("priority", "none"):
+        return f"no {noun}"
     match value:
-        case None | "" | []:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
         case datetime():
-            return in_words(value, zone)
+            return f"{noun} {in_words(value, zone)}"
         case list():
-            return f"“{', '.join(value)[:LONGEST_VALUE]}”"
-    return f"“{str(value)[:LONGEST_VALUE]}”"
+            return f"{noun} “{', '.join(value)[:LONGEST_VALUE]}”"
+    return f"{noun} “{str(value)[:LONGEST_VALUE]}”"
+
+
+_NOUNS = {"due": "due date", "document_id": "document"}
+"""The words for fields whose names are not words for people."""

@@ -209,8 +209,8 @@ def test_a_row_that_changed_since_is_not_undone_and_both_versions_are_told(
 
     assert tasks() == before
     assert str(refused.value) == (
-        "Task 1 has changed since, so nothing was undone. It had title “oat milk”, priority “low”; now it has title "
-        "“soy milk”, priority “high”."
+        "Task 1 has changed since, so nothing was undone. Then: title “oat milk”, priority “low”. Now: title “soy "
+        "milk”, priority “high”."
     )
 
 
@@ -218,15 +218,23 @@ def test_a_row_that_changed_since_is_not_undone_and_both_versions_are_told(
 def test_both_versions_are_told_in_words(perform: Callable[..., Any]) -> None:
     perform(add_task, title="milk", tags=["shop"], description="Two liters")
     done = perform(complete_task, task_id=1)
-    perform(edit_task, task_id=1, completed=False, due="2031-03-04 17:00", tags=["a", "b"], description="x" * 500)
+    perform(
+        edit_task,
+        task_id=1,
+        completed=False,
+        priority="high",
+        due="2031-03-04 17:00",
+        tags=["a", "b"],
+        description="x" * 500,
+    )
 
     with pytest.raises(ChangedSince) as refused:
         perform(undo, operation_id=done["operation_id"])
 
     assert str(refused.value) == (
-        "Task 1 has changed since, so nothing was undone. It had description “Two liters”, completed yes, due none, "
-        f"tags “shop”; now it has description “{'x' * 80}”, completed no, due Tuesday, March 4, 2031 at 5:00 PM, "
-        "tags “a, b”."
+        "Task 1 has changed since, so nothing was undone. Then: description “Two liters”, completed, no due date, no "
+        f"priority, tags “shop”. Now: description “{'x' * 80}”, not completed, due date Tuesday, March 4, 2031 at 5:00 "
+        "PM, priority “high”, tags “a, b”."
     )
 
 
