@@ -25,13 +25,13 @@ _SHOWN = ("name", "arguments", "result", "is_error", "operation_id")
 
 
 class RunCancelled(DocuTalkError):
-    """The user stopped the run."""
+    """The user stopped the run, or deleted its conversation."""
 
     status = 200
     code = "run_cancelled"
 
-    def __init__(self) -> None:
-        super().__init__("You stopped this answer. Anything already done is kept.")
+    def __init__(self, why: str = "You stopped this answer.") -> None:
+        super().__init__(f"{why} Anything already done is kept.")
 
 
 class RunCrashed(DocuTalkError):
@@ -94,10 +94,13 @@ def end(
     return [*_correction(transcript.answer, checked.text), *citations, done(run, answer)]
 
 
-def cancel_now(scope: Scope, conversation: Conversation, run: Run, *, still_there: StillThere) -> None:
+def cancel_now(
+    scope: Scope, conversation: Conversation, run: Run, *, still_there: StillThere, why: RunCancelled | None = None
+) -> None:
     """End a run as cancelled, although no process works on it or its process has not stopped yet.
 
     The rows of the conversation and of the run must be locked. A process that works on the run can commit nothing more.
+    `why` is the reason that the user sees; by default, the user stopped the run.
     """
     runs = RunRepository(scope)
     transcript = Transcript.of(runs.events(run.id, after=0), runs.responses(run.id))
@@ -112,7 +115,7 @@ def cancel_now(scope: Scope, conversation: Conversation, run: Run, *, still_ther
         transcript,
         status="cancelled",
         still_there=still_there,
-        error=told(RunCancelled()),
+        error=told(why or RunCancelled()),
     )
     runs.append(run.id, [*void, *missing, *ended], attempt=attempt, last=True)
 

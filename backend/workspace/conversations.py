@@ -9,7 +9,7 @@ from backend.operations.ledger import Ledger
 from backend.operations.tool import tool
 from backend.postgres.database import Scope
 from backend.postgres.notifications import notify
-from backend.runs.ending import cancel_now
+from backend.runs.ending import RunCancelled, cancel_now
 from backend.runs.purge import remove_for_good
 from backend.runs.repository import RunRepository
 
@@ -45,8 +45,15 @@ def hide(conversation_id: int, scope: Scope) -> None:
     conversations, runs = ConversationRepository(scope), RunRepository(scope)
     conversation = conversations.get(conversation_id, lock=True)
     Ledger(scope).wait_for_other_records()
+    why = RunCancelled("This answer stopped because you deleted its conversation.")
     for run in runs.unended(conversation_id):
-        cancel_now(scope, conversation, run, still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids))
+        cancel_now(
+            scope,
+            conversation,
+            run,
+            still_there=lambda scope, ids: DocumentRepository(scope).still_there(ids),
+            why=why,
+        )
         # A process that works on the run finds its lease gone, and stops.
         notify(scope.session, "cancel", run.id)
     # A repeated message must not get the answer of a run that is gone.

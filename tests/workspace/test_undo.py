@@ -538,6 +538,7 @@ def test_deleting_a_conversation_ends_its_runs_and_they_show_that_when_it_comes_
     assert [event.kind for event in during][-1] == "done"
     ends = [event.data for event in afterwards if event.kind == "done"]
     assert [end["status"] for end in ends] == ["cancelled", "cancelled"]
+    assert all(end["error"]["detail"].startswith("This answer stopped because you deleted") for end in ends)
     assert other not in [end["run_id"] for end in ends]
 
 
