@@ -158,7 +158,7 @@ function pathOf(operation) {
  * @returns {(Node | string)[]}
  */
 function inWords(word, rows, name = null) {
-  if (rows.length !== 1) return [`${word}: ${rows.length.toLocaleString("en")} changes.`];
+  if (rows.length !== 1) return [`${word}: ${rows.length.toLocaleString("en")} items.`];
   const [{ kind, id, title, change }] = rows;
   const known = name ?? title;
   return [`${word}: `, ...(known === null ? [`${kind} ${id}`] : quoted(known)), ` ${OUTCOMES[word][change]}.`];

@@ -34,6 +34,9 @@ def delete_conversation(conversation_id: ConversationId, scope: Scope, purge: bo
     if conversation is None or (conversation.deleted_at is not None and not purge):
         raise ConversationNotFound(conversation_id)
     if purge:
+        for run in RunRepository(scope).of_conversation(conversation_id):
+            if run.ended_at is None:
+                notify(scope.session, "cancel", run.id)
         remove_for_good(conversation, scope)
     else:
         hide(conversation_id, scope)

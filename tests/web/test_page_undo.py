@@ -64,17 +64,17 @@ def test_an_answers_changes_are_undone_and_redone_even_after_a_reload(open_page:
     expect(line).to_have_text("Undo")
 
     button(line).click()
-    expect(said(line)).to_have_text("Undone: 2 changes.")
+    expect(said(line)).to_have_text("Undone: 2 items.")
     expect(titles(page, "open-tasks")).to_have_count(0)
     button(line, REDO).click()
-    expect(said(line)).to_have_text("Redone: 2 changes.")
+    expect(said(line)).to_have_text("Redone: 2 items.")
     expect(titles(page, "open-tasks")).to_have_text(BOTH)
     expect(line_of(page.get_by_test_id("thread"))).to_have_count(1)
 
     page.reload()
     expect(said(line)).to_have_text("")
     button(line).click()
-    expect(said(line)).to_have_text("Undone: 2 changes.")
+    expect(said(line)).to_have_text("Undone: 2 items.")
     expect(titles(page, "open-tasks")).to_have_count(0)
 
 

@@ -588,3 +588,16 @@ def test_the_titles_of_a_removed_conversation_are_gone_everywhere(
     kept = " ".join(text for (text,) in query(superuser_url, everywhere, me, me, me))
     assert "ecret 1" not in kept
     assert "Secret 2" in kept
+
+
+@pytest.mark.spec("UNDO-16")
+def test_a_repeat_with_its_key_does_not_do_again_what_was_undone(guest: httpx.Client) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = guest.post("/api/tasks", json={"title": "milk"}, headers=key)
+    guest.post(f"/api/operations/{first.headers['Operation-Id']}/undo").raise_for_status()
+
+    again = guest.post("/api/tasks", json={"title": "milk"}, headers=key)
+
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["Operation-Id"] == first.headers["Operation-Id"]
+    assert guest.get("/api/tasks").json()["tasks"] == []
