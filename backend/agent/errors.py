@@ -87,7 +87,7 @@ class EndingsUnreported(ModelFailed):
 
 
 class ModelCut(ModelFailed):
-    """The model's response was cut off, and none of it is usable."""
+    """The model's response was cut off, and no part of it can be used."""
 
     code = "model_cut"
 

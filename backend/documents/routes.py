@@ -18,7 +18,6 @@ from backend.documents.schemas import (
     DocumentId,
     DocumentQuery,
     DocumentSeen,
-    DocumentsKept,
     DocumentsListed,
     Limit,
     OriginalSeen,
@@ -30,7 +29,7 @@ from backend.documents.schemas import (
 )
 from backend.documents.upload.accept import Uploads
 from backend.documents.upload.form import FIELD, UploadLimits
-from backend.documents.upload.keep import DocumentKept
+from backend.documents.upload.keep import DocumentKept, DocumentsKept
 from backend.idempotency import IdempotencyHeader
 from backend.identity.caller import Caller
 from backend.limits.fair_share import FairShare

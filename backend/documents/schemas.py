@@ -94,12 +94,6 @@ class DocumentsListed(BaseModel):
     next_cursor: str | None
 
 
-class DocumentsKept(BaseModel):
-    """The documents from an upload of several files, in the order of the files."""
-
-    documents: list[DocumentSeen]
-
-
 class DocumentDeleted(BaseModel):
     """A document that was deleted."""
 

@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,7 @@ from backend.runs.repository import Event, RunRepository
 from backend.runs.turns import MOST_UNFINISHED_RUNS, Turn
 from backend.tasks.tools import TASK_TOOLS
 from backend.workspace.conversations import hide
-from tests.conftest import query
+from tests.conftest import query, wait_until
 from tests.own_database import OwnDatabase, knowing_everybody, opened
 from tests.runs.scripted import FINAL, Parts, ScriptedAssistant, echo
 from tests.statements import on_statement
@@ -398,11 +397,6 @@ def test_the_end_of_a_run_looks_for_another_only_when_one_waits(
     assert replies == ["You said for a slot.", "You said for the one before."]
 
 
-def wait_until_none_is_left(own: OwnDatabase) -> None:
-    while own.query("select 1 from runs where ended_at is null"):
-        time.sleep(0.05)
-
-
 @pytest.mark.spec("LEASE-14")
 def test_a_run_of_a_deleted_conversation_is_ended_and_blocks_nobody(
     own: OwnDatabase, monkeypatch: pytest.MonkeyPatch
@@ -421,7 +415,7 @@ def test_a_run_of_a_deleted_conversation_is_ended_and_blocks_nobody(
         parts = Parts.of(database, ScriptedAssistant(echo))
         async with asyncio.timeout(20):
             answered = await parts.told(bob, of_bob)
-            await asyncio.to_thread(wait_until_none_is_left, own)
+            await asyncio.to_thread(wait_until, lambda: not own.query("select 1 from runs where ended_at is null"))
             own.query("update conversations set deleted_at = null")
             return answered[-1].data, await parts.told(alice, of_alice)
 

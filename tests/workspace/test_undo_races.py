@@ -39,11 +39,6 @@ FILE = NewFile(
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
-@pytest.fixture(scope="module")
-def operations(database: Database) -> Operations:
-    return Operations(database, preparations={"add_document": lambda *_: KeepingRules()})
-
-
 @pytest.fixture
 def until_waiting(superuser_url: str) -> Callable[[], object]:
     """Waits until another transaction waits for a lock."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from backend.documents.quota import KeepingRules
 from backend.documents.repository import DocumentRepository, Kept, NewFile
@@ -31,6 +31,12 @@ class DocumentKept(DocumentSeen):
 
     kept: Kept = Field(description="Whether it is new, is tried again, or was there already with the same bytes.")
     operation_id: int | None = Field(default=None, description="The number of the change, for undoing it.")
+
+
+class DocumentsKept(BaseModel):
+    """The documents from an upload of several files, in the order of the files."""
+
+    documents: list[DocumentKept]
 
 
 @tool(title="Keep an upload", writes=True, published=False)

@@ -80,7 +80,7 @@ def chat(tasks: RealTasks) -> Chat:
 def test_undo_goes_back_turn_by_turn_and_redo_comes_forward(guest: httpx.Client) -> None:
     conversation: int | None = None
 
-    def told(words: str) -> str:
+    def answer_to(words: str) -> str:
         nonlocal conversation
         answer = say(guest, words, conversation).json()
         conversation = answer["conversation_id"]
@@ -89,18 +89,18 @@ def test_undo_goes_back_turn_by_turn_and_redo_comes_forward(guest: httpx.Client)
     def titles() -> list[str]:
         return [task["title"] for task in guest.get("/api/tasks").json()["tasks"]]
 
-    told("Add a task to buy milk and a task to buy bread")
-    told("Delete the milk task")
+    answer_to("Add a task to buy milk and a task to buy bread")
+    answer_to("Delete the milk task")
     assert titles() == ["Buy bread"]
 
-    assert told("Undo that") == "Undone: task 1 “Buy milk” is back."
+    assert answer_to("Undo that") == "Undone: task 1 “Buy milk” is back."
     assert sorted(titles()) == ["Buy bread", "Buy milk"]
-    assert told("Undo that") == "Undone: task 2 “Buy bread” is removed.\nUndone: task 1 “Buy milk” is removed."
+    assert answer_to("Undo that") == "Undone: task 2 “Buy bread” is removed.\nUndone: task 1 “Buy milk” is removed."
     assert titles() == []
-    assert told("Redo") == "Done again: task 1 “Buy milk” is back.\nDone again: task 2 “Buy bread” is back."
-    assert told("Redo") == "Done again: task 1 “Buy milk” is removed."
+    assert answer_to("Redo") == "Done again: task 1 “Buy milk” is back.\nDone again: task 2 “Buy bread” is back."
+    assert answer_to("Redo") == "Done again: task 1 “Buy milk” is removed."
     assert titles() == ["Buy bread"]
-    assert told("Undo that") == "Undone: task 1 “Buy milk” is back."
+    assert answer_to("Undo that") == "Undone: task 1 “Buy milk” is back."
 
 
 @pytest.mark.spec("OFFLINE-22")
